@@ -1,0 +1,38 @@
+# `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
+.PHONY: help up down test bench lint build image nats prerequisites clean
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+up: build image nats ## install, build and start everything, and prove it with a request
+	@infra/dev/up.sh
+
+down: ## stop what `make up` started
+	@infra/dev/down.sh
+
+test: build image nats ## every test
+	@infra/dev/test.sh
+
+bench: build image nats ## figures beside Jupyter Kernel Gateway and ipykernel
+	@target/release/loadtest bench
+
+lint: prerequisites ## formatting and lints
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+
+build: prerequisites ## the programs
+	cargo build --release --workspace
+
+image: prerequisites ## the session image
+	@infra/image/build.sh .hearth/image
+
+nats: prerequisites ## the pinned nats-server
+	@infra/nats/fetch.sh .hearth/bin
+
+prerequisites: ## what a fresh machine lacks
+	@infra/dev/prerequisites.sh
+
+clean: down ## stop everything and remove what was built
+	rm -rf target .hearth

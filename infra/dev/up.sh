@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Starts the development stack, proves it with a real request and says how to use it.
+# WORKERS and INGRESSES (1 by default) say how many of each. Running it twice is harmless.
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+workers=${WORKERS:-1}
+ingresses=${INGRESSES:-1}
+[[ $workers =~ ^[1-9][0-9]?$ ]] || fail "WORKERS must be 1 to 99, not $workers"
+[[ $ingresses =~ ^[1-9][0-9]?$ ]] || fail "INGRESSES must be 1 to 99, not $ingresses"
+[ "$(id -u)" = 0 ] || fail "root is needed: sandboxes are made of namespaces, mounts and cgroups"
+
+umask 077
+mkdir -p "$home"/{run,log,keys,nats,store,data}
+exec 9>"$home/.lock"
+flock 9
+
+claim_port() { # NAME PORT SETTING
+  running "$1" >/dev/null || ! listening "$2" ||
+    fail "port $2 for $1 is taken; set $3 to another one"
+}
+claim_port nats "$nats_port" HEARTH_NATS_PORT
+for ((n = 1; n <= ingresses; n++)); do
+  claim_port "ingress-$n" $((http_port + n - 1)) HEARTH_HTTP_PORT
+  claim_port "ingress-$n" $((https_port + n - 1)) HEARTH_HTTPS_PORT
+done
+
+# ── secrets and settings, made once ──
+random() { od -An -vtx1 -N"$1" /dev/urandom | tr -d ' \n'; }
+once() { # FILE: standard input becomes the file unless it exists
+  if [ -s "$1" ]; then cat >/dev/null; else cat >"$1.new" && mv "$1.new" "$1"; fi
+}
+random 32 | once "$home/cluster.key"
+echo "ingress:$(random 16)" | once "$home/nats-ingress.auth"
+echo "worker:$(random 16)" | once "$home/nats-worker.auth"
+once "$home/pools.toml" <<EOF
+# Read at start. Every field is described in README.md.
+[[pool]]
+id = "01JDE1KZ0000000000000000PY"
+subscription = "$subscription"
+resource_group = "hearth"
+name = "python"
+container_type = "PythonLTS"
+max_sessions = 600
+cooldown_seconds = 300
+EOF
+"$programs/ingress" dev-keys --out-dir "$home/keys"
+"$programs/ingress" certificate --out-dir "$home/keys"
+password() { cut -d: -f2 "$home/nats-$1.auth"; }
+sed -e "s|@LISTEN@|127.0.0.1:$nats_port|" -e "s|@STORE_DIR@|$home/nats|" \
+  -e "s|@INGRESS_PASSWORD@|$(password ingress)|" -e "s|@WORKER_PASSWORD@|$(password worker)|" \
+  "$root/infra/nats/hearth.conf.template" >"$home/nats.conf"
+
+# ── processes ──
+bus=(--nats "nats://127.0.0.1:$nats_port" --store "file://$home/store" --pools "$home/pools.toml")
+
+if ! running nats >/dev/null; then
+  start nats "$shared/bin/nats-server" -c "$home/nats.conf"
+  wait_for nats 20 listening "$nats_port"
+fi
+for ((n = 1; n <= workers; n++)); do
+  running "worker-$n" >/dev/null && continue
+  rm -f "$home/run/worker-$n.ready"
+  start "worker-$n" "$programs/worker" --id "$worker_prefix-$n" "${bus[@]}" \
+    --nats-auth "$home/nats-worker.auth" --image "$shared/image/current.erofs" \
+    --data-dir "$home/data/worker-$n" --ready-file "$home/run/worker-$n.ready"
+done
+for ((n = 1; n <= ingresses; n++)); do
+  running "ingress-$n" >/dev/null && continue
+  start "ingress-$n" "$programs/ingress" serve "${bus[@]}" \
+    --nats-auth "$home/nats-ingress.auth" --cluster-key "$home/cluster.key" \
+    --listen "127.0.0.1:$((http_port + n - 1))" \
+    --tls-listen "127.0.0.1:$((https_port + n - 1))" \
+    --tls-cert "$home/keys/cert.pem" --tls-key "$home/keys/key.pem" \
+    --jwks "$home/keys/jwks.json" --jwt-issuer "$issuer"
+done
+for ((n = 1; n <= workers; n++)); do
+  wait_for "worker-$n" 120 test -f "$home/run/worker-$n.ready"
+done
+for ((n = 1; n <= ingresses; n++)); do
+  wait_for "ingress-$n" 30 curl --silent --fail "http://127.0.0.1:$((http_port + n - 1))/readyz"
+done
+
+# ── how to use it ──
+token=$("$programs/ingress" token --key "$home/keys/signing-key.pem" --issuer "$issuer")
+{
+  echo "# The running development stack; written by make up."
+  for ((n = 1; n <= ingresses; n++)); do
+    suffix=$([ "$n" = 1 ] || echo "_$n")
+    echo "export POOL_ENDPOINT$suffix=http://localhost:$((http_port + n - 1))$pool_path"
+    echo "export POOL_ENDPOINT_HTTPS$suffix=https://localhost:$((https_port + n - 1))$pool_path"
+  done
+  echo "export SSL_CERT_FILE=$home/keys/cert.pem"
+  echo "export TOKEN=$token"
+} >"$home/dev.env"
+. "$home/dev.env"
+
+answer=$(curl --silent --show-error --fail-with-body --max-time 30 \
+  "$POOL_ENDPOINT/code/execute?api-version=2024-02-02-preview&identifier=make-up-$RANDOM" \
+  -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
+  -d '{"properties":{"codeInputType":"inline","executionType":"synchronous","code":"6 * 7"}}') ||
+  fail "the stack does not run code: $answer; see $home/log"
+[[ $answer == *'"result":42'* ]] || fail "the stack gave a wrong answer: $answer"
+
+cat <<EOF
+
+Hearth runs: $ingresses ingress, $workers worker, logs in $home/log
+  endpoint  $POOL_ENDPOINT
+  settings  . $home/dev.env
+
+Try it:
+  . $home/dev.env
+  curl "\$POOL_ENDPOINT/code/execute?api-version=2024-02-02-preview&identifier=my-session" \\
+    -H "Authorization: Bearer \$TOKEN" -H 'Content-Type: application/json' \\
+    -d '{"properties":{"codeInputType":"inline","executionType":"synchronous","code":"import numpy; print(numpy.arange(3)); 6 * 7"}}'
+
+Stop it: make down
+EOF

@@ -1,0 +1,252 @@
+//! Uploads: multipart bodies, however they are labelled, streamed on as they come.
+
+use std::{pin::Pin, time::Duration};
+
+use axum::{
+    body::{Body, BodyDataStream},
+    http::{HeaderMap, header},
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt, stream};
+use multer::{Field, Multipart};
+use proto::{
+    blob::Blob,
+    file::{DirectoryPath, FilePath},
+    limits,
+};
+
+use crate::{
+    error::{ApiError, ErrorCode},
+    service::{Service, Session},
+    store::Upload,
+};
+
+/// Longest silence of a sender in the middle of a body.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A boundary has at most 70 characters (RFC 2046 §5.1.1); its line stands within these bytes.
+const SNIFFED: usize = 256;
+/// Files in one request.
+const FILES: usize = 64;
+
+/// One file of an upload: its place, and its bytes inline or staged.
+pub type Received = (FilePath, Blob);
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, axum::Error>> + Send>>;
+
+/// Reads the parts called `file`, staging long ones. On failure nothing is left in the store.
+///
+/// # Errors
+/// Not a multipart body, no or a badly named file, a file above the limit, or a slow sender.
+pub async fn receive(
+    headers: &HeaderMap,
+    body: Body,
+    directory: &DirectoryPath,
+    (service, session): (&Service, &Session),
+) -> Result<Vec<Received>, ApiError> {
+    let mut parts = open(headers, body).await?;
+    let mut received = Vec::new();
+    let result = receive_all(&mut parts, directory, (service, session), &mut received).await;
+    match result {
+        Ok(()) => Ok(received),
+        Err(error) => {
+            for (_, content) in &received {
+                service.discard(content).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn receive_all(
+    parts: &mut Multipart<'static>,
+    directory: &DirectoryPath,
+    (service, session): (&Service, &Session),
+    received: &mut Vec<Received>,
+) -> Result<(), ApiError> {
+    while let Some(field) = in_time(parts.next_field()).await? {
+        if field.name() != Some("file") {
+            continue;
+        }
+        let name = field.file_name().unwrap_or_default();
+        let path = FilePath::in_directory(directory, name)?;
+        if received.iter().any(|(other, _)| *other == path) {
+            return Err(ApiError::invalid("two files of the body have the same name"));
+        }
+        if received.len() == FILES {
+            return Err(ApiError::invalid(format!("the body has more than {FILES} files")));
+        }
+        let content = content(field, service, session).await?;
+        received.push((path, content));
+    }
+    if received.is_empty() {
+        return Err(ApiError::invalid("the body has no part called `file`"));
+    }
+    Ok(())
+}
+
+/// One file's bytes: kept while they are few, staged from then on.
+async fn content(
+    mut field: Field<'static>,
+    service: &Service,
+    session: &Session,
+) -> Result<Blob, ApiError> {
+    let mut few = BytesMut::new();
+    while let Some(chunk) = in_time(field.chunk()).await? {
+        few.extend_from_slice(&chunk);
+        if !Blob::fits_inline(few.len() as u64) {
+            let mut upload = service.begin_upload(session).await?;
+            let copied = copy(few.freeze(), field, &mut upload).await;
+            return match copied {
+                Ok(()) => {
+                    let staged = upload.finish().await.map_err(crate::service::ServiceError::from)?;
+                    Ok(Blob::Staged(staged))
+                }
+                Err(error) => {
+                    upload.abort().await;
+                    Err(error)
+                }
+            };
+        }
+    }
+    Ok(Blob::Inline(few.into()))
+}
+
+async fn copy(
+    first: Bytes,
+    mut field: Field<'static>,
+    upload: &mut Upload,
+) -> Result<(), ApiError> {
+    let mut size = first.len() as u64;
+    let failed = crate::service::ServiceError::from;
+    upload.write(first).await.map_err(failed)?;
+    while let Some(chunk) = in_time(field.chunk()).await? {
+        size += chunk.len() as u64;
+        if size > limits::UPLOAD_BYTES {
+            let message = format!("a file has more than {} bytes", limits::UPLOAD_BYTES);
+            return Err(ApiError::new(ErrorCode::RequestTooLarge, message));
+        }
+        upload.write(chunk).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+async fn in_time<T>(
+    step: impl Future<Output = Result<Option<T>, multer::Error>>,
+) -> Result<Option<T>, ApiError> {
+    match tokio::time::timeout(SILENCE, step).await {
+        Ok(Ok(step)) => Ok(step),
+        Ok(Err(error)) => {
+            Err(ApiError::invalid(format!("the multipart body is malformed: {error}")))
+        }
+        Err(_) => Err(ApiError::new(ErrorCode::RequestTimeout, "the body stopped arriving")),
+    }
+}
+
+/// Finds the boundary in the header or, where a client mislabels its body, in the first line.
+async fn open(headers: &HeaderMap, body: Body) -> Result<Multipart<'static>, ApiError> {
+    let labelled = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| multer::parse_boundary(value).ok());
+    let chunks = body.into_data_stream();
+    match labelled {
+        Some(boundary) => Ok(Multipart::new(chunks, boundary)),
+        None => {
+            let (boundary, chunks) = sniff(chunks).await?;
+            Ok(Multipart::new(chunks, boundary))
+        }
+    }
+}
+
+async fn sniff(mut chunks: BodyDataStream) -> Result<(String, Chunks), ApiError> {
+    let mut head = BytesMut::new();
+    loop {
+        if let Some(boundary) = first_line(&head) {
+            let all = stream::iter([Ok(head.freeze())]).chain(chunks);
+            return Ok((boundary, Box::pin(all)));
+        }
+        let next = tokio::time::timeout(SILENCE, chunks.next()).await;
+        match next {
+            Ok(Some(Ok(chunk))) if head.len() < SNIFFED => head.extend_from_slice(&chunk),
+            Err(_) => {
+                let message = "the body stopped arriving";
+                return Err(ApiError::new(ErrorCode::RequestTimeout, message));
+            }
+            Ok(_) => return Err(ApiError::invalid("the body is not multipart/form-data")),
+        }
+    }
+}
+
+/// The boundary, if the text starts with a whole line that can be one.
+fn first_line(head: &[u8]) -> Option<String> {
+    let head = head.get(..SNIFFED.min(head.len()))?;
+    let end = head.windows(2).position(|pair| pair == b"\r\n")?;
+    let boundary = head.get(..end)?.strip_prefix(b"--")?;
+    let fits = (1..=70).contains(&boundary.len()) && boundary.iter().all(u8::is_ascii_graphic);
+    fits.then(|| String::from_utf8_lossy(boundary).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn body(text: &str, cut: usize) -> Body {
+        let chunks: Vec<_> = text
+            .as_bytes()
+            .chunks(cut.max(1))
+            .map(|chunk| Ok::<_, std::io::Error>(Bytes::copy_from_slice(chunk)))
+            .collect();
+        Body::from_stream(stream::iter(chunks))
+    }
+
+    fn form(content: &str) -> String {
+        format!(
+            "--b0undary\r\nContent-Disposition: form-data; name=\"file\"; \
+             filename=\"x.txt\"\r\nContent-Type: application/json\r\n\r\n{content}\r\n\
+             --b0undary--\r\n"
+        )
+    }
+
+    async fn first_file(headers: &HeaderMap, body: Body) -> Result<(String, Bytes), ApiError> {
+        let mut parts = open(headers, body).await?;
+        let field = in_time(parts.next_field()).await?.ok_or(ApiError::invalid("none"))?;
+        let name = field.file_name().unwrap_or_default().to_owned();
+        let bytes = field.bytes().await.map_err(|error| ApiError::invalid(error.to_string()))?;
+        Ok((name, bytes))
+    }
+
+    #[tokio::test]
+    async fn a_multipart_body_that_is_labelled_json_is_read_all_the_same() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+        let (name, bytes) = first_file(&headers, body(&form("hello"), 7)).await.unwrap();
+        assert_eq!((name.as_str(), bytes.as_ref()), ("x.txt", b"hello".as_slice()));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_multipart_is_refused() {
+        for text in ["", "{}", "--", "--b0undary", "no boundary\r\n", &"x".repeat(1000)] {
+            let refused = first_file(&HeaderMap::new(), body(text, 100)).await.unwrap_err();
+            assert_eq!(refused.code.status().as_u16(), 400, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_cut_of_the_chunks_does_not_matter(content in "[ -~]{0,200}", cut in 1_usize..60) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let read = runtime.unwrap().block_on(async {
+                first_file(&HeaderMap::new(), body(&form(&content), cut)).await
+            });
+            prop_assert_eq!(read.unwrap().1, content.as_bytes());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in "\\PC{0,200}", cut in 1_usize..60) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            drop(runtime.unwrap().block_on(first_file(&HeaderMap::new(), body(&bytes, cut))));
+        }
+    }
+}

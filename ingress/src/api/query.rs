@@ -1,0 +1,124 @@
+//! The query string. Values are percent-decoded and nothing more: some clients paste identifiers in
+//! as they are, and then a `+` is a plus, not a space (which no identifier can hold).
+
+use percent_encoding::percent_decode_str;
+
+use crate::error::ApiError;
+
+/// api-versions of the contract. What a path means does not depend on which of them is named.
+pub const API_VERSIONS: [&str; 6] = [
+    "2023-08-01-preview",
+    "2024-02-02-preview",
+    "2024-08-02-preview",
+    "2024-10-02-preview",
+    "2025-02-02-preview",
+    "2025-10-02-preview",
+];
+
+/// Decoded pairs in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Decodes a raw query.
+    ///
+    /// # Errors
+    /// A value is not UTF-8 after decoding.
+    pub fn parse(raw: &str) -> Result<Self, ApiError> {
+        let pairs = raw.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(name)?, decode(value)?))
+        });
+        pairs.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The value of a parameter, named without regard to case.
+    ///
+    /// # Errors
+    /// It is given twice with different values.
+    pub fn get(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        let mut values = self
+            .0
+            .iter()
+            .filter(|(own, _)| own.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str());
+        let first = values.next();
+        match values.find(|other| Some(*other) != first) {
+            Some(_) => Err(ApiError::invalid(format!("the query has two values for `{name}`"))),
+            None => Ok(first),
+        }
+    }
+
+    /// Checks the api-version.
+    ///
+    /// # Errors
+    /// It is unknown, or missing where it is required.
+    pub fn check_version(&self, required: bool) -> Result<(), ApiError> {
+        match self.get("api-version")? {
+            Some(version) if API_VERSIONS.contains(&version) => Ok(()),
+            None if !required => Ok(()),
+            None => Err(ApiError::invalid(format!(
+                "the query parameter `api-version` is missing; known are {}",
+                API_VERSIONS.join(", ")
+            ))),
+            Some(_) => Err(ApiError::invalid(format!(
+                "the api-version is unknown; known are {}",
+                API_VERSIONS.join(", ")
+            ))),
+        }
+    }
+}
+
+fn decode(text: &str) -> Result<String, ApiError> {
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| ApiError::invalid("the query is not UTF-8 text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn values_are_decoded_and_a_plus_stays_a_plus() {
+        let query = Query::parse("identifier=a%7Cb+c&api-version=2024-02-02-preview&x").unwrap();
+        assert_eq!(query.get("identifier").unwrap(), Some("a|b+c"));
+        assert_eq!(query.get("x").unwrap(), Some(""));
+        assert_eq!(query.get("y").unwrap(), None);
+        assert!(query.check_version(true).is_ok());
+    }
+
+    #[test]
+    fn two_different_values_are_refused() {
+        let query = Query::parse("identifier=aaaa&identifier=bbbb&z=1&z=1").unwrap();
+        assert!(query.get("identifier").is_err());
+        assert_eq!(query.get("z").unwrap(), Some("1"));
+    }
+
+    #[test]
+    fn a_missing_version_is_fine_only_where_it_is_optional() {
+        let none = Query::default();
+        assert!(none.check_version(false).is_ok() && none.check_version(true).is_err());
+        assert!(Query::parse("api-version=2020-01-01").unwrap().check_version(false).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(identifier in "[!-~]{4,128}") {
+            let encoded = percent_encoding::utf8_percent_encode(
+                &identifier,
+                percent_encoding::NON_ALPHANUMERIC,
+            );
+            let query = Query::parse(&format!("identifier={encoded}&api-version=v")).unwrap();
+            prop_assert_eq!(query.get("identifier").unwrap(), Some(identifier.as_str()));
+        }
+
+        #[test]
+        fn any_query_is_decoded_or_refused(raw in "\\PC{0,80}") {
+            drop(Query::parse(&raw));
+        }
+    }
+}

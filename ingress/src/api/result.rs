@@ -1,0 +1,142 @@
+//! The one `result` of the contracts: not the Python value but its text form, passed through a JSON
+//! parse where it parses.
+
+use proto::execution::{Bundle, Outcome};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// What a cell's `result` is on the wire.
+#[derive(Clone, Debug)]
+pub enum CellResult {
+    /// Text that is JSON, as it stands, so that long numbers keep their digits.
+    Json(Box<RawValue>),
+    /// Any other text; empty when there is nothing.
+    Text(String),
+    /// The last image.
+    Image {
+        /// Such as `png`.
+        format: &'static str,
+        /// The image.
+        base64_data: String,
+    },
+}
+
+/// Image types in the order of preference.
+const IMAGES: [(&str, &str); 2] = [("image/png", "png"), ("image/jpeg", "jpeg")];
+
+impl CellResult {
+    /// The last image that the cell showed, else the value of its last expression, else the text of
+    /// the last thing it displayed, else nothing.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Self {
+        let shown = || outcome.displays.iter().chain(&outcome.result).rev();
+        if let Some(image) = shown().find_map(image) {
+            return image;
+        }
+        let text = outcome.result.as_ref().or(outcome.displays.last());
+        match text.and_then(|bundle| bundle.get("text/plain")) {
+            Some(text) => Self::of_text(text),
+            None => Self::Text(String::new()),
+        }
+    }
+
+    fn of_text(text: &str) -> Self {
+        match RawValue::from_string(text.to_owned()) {
+            // No value is an empty text in this contract, never null.
+            Ok(json) if json.get() != "null" => Self::Json(json),
+            _ => Self::Text(text.to_owned()),
+        }
+    }
+}
+
+fn image(bundle: &Bundle) -> Option<CellResult> {
+    IMAGES.iter().find_map(|(mime, format)| {
+        let base64_data = bundle.get(mime)?.to_owned();
+        Some(CellResult::Image { format, base64_data })
+    })
+}
+
+impl Serialize for CellResult {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Image<'a> {
+            r#type: &'static str,
+            format: &'a str,
+            base64_data: &'a str,
+        }
+        match self {
+            Self::Json(json) => json.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Image { format, base64_data } => {
+                Image { r#type: "image", format, base64_data }.serialize(serializer)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proto::execution::Ending;
+
+    use super::*;
+
+    fn bundle(mime: &str, content: &str) -> Bundle {
+        Bundle(vec![(mime.into(), content.into())])
+    }
+
+    fn outcome(result: Option<Bundle>, displays: Vec<Bundle>) -> Outcome {
+        let (stdout, stderr) = (String::new(), String::new());
+        Outcome { ending: Ending::Succeeded, stdout, stderr, displays, result, duration_ms: 1 }
+    }
+
+    fn json(outcome: &Outcome) -> String {
+        serde_json::to_string(&CellResult::of(outcome)).unwrap()
+    }
+
+    #[test]
+    fn text_that_is_json_becomes_json_and_other_text_stays_text() {
+        let table = [
+            ("42", "42"),
+            ("-1530", "-1530"),
+            ("3.5", "3.5"),
+            ("123456789012345678901234567890", "123456789012345678901234567890"),
+            ("[1, 2]", "[1, 2]"),
+            ("nan", "\"nan\""),
+            ("True", "\"True\""),
+            ("'abc'", "\"'abc'\""),
+            ("{'a': 1, 'b': 'x'}", "\"{'a': 1, 'b': 'x'}\""),
+            ("['a',\n 'b']", "\"['a',\\n 'b']\""),
+            ("None", "\"None\""),
+            ("null", "\"null\""),
+        ];
+        for (text, wire) in table {
+            assert_eq!(json(&outcome(Some(bundle("text/plain", text)), vec![])), wire, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_an_empty_text() {
+        assert_eq!(json(&outcome(None, vec![])), "\"\"");
+    }
+
+    #[test]
+    fn the_last_image_wins_over_the_last_expression() {
+        let images = vec![bundle("image/png", "one"), bundle("image/png", "two")];
+        let shown = outcome(Some(bundle("text/plain", "42")), images);
+        assert_eq!(json(&shown), r#"{"type":"image","format":"png","base64_data":"two"}"#);
+    }
+
+    #[test]
+    fn a_displayed_text_is_the_result_when_there_is_no_other() {
+        assert_eq!(json(&outcome(None, vec![bundle("text/plain", "shown")])), "\"shown\"");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gives_valid_json(text in "\\PC*") {
+            let wire = json(&outcome(Some(bundle("text/plain", &text)), vec![]));
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&wire).is_ok());
+        }
+    }
+}

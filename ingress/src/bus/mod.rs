@@ -1,0 +1,204 @@
+//! This process's connection to NATS: jobs go out, frames come in, records are read.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_nats::{
+    Client, ConnectOptions, Event,
+    jetstream::{self, stream::DirectGetErrorKind},
+};
+use bytes::Bytes;
+use proto::{
+    id::{PoolId, SessionKey, WorkerId},
+    lease::WorkerBeat,
+    subject, wire,
+};
+use tokio::time::Instant;
+
+use crate::{config::NatsAuth, placement::Record};
+
+pub mod inbox;
+
+use inbox::{Inbox, Inboxes};
+
+/// Oldest server that works: per-key TTL, limit markers and a fix for false 503s across nodes
+/// (nats-server #8233).
+const OLDEST_SERVER: (i64, i64, i64) = (2, 14, 2);
+/// Messages that wait in this process for all callers together.
+const SUBSCRIPTION_CAPACITY: usize = 16 * 1024;
+
+/// The connection.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    client: Client,
+    jetstream: jetstream::Context,
+    inboxes: Inboxes,
+    connected: Connected,
+}
+
+/// When this process last connected.
+#[derive(Clone, Debug)]
+struct Connected(Arc<Mutex<Instant>>);
+
+/// Why the bus cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// No server answered, or it refused the credentials.
+    #[error("NATS cannot be reached")]
+    Connect(#[from] async_nats::ConnectError),
+    /// The server lacks what ownership needs.
+    #[error("NATS {0} is too old; 2.14.2 or newer is needed")]
+    TooOld(String),
+    /// The connection is down.
+    #[error("NATS is not connected")]
+    Down,
+    /// A message was not sent.
+    #[error("a message was not sent")]
+    Send(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A record was not read.
+    #[error("a record was not read")]
+    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Bus {
+    /// Connects as the ingress of this name.
+    ///
+    /// # Errors
+    /// No server can be reached, or it is too old.
+    pub async fn connect(
+        servers: &str,
+        auth: NatsAuth,
+        instance: &str,
+    ) -> Result<Self, BusError> {
+        let connected = Connected(Arc::new(Mutex::new(Instant::now())));
+        let noted = connected.clone();
+        let prefix = subject::ingress_inbox(instance);
+        let client = ConnectOptions::with_user_and_password(auth.user, auth.password)
+            .name(format!("ingress {instance}"))
+            .custom_inbox_prefix(&prefix)
+            .ping_interval(Duration::from_secs(10))
+            .request_timeout(Some(Duration::from_secs(5)))
+            .subscription_capacity(SUBSCRIPTION_CAPACITY)
+            .max_reconnects(None)
+            .reconnect_delay_callback(|tries| {
+                Duration::from_millis(20 * u64::try_from(tries).unwrap_or(25).min(25))
+            })
+            .event_callback(move |event| {
+                note(&event, &noted);
+                async {}
+            })
+            .connect(servers)
+            .await?;
+        let (major, minor, patch) = OLDEST_SERVER;
+        if !client.is_server_compatible(major, minor, patch) {
+            return Err(BusError::TooOld(client.server_info().version));
+        }
+        let inboxes = Inboxes::open(&client, &prefix).await?;
+        let jetstream = jetstream::new(client.clone());
+        Ok(Self { client, jetstream, inboxes, connected })
+    }
+
+    /// Sends a message whose frames come to the returned inbox.
+    ///
+    /// # Errors
+    /// The connection is down. (While it is down, the library would queue the message and deliver
+    /// it to a caller who has long gone.)
+    pub async fn send(&self, subject: String, payload: Bytes) -> Result<Inbox, BusError> {
+        if self.client.connection_state() != async_nats::connection::State::Connected {
+            return Err(BusError::Down);
+        }
+        let inbox = self.inboxes.open_one();
+        let sent = self.client.publish_with_reply(subject, inbox.subject(), payload).await;
+        sent.map_err(|error| BusError::Send(Box::new(error)))?;
+        Ok(inbox)
+    }
+
+    /// How long this process has been connected without a break.
+    #[must_use]
+    pub fn connected_for(&self) -> Duration {
+        self.connected.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// The session's lease record, from whichever server has it nearest: a hint.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn lease(&self, pool: &PoolId, session: &SessionKey) -> Result<Record, BusError> {
+        let (stream, subject) = (subject::leases_stream(pool), subject::lease(pool, session));
+        let Some((payload, revision)) = self.last(&stream, subject).await? else {
+            return Ok(Record::None);
+        };
+        let lease = wire::decode(&payload).map_err(|error| BusError::Read(Box::new(error)))?;
+        Ok(Record::Held(lease, revision))
+    }
+
+    /// A worker's key.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn worker(&self, worker: &WorkerId) -> Result<Option<WorkerBeat>, BusError> {
+        let found = self.last(subject::WORKERS_STREAM, subject::worker(worker)).await?;
+        Ok(found.and_then(|(payload, _)| wire::decode(&payload).ok()))
+    }
+
+    async fn last(&self, stream: &str, subject: String) -> Result<Option<(Bytes, u64)>, BusError> {
+        let failed = |error| BusError::Read(error);
+        let stream = self.jetstream.get_stream_no_info(stream).await;
+        let stream = stream.map_err(|error| failed(Box::new(error)))?;
+        match stream.direct_get_last_for_subject(subject).await {
+            Ok(message) => Ok(Some((message.payload, message.sequence))),
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) if is_no_stream(&error) => Ok(None),
+            Err(error) => Err(failed(Box::new(error))),
+        }
+    }
+
+    /// Proves with a round trip that the bus answers and the credentials are good.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn check(&self) -> Result<(), BusError> {
+        let someone: WorkerId =
+            "readiness".parse().map_err(|error| BusError::Read(Box::new(error)))?;
+        self.worker(&someone).await.map(drop)
+    }
+}
+
+/// Nobody answers for a stream that no worker has made yet.
+fn is_no_stream(error: &jetstream::stream::DirectGetError) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let text = cause.downcast_ref::<jetstream::context::RequestError>();
+        if text.is_some_and(|error| {
+            error.kind() == jetstream::context::RequestErrorKind::NoResponders
+        }) {
+            return true;
+        }
+        let plain = cause.downcast_ref::<async_nats::RequestError>();
+        if plain
+            .is_some_and(|error| error.kind() == async_nats::client::RequestErrorKind::NoResponders)
+        {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}
+
+fn note(event: &Event, connected: &Connected) {
+    match event {
+        Event::Connected => {
+            *connected.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            tracing::info!("connected to NATS");
+        }
+        Event::Disconnected | Event::LameDuckMode | Event::Draining | Event::Closed => {
+            tracing::warn!(%event, "NATS connection");
+        }
+        // Denied permissions arrive only here.
+        Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {
+            tracing::error!(%event, "NATS connection");
+        }
+    }
+}

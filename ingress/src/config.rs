@@ -1,0 +1,196 @@
+//! Settings, read once from flags and environment. The doc comments are the manual.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use proto::{
+    id::{ClusterKey, IdError},
+    pool::{PoolError, Pools},
+};
+
+/// Hearth's front door: authenticates requests and brings them to the sessions' workers.
+#[derive(Debug, Parser)]
+#[command(name = "ingress", version)]
+pub struct Arguments {
+    /// What is logged: a `tracing` filter.
+    #[arg(long, env = "HEARTH_LOG", default_value = "info", global = true)]
+    pub log: String,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve requests.
+    Serve(Box<Config>),
+    /// Make a signing key and its public key set for development.
+    DevKeys(OutDir),
+    /// Make a self-signed certificate for localhost.
+    Certificate(OutDir),
+    /// Print a token signed with a development key.
+    Token(TokenArguments),
+}
+
+/// Where files are written; existing ones are kept.
+#[derive(Debug, Args)]
+pub struct OutDir {
+    /// Directory; created if missing.
+    #[arg(long)]
+    pub out_dir: PathBuf,
+}
+
+/// What a development token says.
+#[derive(Debug, Args)]
+pub struct TokenArguments {
+    /// Signing key (PEM).
+    #[arg(long)]
+    pub key: PathBuf,
+    /// Claim `iss`.
+    #[arg(long)]
+    pub issuer: String,
+    /// Claim `aud`.
+    #[arg(long, default_value = "https://dynamicsessions.io")]
+    pub audience: String,
+    /// Life of the token in seconds.
+    #[arg(long, default_value_t = 43_200)]
+    pub ttl_seconds: u64,
+}
+
+/// Settings of the server.
+#[derive(Clone, Debug, Args)]
+pub struct Config {
+    /// Address for plain HTTP.
+    #[arg(long, env = "HEARTH_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Address for HTTPS; none by default.
+    #[arg(long, env = "HEARTH_TLS_LISTEN")]
+    pub tls_listen: Option<SocketAddr>,
+    /// Certificate chain (PEM). Without one a self-signed certificate is made at start.
+    #[arg(long, env = "HEARTH_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM).
+    #[arg(long, env = "HEARTH_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// NATS servers, separated by commas.
+    #[arg(long, env = "HEARTH_NATS", default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+    /// File with `user:password` for NATS; only its owner may read it.
+    #[arg(long, env = "HEARTH_NATS_AUTH")]
+    pub nats_auth: PathBuf,
+    /// Object store that ingress and workers share, as a URL.
+    #[arg(long, env = "HEARTH_STORE")]
+    pub store: String,
+    /// Pool file (TOML).
+    #[arg(long, env = "HEARTH_POOLS")]
+    pub pools: PathBuf,
+    /// File with the cluster key: 64 hexadecimal digits, the same for all ingresses.
+    #[arg(long, env = "HEARTH_CLUSTER_KEY")]
+    pub cluster_key: PathBuf,
+    /// Key set (JWKS) that tokens are signed with: a file or an `https://` or `http://` URL.
+    #[arg(long, env = "HEARTH_JWKS")]
+    pub jwks: String,
+    /// Issuer that tokens must name.
+    #[arg(long, env = "HEARTH_JWT_ISSUER")]
+    pub jwt_issuer: String,
+    /// Audiences of which tokens must name one, separated by commas.
+    #[arg(
+        long,
+        env = "HEARTH_JWT_AUDIENCE",
+        value_delimiter = ',',
+        default_value = "https://dynamicsessions.io,https://acasessions.io"
+    )]
+    pub jwt_audience: Vec<String>,
+    /// Role that a token's `roles` or `scp` claim must hold; without this setting every valid token
+    /// may use every pool.
+    #[arg(long, env = "HEARTH_JWT_REQUIRED_ROLE")]
+    pub jwt_required_role: Option<String>,
+    /// Name of this process on the bus: letters, digits and `-`. Random by default.
+    #[arg(long, env = "HEARTH_INSTANCE", value_parser = instance)]
+    pub instance: Option<String>,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("{0} cannot be read")]
+    Read(PathBuf, #[source] std::io::Error),
+    /// The pool file is not TOML of the expected shape.
+    #[error("{0} is not a pool file")]
+    Pools(PathBuf, #[source] toml::de::Error),
+    /// A pool is refused.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The cluster key file holds something else.
+    #[error("{0} does not hold a cluster key")]
+    ClusterKey(PathBuf, #[source] IdError),
+    /// The password file is readable by others or has no colon.
+    #[error("{0} must hold `user:password` and be readable by its owner only")]
+    Auth(PathBuf),
+}
+
+/// Credentials for NATS. Has no `Debug`, so that it never reaches a log.
+#[expect(missing_debug_implementations, reason = "a secret")]
+pub struct NatsAuth {
+    /// User name.
+    pub user: String,
+    /// Password.
+    pub password: String,
+}
+
+impl Config {
+    /// Reads and checks the pool file.
+    ///
+    /// # Errors
+    /// It cannot be read, or a pool in it is refused.
+    pub fn read_pools(&self) -> Result<Pools, ConfigError> {
+        let text = read(&self.pools)?;
+        let pools: Pools = toml::from_str(&text)
+            .map_err(|error| ConfigError::Pools(self.pools.clone(), error))?;
+        pools.check()?;
+        Ok(pools)
+    }
+
+    /// Reads the cluster key.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds something else.
+    pub fn read_cluster_key(&self) -> Result<ClusterKey, ConfigError> {
+        let text = read(&self.cluster_key)?;
+        text.parse().map_err(|error| ConfigError::ClusterKey(self.cluster_key.clone(), error))
+    }
+
+    /// Reads the credentials for NATS.
+    ///
+    /// # Errors
+    /// The file cannot be read, others may read it, or it holds something else.
+    pub fn read_nats_auth(&self) -> Result<NatsAuth, ConfigError> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = &self.nats_auth;
+        let metadata = std::fs::metadata(path);
+        let metadata = metadata.map_err(|error| ConfigError::Read(path.clone(), error))?;
+        let closed = metadata.permissions().mode() & 0o077 == 0;
+        match read(path)?.trim().split_once(':') {
+            Some((user, password)) if closed => {
+                Ok(NatsAuth { user: user.to_owned(), password: password.to_owned() })
+            }
+            _ => Err(ConfigError::Auth(path.clone())),
+        }
+    }
+}
+
+fn read(path: &PathBuf) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.clone(), error))
+}
+
+/// One token of a subject.
+fn instance(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.len());
+    if fits && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        Ok(text.to_owned())
+    } else {
+        Err("1 to 64 letters, digits or `-`".to_owned())
+    }
+}

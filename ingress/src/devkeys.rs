@@ -1,0 +1,99 @@
+//! Keys, certificates and tokens for development and tests.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use jsonwebtoken::{
+    Algorithm, EncodingKey, Header, encode, get_current_timestamp,
+    jwk::{Jwk, JwkSet},
+};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use serde::Serialize;
+
+use crate::config::TokenArguments;
+
+/// Key id of the development key.
+pub const KEY_ID: &str = "development";
+/// Names that the development certificate is good for.
+pub const CERTIFICATE_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    sub: &'a str,
+    iat: u64,
+    exp: u64,
+}
+
+/// Writes `signing-key.pem` and `jwks.json` unless they exist.
+///
+/// # Errors
+/// The files cannot be written or the existing key cannot be read.
+pub fn make(directory: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(directory)?;
+    let (key_file, set_file) = (directory.join("signing-key.pem"), directory.join("jwks.json"));
+    if !key_file.exists() {
+        write_secret(&key_file, KeyPair::generate()?.serialize_pem().as_bytes())?;
+    }
+    if !set_file.exists() {
+        let key = EncodingKey::from_ec_pem(&fs::read(&key_file)?)?;
+        let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256)?;
+        jwk.common.key_id = Some(KEY_ID.to_owned());
+        fs::write(&set_file, serde_json::to_vec_pretty(&JwkSet { keys: vec![jwk] })?)?;
+    }
+    Ok(())
+}
+
+/// Writes `cert.pem` and `key.pem` unless they exist.
+///
+/// # Errors
+/// The files cannot be written.
+pub fn certificate(directory: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(directory)?;
+    let (certificate_file, key_file) = (directory.join("cert.pem"), directory.join("key.pem"));
+    if certificate_file.exists() && key_file.exists() {
+        return Ok(());
+    }
+    let (certificate, key) = self_signed()?;
+    fs::write(certificate_file, certificate)?;
+    Ok(write_secret(&key_file, key.as_bytes())?)
+}
+
+/// A self-signed certificate and its key, as PEM.
+///
+/// # Errors
+/// The random generator failed.
+pub fn self_signed() -> Result<(String, String), rcgen::Error> {
+    let names: Vec<String> = CERTIFICATE_NAMES.map(str::to_owned).into();
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let certificate = CertificateParams::new(names)?.self_signed(&key)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// Signs a token.
+///
+/// # Errors
+/// The key cannot be read.
+pub fn token(arguments: &TokenArguments) -> anyhow::Result<String> {
+    let key = EncodingKey::from_ec_pem(&fs::read(&arguments.key)?)?;
+    let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::ES256) };
+    let now = get_current_timestamp();
+    let claims = Claims {
+        iss: &arguments.issuer,
+        aud: &arguments.audience,
+        sub: "development",
+        iat: now,
+        exp: now + arguments.ttl_seconds,
+    };
+    Ok(encode(&header, &claims, &key)?)
+}
+
+fn write_secret(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(contents)
+}

@@ -1,0 +1,17 @@
+//! The ingress: stateless; any of them can answer any request.
+//!
+//! Data flows one way: `api → service → route → {placement, bus}`.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod bus;
+pub mod config;
+pub mod devkeys;
+pub mod error;
+pub mod placement;
+pub mod route;
+pub mod service;
+pub mod store;
+pub mod tls;

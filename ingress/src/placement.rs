@@ -1,0 +1,114 @@
+//! Where a job goes whose session subject nobody answered: a pure choice. What it chooses from is a
+//! hint only; that one worker owns a session is the work of compare-and-set at the workers.
+
+use std::time::Duration;
+
+use proto::lease::{Lease, LeaseState};
+
+/// Silence of both subjects of an owner after which it counts as gone.
+pub const GONE_AFTER: Duration = Duration::from_millis(300);
+/// After a (re)connect an ingress knows too little to call an owner gone: the owner's own reconnect
+/// and beat may be on their way (one worker TTL and one beat).
+pub const SETTLED_AFTER: Duration = Duration::from_secs(13);
+
+/// The lease record of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// There is none.
+    None,
+    /// A record and its revision.
+    Held(Lease, u64),
+}
+
+/// What is known of an owner's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its key exists.
+    pub has_key: bool,
+    /// Its key says that it drains.
+    pub draining: bool,
+    /// How long both its session subject and its control subject have had no listener.
+    pub silent: Option<Duration>,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Send the job to the placement subject with this revision.
+    Place {
+        /// Revision of the lease that was seen, 0 for none.
+        seen: u64,
+    },
+    /// Try the session's subject again a little later.
+    Wait,
+}
+
+/// Chooses. `settled` says whether this ingress has been connected for [`SETTLED_AFTER`].
+#[must_use]
+pub fn choose(record: &Record, owner: Owner, settled: bool) -> Next {
+    let Record::Held(lease, revision) = record else { return Next::Place { seen: 0 } };
+    let silent = owner.silent.is_some_and(|silence| silence >= GONE_AFTER);
+    let gone = match (owner.has_key, owner.draining) {
+        (false, _) => settled,
+        (true, true) => silent,
+        (true, false) => silent && settled,
+    };
+    match (lease.state, gone) {
+        (LeaseState::Active | LeaseState::Stopping | LeaseState::Unknown, true) => {
+            Next::Place { seen: *revision }
+        }
+        (LeaseState::Active | LeaseState::Stopping | LeaseState::Unknown, false) => Next::Wait,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::id::{Epoch, Incarnation};
+
+    use super::*;
+
+    fn held(state: LeaseState) -> Record {
+        let lease = Lease {
+            identifier: "user-1".parse().unwrap(),
+            owner: "worker-1".parse().unwrap(),
+            epoch: Epoch::default().next(),
+            incarnation: Incarnation::from_ulid(ulid::Ulid::nil()),
+            slot: 3,
+            state,
+        };
+        Record::Held(lease, 7)
+    }
+
+    fn owner(has_key: bool, draining: bool, silent_ms: u64) -> Owner {
+        let silent = (silent_ms > 0).then(|| Duration::from_millis(silent_ms));
+        Owner { has_key, draining, silent }
+    }
+
+    #[test]
+    fn a_session_without_a_record_is_placed_at_once() {
+        let nobody = owner(false, false, 0);
+        assert_eq!(choose(&Record::None, nobody, false), Next::Place { seen: 0 });
+    }
+
+    #[test]
+    fn an_owner_is_gone_only_when_it_surely_is() {
+        let place = Next::Place { seen: 7 };
+        let table = [
+            // (key, draining, silent ms, settled) → next
+            (true, false, 0, true, Next::Wait),
+            (true, false, 299, true, Next::Wait),
+            (true, false, 300, true, place),
+            (true, false, 9_999, false, Next::Wait),
+            (false, false, 0, true, place),
+            (false, false, 9_999, false, Next::Wait),
+            (true, true, 300, false, place),
+            (true, true, 0, true, Next::Wait),
+        ];
+        for (key, draining, silent, settled, next) in table {
+            for state in [LeaseState::Active, LeaseState::Stopping] {
+                let chosen = choose(&held(state), owner(key, draining, silent), settled);
+                assert_eq!(chosen, next, "{key} {draining} {silent} {settled}");
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Brings a job to the worker that owns its session, or to one that will, and its answer back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::{
+    fault::{Fault, FaultCode},
+    limits,
+    message::{Answer, FrameBody, Job, Placement, Request, VERSION},
+    subject::{self, Readiness},
+    wire,
+};
+use tokio::time::{Instant, timeout};
+use ulid::Ulid;
+
+use crate::{
+    bus::{
+        Bus, BusError,
+        inbox::{Arrival, Inbox},
+    },
+    placement::{self, Next, Owner, Record},
+};
+
+/// A placed job is accepted within this time: the claim's writes are durable and may queue.
+const PLACED_WITHIN: Duration = Duration::from_secs(5);
+/// First and longest pause before the session's subject is tried again.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+/// Refusals of full workers in a row that are answered by asking the next at once.
+const BUSY_IN_A_ROW: u32 = 3;
+/// Answer of a worker's control subject: nothing but proof of life.
+const ALIVE_WITHIN: Duration = Duration::from_millis(500);
+
+/// Why a job has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// A worker's refusal or failure.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// No worker had room within [`limits::PLACEMENT_BUDGET`].
+    #[error("no worker has room")]
+    NoCapacity,
+    /// The session's owner did not answer in time, and is not known to be gone.
+    #[error("the session's worker does not answer")]
+    OwnerSilent,
+    /// The job was delivered and no answer came: it may have had effects.
+    #[error("the worker was lost; the request may have had effects")]
+    Lost,
+    /// The bus failed.
+    #[error("bus")]
+    Bus(#[from] BusError),
+    /// The message could not be made.
+    #[error("message")]
+    Wire(#[from] wire::WireError),
+}
+
+/// Whether a session that does not exist is made for the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It is made.
+    Allocate,
+    /// The job fails with [`FaultCode::NotOwner`].
+    Refuse,
+}
+
+/// What became of one attempt.
+enum Heard {
+    Answer(Answer),
+    /// Final.
+    Fault(Fault),
+    /// Not accepted; the job had no effect.
+    Refused(Fault),
+    Nobody,
+}
+
+/// One job on its way.
+struct Journey<'a> {
+    bus: &'a Bus,
+    job: &'a Job,
+    missing: Missing,
+    started: Instant,
+    pause: Duration,
+    /// Since when both subjects of the owner have had no listener.
+    silent_since: Option<Instant>,
+    busy: u32,
+}
+
+/// Brings the job there and the answer back.
+///
+/// # Errors
+/// See [`RouteError`]. After `Lost` the job may have had effects; after all others it had none,
+/// unless the fault itself says so.
+pub async fn route(bus: &Bus, job: &Job, missing: Missing) -> Result<Answer, RouteError> {
+    let mut journey = Journey {
+        bus,
+        job,
+        missing,
+        started: Instant::now(),
+        pause: BACK_OFF.0,
+        silent_since: None,
+        busy: 0,
+    };
+    let subject = subject::session(&job.pool, &job.session, job.request.verb());
+    let payload = Bytes::from(wire::encode(job)?);
+    loop {
+        match journey.ask(subject.clone(), payload.clone(), limits::ACCEPT_WITHIN).await? {
+            Heard::Answer(answer) => return Ok(answer),
+            Heard::Fault(fault) => return Err(fault.into()),
+            Heard::Refused(_) => journey.silent_since = None,
+            Heard::Nobody => {
+                if let Some(done) = journey.without_owner().await? {
+                    return done;
+                }
+            }
+        }
+        journey.pause_once().await?;
+    }
+}
+
+impl Journey<'_> {
+    /// Nobody listens at the session's subject: place it, or find out why not.
+    async fn without_owner(&mut self) -> Result<Option<Result<Answer, RouteError>>, RouteError> {
+        let record = self.bus.lease(&self.job.pool, &self.job.session).await?;
+        if record == Record::None && self.missing == Missing::Refuse {
+            let none = Fault::new(FaultCode::NotOwner, "the session is not running");
+            return Ok(Some(Err(none.into())));
+        }
+        let owner = self.owner(&record).await?;
+        let settled = self.bus.connected_for() >= placement::SETTLED_AFTER;
+        match placement::choose(&record, owner, settled) {
+            Next::Wait => Ok(None),
+            Next::Place { seen } => self.place(seen).await,
+        }
+    }
+
+    async fn owner(&mut self, record: &Record) -> Result<Owner, RouteError> {
+        let Record::Held(lease, _) = record else {
+            return Ok(Owner { has_key: false, draining: false, silent: None });
+        };
+        let key = self.bus.worker(&lease.owner).await?;
+        let mut control =
+            self.bus.send(subject::worker_control(&lease.owner), Bytes::new()).await?;
+        let silent = matches!(timeout(ALIVE_WITHIN, control.next()).await, Ok(Arrival::Nobody));
+        if silent {
+            self.silent_since.get_or_insert_with(Instant::now);
+        } else {
+            self.silent_since = None;
+        }
+        Ok(Owner {
+            has_key: key.is_some(),
+            draining: key.is_some_and(|beat| beat.draining),
+            silent: self.silent_since.map(|since| since.elapsed()),
+        })
+    }
+
+    async fn place(&mut self, seen: u64) -> Result<Option<Result<Answer, RouteError>>, RouteError> {
+        let placement = Placement { job: self.job.clone(), seen };
+        let payload = Bytes::from(wire::encode(&placement)?);
+        for readiness in [Readiness::Warm, Readiness::Any] {
+            let subject = subject::place(&self.job.pool, readiness);
+            match self.ask(subject, payload.clone(), PLACED_WITHIN).await? {
+                Heard::Answer(answer) => return Ok(Some(Ok(answer))),
+                Heard::Fault(fault) => return Ok(Some(Err(fault.into()))),
+                Heard::Refused(fault) => return Ok(self.refused(fault).map(Err)),
+                Heard::Nobody => {}
+            }
+        }
+        self.pause = BACK_OFF.1;
+        Ok(None)
+    }
+
+    /// What a refused placement means: `None` is another try.
+    fn refused(&mut self, fault: Fault) -> Option<RouteError> {
+        match fault.code {
+            FaultCode::LostRace | FaultCode::NotOwner | FaultCode::Stopping => None,
+            FaultCode::Busy => {
+                self.busy += 1;
+                if self.busy.is_multiple_of(BUSY_IN_A_ROW) {
+                    self.pause = BACK_OFF.1;
+                }
+                None
+            }
+            _ => Some(fault.into()),
+        }
+    }
+
+    async fn pause_once(&mut self) -> Result<(), RouteError> {
+        if self.started.elapsed() >= limits::PLACEMENT_BUDGET {
+            let waits_for_owner = self.silent_since.is_none() && self.busy == 0;
+            return Err(if waits_for_owner { RouteError::OwnerSilent } else { RouteError::NoCapacity });
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(BACK_OFF.1);
+        Ok(())
+    }
+
+    /// Sends the job to one subject and listens to the end.
+    async fn ask(
+        &self,
+        subject: String,
+        payload: Bytes,
+        accept_within: Duration,
+    ) -> Result<Heard, RouteError> {
+        let mut inbox = self.bus.send(subject, payload).await?;
+        match timeout(accept_within, inbox.next()).await {
+            Ok(Arrival::Nobody) => Ok(Heard::Nobody),
+            Ok(Arrival::Frame(frame)) => match frame.body {
+                FrameBody::Accepted | FrameBody::Heartbeat => self.listen(&mut inbox).await,
+                FrameBody::Done(answer) => Ok(Heard::Answer(answer)),
+                FrameBody::Failed(fault) => Ok(before_acceptance(fault)),
+            },
+            // Delivered, as far as anyone knows.
+            Ok(Arrival::Gap) | Err(_) => Err(RouteError::Lost),
+        }
+    }
+
+    async fn listen(&self, inbox: &mut Inbox) -> Result<Heard, RouteError> {
+        let mut hang_up = HangUp::of(self.bus, self.job);
+        loop {
+            match timeout(limits::SILENCE, inbox.next()).await {
+                Ok(Arrival::Frame(frame)) => match frame.body {
+                    FrameBody::Accepted | FrameBody::Heartbeat => {}
+                    FrameBody::Done(answer) => {
+                        hang_up.answered();
+                        return Ok(Heard::Answer(answer));
+                    }
+                    FrameBody::Failed(fault) => {
+                        hang_up.answered();
+                        return Ok(Heard::Fault(fault));
+                    }
+                },
+                Ok(Arrival::Nobody | Arrival::Gap) | Err(_) => return Err(RouteError::Lost),
+            }
+        }
+    }
+}
+
+/// A failure without acceptance: some mean "look again", the others are final.
+fn before_acceptance(fault: Fault) -> Heard {
+    match fault.code {
+        FaultCode::NotOwner
+        | FaultCode::LostRace
+        | FaultCode::Stopping
+        | FaultCode::Busy
+        | FaultCode::SessionPoolFull => Heard::Refused(fault),
+        _ => Heard::Fault(fault),
+    }
+}
+
+/// Cancels an execution whose caller goes away before the answer.
+struct HangUp {
+    bus: Bus,
+    cancel: Option<Job>,
+}
+
+impl HangUp {
+    fn of(bus: &Bus, job: &Job) -> Self {
+        let cancel = match &job.request {
+            Request::Execute { .. } => Some(Job {
+                v: VERSION,
+                operation: proto::id::OperationId::from_ulid(Ulid::new()),
+                request: Request::Cancel { target: job.operation.clone() },
+                pool: job.pool.clone(),
+                session: job.session.clone(),
+                identifier: job.identifier.clone(),
+                budget_ms: 0,
+            }),
+            _ => None,
+        };
+        Self { bus: bus.clone(), cancel }
+    }
+
+    fn answered(&mut self) {
+        self.cancel = None;
+    }
+}
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        let Some(job) = self.cancel.take() else { return };
+        let bus = self.bus.clone();
+        tokio::spawn(async move {
+            let subject = subject::session(&job.pool, &job.session, job.request.verb());
+            let Ok(payload) = wire::encode(&job) else { return };
+            // Nobody waits for the answer: the inbox closes at once.
+            if let Err(error) = bus.send(subject, payload.into()).await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "cancel not sent");
+            }
+        });
+    }
+}

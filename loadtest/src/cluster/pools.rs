@@ -1,0 +1,105 @@
+//! Pools of a test stack.
+
+use anyhow::Result;
+use proto::pool::{ContainerType, Limits, Network, Pool, Pools};
+use ulid::Ulid;
+
+/// Subscription of every test pool.
+const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
+/// Resource group of every test pool.
+const RESOURCE_GROUP: &str = "hearth";
+
+/// A pool in the making: `python`, 600 sessions, a cooldown of five minutes, default limits.
+#[derive(Clone, Debug)]
+pub struct PoolSpec(Pool);
+
+impl PoolSpec {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self(Pool {
+            id: Ulid::new().to_string().parse()?,
+            subscription: SUBSCRIPTION.to_owned(),
+            resource_group: RESOURCE_GROUP.to_owned(),
+            name: "python".parse()?,
+            container_type: ContainerType::PythonLTS,
+            max_sessions: 600,
+            cooldown_seconds: 300,
+            network: Network::EgressDisabled,
+            development: false,
+            limits: Limits::default(),
+        }))
+    }
+
+    /// With another name. A name that no pool can have leaves it as it was.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        if let Ok(name) = name.parse() {
+            self.0.name = name;
+        }
+        self
+    }
+
+    /// With another maximum of live sessions.
+    #[must_use]
+    pub fn max_sessions(mut self, sessions: u32) -> Self {
+        self.0.max_sessions = sessions;
+        self
+    }
+
+    /// With another cooldown. Below 300 seconds it becomes a development pool.
+    #[must_use]
+    pub fn cooldown(mut self, seconds: u32) -> Self {
+        self.0.cooldown_seconds = seconds;
+        self.0.development = seconds < 300;
+        self
+    }
+
+    /// With a way out, which no server accepts yet.
+    #[must_use]
+    pub fn egress(mut self) -> Self {
+        self.0.network = Network::EgressEnabled;
+        self
+    }
+
+    /// With other limits.
+    #[must_use]
+    pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.0.limits);
+        self
+    }
+
+    /// Path of its management endpoint.
+    #[must_use]
+    pub fn path(&self) -> String {
+        pool_path(self.0.name.as_str())
+    }
+}
+
+/// Path of the management endpoint of the test pool called `name`.
+#[must_use]
+pub fn pool_path(name: &str) -> String {
+    format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}/sessionPools/{name}")
+}
+
+/// The pool file.
+pub(super) fn file(pools: &[PoolSpec]) -> Result<String> {
+    let pool = pools.iter().map(|spec| spec.0.clone()).collect();
+    Ok(toml::to_string(&Pools { pool })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_file_reads_as_what_was_built() {
+        let spec = PoolSpec::new()
+            .unwrap()
+            .name("small")
+            .max_sessions(5)
+            .cooldown(2);
+        let spec = spec.limits(|limits| limits.processes = 32);
+        let read: Pools = toml::from_str(&file(std::slice::from_ref(&spec)).unwrap()).unwrap();
+        assert_eq!(read.pool, [spec.0]);
+        assert_eq!(read.check(), Ok(()));
+    }
+}

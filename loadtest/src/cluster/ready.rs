@@ -1,0 +1,46 @@
+//! Readiness of each kind of process, as its own words tell it.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// Longest wait for a part of one answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How a process shows that it serves.
+#[derive(Clone, Debug)]
+pub(super) enum Ready {
+    /// A NATS server greets whoever connects.
+    Greets(SocketAddr),
+    /// `GET /readyz` is answered 200.
+    Answers(SocketAddr),
+    /// This file exists.
+    Wrote(PathBuf),
+}
+
+impl Ready {
+    /// Whether it serves now.
+    pub(super) fn holds(&self) -> bool {
+        match self {
+            Self::Wrote(file) => file.exists(),
+            Self::Greets(address) => ask(*address, b"").is_some_and(|said| said == *b"INFO "),
+            Self::Answers(address) => {
+                let request = b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n";
+                ask::<12>(*address, request).is_some_and(|said| said.ends_with(b" 200"))
+            }
+        }
+    }
+}
+
+/// The first bytes of what a server says.
+fn ask<const N: usize>(address: SocketAddr, request: &[u8]) -> Option<[u8; N]> {
+    let mut connection = TcpStream::connect(address).ok()?;
+    connection.set_read_timeout(Some(PATIENCE)).ok()?;
+    connection.write_all(request).ok()?;
+    let mut said = [0; N];
+    connection.read_exact(&mut said).ok()?;
+    Some(said)
+}

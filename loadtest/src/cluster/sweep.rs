@@ -1,0 +1,85 @@
+//! The last broom of a stack: whatever still carries its directory's name when all its processes
+//! should have ended. A clean product leaves it nothing to do, and what it finds is reported.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use rustix::{
+    mount::{UnmountFlags, unmount},
+    process::{Pid, Signal, WaitOptions, kill_process, waitpid},
+};
+
+use crate::inventory;
+
+/// Ends orphans of this process, unmounts what lies below `directory` and removes `cgroups`; says
+/// what it found.
+pub(super) fn sweep(directory: &Path, cgroups: &BTreeSet<String>) -> Vec<String> {
+    let mut found = end_orphans();
+    found.extend(unmount_below(directory));
+    found.extend(cgroups.iter().filter_map(|name| remove_cgroup(name)));
+    found
+}
+
+/// Kills this process's remaining descendants. It is their subreaper, so each death brings the
+/// next generation up.
+fn end_orphans() -> Vec<String> {
+    let me = std::process::id();
+    let mut found = Vec::new();
+    loop {
+        let children = inventory::children_of(me);
+        if children.is_empty() {
+            return found;
+        }
+        for child in children {
+            let Some(pid) = i32::try_from(child).ok().and_then(Pid::from_raw) else {
+                continue;
+            };
+            if !inventory::is_zombie(child) {
+                found.push(format!("process {child} {}", inventory::name_of(child)));
+            }
+            // It may have ended by itself, which leaves nothing to kill but something to reap.
+            if kill_process(pid, Signal::KILL).is_ok() {
+                found.extend(reap(pid));
+            }
+        }
+    }
+}
+
+/// Waits for a killed child; says why if that is impossible.
+fn reap(pid: Pid) -> Option<String> {
+    let waited = waitpid(Some(pid), WaitOptions::empty());
+    waited
+        .err()
+        .map(|error| format!("process {pid:?} cannot be reaped: {error}"))
+}
+
+fn unmount_below(directory: &Path) -> Vec<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts
+        .lines()
+        .rev()
+        .filter_map(|line| line.split(' ').nth(4));
+    let ours = points.filter(|point| Path::new(point).starts_with(directory));
+    ours.map(|point| match unmount(point, UnmountFlags::DETACH) {
+        Ok(()) => format!("mount {point}"),
+        Err(error) => format!("mount {point}, which cannot be unmounted: {error}"),
+    })
+    .collect()
+}
+
+/// A worker removes its own when it stops; one that was killed cannot.
+fn remove_cgroup(name: &str) -> Option<String> {
+    let mut all = inventory::cgroups_of(name);
+    if all.is_empty() {
+        return None;
+    }
+    // Parents stand before their children.
+    all.reverse();
+    let failed = all
+        .iter()
+        .filter(|directory| fs::remove_dir(directory).is_err())
+        .count();
+    Some(format!(
+        "{} cgroups of {name}, {failed} of which cannot be removed",
+        all.len()
+    ))
+}

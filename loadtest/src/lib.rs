@@ -1,0 +1,16 @@
+//! One harness, three uses: end-to-end tests, benchmarks and load. It starts the real stack (NATS,
+//! ingresses, workers) on free loopback ports, talks to it as any HTTP client would, and leaves
+//! nothing behind.
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod client;
+pub mod cluster;
+pub mod inventory;
+pub mod load;
+pub mod multipart;
+pub mod places;
+pub mod raw;
+pub mod statistics;
+pub mod token;
+pub mod wait;

@@ -1,0 +1,115 @@
+//! Where the parts of the stack lie. The only file of this crate that reads the environment.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, bail};
+
+/// Every file that a stack is made of.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The `ingress` program.
+    pub ingress: PathBuf,
+    /// The `worker` program.
+    pub worker: PathBuf,
+    /// The `loadtest` program, which also keeps the processes of a stack.
+    pub loadtest: PathBuf,
+    /// The zygote's library.
+    pub zygote_library: PathBuf,
+    /// The session image.
+    pub image: PathBuf,
+    /// The `nats-server` program.
+    pub nats_server: PathBuf,
+    /// The configuration that `nats-server` is started with, before its blanks are filled in.
+    pub nats_template: PathBuf,
+}
+
+/// Where the benchmark finds what it measures Hearth against.
+#[derive(Clone, Debug)]
+pub struct PeerPlaces {
+    /// Python of the virtual environment that holds the gateway and ipykernel.
+    pub venv: PathBuf,
+    /// Exact versions in it.
+    pub requirements: PathBuf,
+    /// The driver.
+    pub script: PathBuf,
+}
+
+fn root() -> PathBuf {
+    let crate_directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_directory
+        .parent()
+        .unwrap_or(crate_directory)
+        .to_owned()
+}
+
+fn place(variable: &str, default: impl FnOnce() -> PathBuf) -> PathBuf {
+    env::var_os(variable).map_or_else(default, PathBuf::from)
+}
+
+impl Places {
+    /// Looks where the build puts things; `HEARTH_BIN_DIR`, `HEARTH_ZYGOTE_LIBRARY`,
+    /// `HEARTH_IMAGE`, `HEARTH_NATS_SERVER` and `HEARTH_NATS_TEMPLATE` override it.
+    ///
+    /// # Errors
+    /// A part is missing; the error names the make target that makes it.
+    pub fn find() -> Result<Self> {
+        let root = root();
+        let programs = place("HEARTH_BIN_DIR", || root.join("target/release"));
+        let places = Self {
+            ingress: programs.join("ingress"),
+            worker: programs.join("worker"),
+            loadtest: programs.join("loadtest"),
+            zygote_library: place("HEARTH_ZYGOTE_LIBRARY", || programs.join("libzygote.so")),
+            image: place("HEARTH_IMAGE", || root.join(".hearth/image/current.erofs")),
+            nats_server: place("HEARTH_NATS_SERVER", || {
+                root.join(".hearth/bin/nats-server")
+            }),
+            nats_template: place("HEARTH_NATS_TEMPLATE", || {
+                root.join("infra/nats/hearth.conf.template")
+            }),
+        };
+        places.check()?;
+        Ok(places)
+    }
+
+    fn check(&self) -> Result<()> {
+        let parts = [
+            (&self.ingress, "make build"),
+            (&self.worker, "make build"),
+            (&self.loadtest, "make build"),
+            (&self.zygote_library, "make build"),
+            (&self.image, "make image"),
+            (&self.nats_server, "make tools"),
+            (&self.nats_template, "git checkout infra/nats"),
+        ];
+        for (path, remedy) in parts {
+            if !path.exists() {
+                bail!("{} is missing; `{remedy}` makes it", path.display());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PeerPlaces {
+    /// Looks beside this crate; `HEARTH_BENCH_VENV` overrides the environment's directory.
+    #[must_use]
+    pub fn find() -> Self {
+        let bench = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench");
+        Self {
+            venv: place("HEARTH_BENCH_VENV", || root().join(".hearth/venv/bench")),
+            requirements: bench.join("requirements.txt"),
+            script: bench.join("peers.py"),
+        }
+    }
+}
+
+/// Where the benchmark writes its figures for machines: `HEARTH_BENCH_JSON` or
+/// `.hearth/bench.json`.
+#[must_use]
+pub fn bench_report() -> PathBuf {
+    place("HEARTH_BENCH_JSON", || root().join(".hearth/bench.json"))
+}

@@ -1,0 +1,117 @@
+//! Session identifiers on the wire.
+
+use loadtest::client::{API_VERSION, escape};
+use reqwest::Method;
+use ulid::Ulid;
+
+use crate::stack::{refused, shared, succeed, value};
+
+#[tokio::test]
+async fn every_allowed_character_names_a_session_of_its_own() {
+    let stack = shared().await;
+    let client = stack.http();
+    let tail = Ulid::new();
+    let name = format!("user|1-(a){{b}}[c];<>#&%^$_:\"'?/.,@*+=!~\\`{tail}");
+    succeed(&client.session(name.clone()), "kept = 7").await;
+    assert_eq!(value(&client.session(name.clone()), "kept").await, 7);
+    let other = client.session(name.replace('#', "%"));
+    assert_eq!(value(&other, "'kept' in globals()").await, "False");
+}
+
+#[tokio::test]
+async fn identifiers_are_compared_with_case() {
+    let stack = shared().await;
+    let (client, tail) = (stack.http(), Ulid::new());
+    succeed(&client.session(format!("case-{tail}")), "kept = 1").await;
+    let other = client.session(format!("CASE-{tail}"));
+    assert_eq!(value(&other, "'kept' in globals()").await, "False");
+}
+
+#[tokio::test]
+async fn identifiers_have_4_to_128_characters() {
+    let stack = shared().await;
+    let client = stack.http();
+    for name in [
+        "abc".to_owned(),
+        "a".repeat(129),
+        "a".repeat(4000),
+        String::new(),
+    ] {
+        let request = client.session(name).request(Method::GET, "files");
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 400);
+    }
+    let request = client.session("abc").request(Method::GET, "files");
+    refused(request, 400, "InvalidLengthOfSessionIdentifier").await;
+    let tail = Ulid::new().to_string();
+    for name in [
+        tail.chars().rev().take(4).collect(),
+        format!("{}{tail}", "a".repeat(102)),
+    ] {
+        client.session(name).list().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn spaces_controls_and_letters_beyond_ascii_are_refused() {
+    let stack = shared().await;
+    for name in ["ab cd", "ab\ncd", "abc\0d", "žluť", "日本語日", "abc\u{7f}"] {
+        let request = stack.http().session(name).request(Method::GET, "files");
+        refused(request, 400, "SessionRequestValidationFailed").await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_an_identifier_is_refused() {
+    let stack = shared().await;
+    let path = format!("files?api-version={API_VERSION}");
+    let request = stack.http().request(Method::GET, &path);
+    refused(request, 400, "SessionRequestValidationFailed").await;
+}
+
+#[tokio::test]
+async fn any_first_request_creates_the_session() {
+    let stack = shared().await;
+    assert_eq!(stack.session().list().await.unwrap(), []);
+    let uploaded = stack.session();
+    uploaded.upload("a.txt", b"1").await.unwrap();
+    assert_eq!(
+        value(&uploaded, "open('/mnt/data/a.txt').read()").await,
+        "'1'"
+    );
+}
+
+#[tokio::test]
+async fn a_deleted_session_starts_anew() {
+    let stack = shared().await;
+    let session = stack.session();
+    succeed(&session, "gone = 1").await;
+    session.upload("gone.txt", b"x").await.unwrap();
+    session.delete().await.unwrap();
+    assert_eq!(session.list().await.unwrap(), []);
+    assert_eq!(value(&session, "'gone' in globals()").await, "False");
+}
+
+#[tokio::test]
+async fn deleting_a_session_that_does_not_run_is_refused_by_name() {
+    let stack = shared().await;
+    let session = stack.session();
+    let request = session.versioned(Method::DELETE, "session", "2025-10-02-preview");
+    refused(request, 400, "SessionWithIdentifierNotFound").await;
+}
+
+#[tokio::test]
+async fn an_identifier_in_the_query_may_be_escaped_more_than_needed() {
+    let stack = shared().await;
+    let client = stack.http();
+    let name = format!("a/b:c-{}", Ulid::new());
+    succeed(&client.session(name.clone()), "kept = 3").await;
+    let all: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    for spelled in [all, escape(&name)] {
+        let path = format!("code/execute?identifier={spelled}&api-version={API_VERSION}");
+        let body = serde_json::json!({ "properties": { "code": "kept" } });
+        let request = client.request(Method::POST, &path).json(&body);
+        let (_, answer) = crate::stack::answer(request).await;
+        assert_eq!(answer["properties"]["result"], 3, "{spelled}");
+    }
+}

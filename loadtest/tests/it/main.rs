@@ -1,0 +1,36 @@
+//! End-to-end tests: a real nats-server, real ingresses, real workers with real sandboxes, and
+//! requests as any HTTP client would send them.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod auth;
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod execute;
+#[cfg(test)]
+mod files;
+#[cfg(test)]
+mod hostile_code;
+#[cfg(test)]
+mod hostile_files;
+#[cfg(test)]
+mod identifiers;
+#[cfg(test)]
+mod isolation;
+#[cfg(test)]
+mod keeper;
+#[cfg(test)]
+mod leaks;
+#[cfg(test)]
+mod libraries;
+#[cfg(test)]
+mod ownership;
+#[cfg(test)]
+mod pools;
+#[cfg(test)]
+mod results;
+#[cfg(test)]
+mod stack;
+#[cfg(test)]
+mod uploads;

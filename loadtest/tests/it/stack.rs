@@ -1,0 +1,178 @@
+//! The stack that tests share, and what they say about answers.
+
+use std::{ops::Deref, time::Duration};
+
+use loadtest::{
+    client::{Client, ClientError, Executed, Session, Status},
+    cluster::Cluster,
+};
+use reqwest::{RequestBuilder, StatusCode};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+
+/// Name of the shared stack's second pool, whose limits are small enough to be hit.
+pub(crate) const SMALL: &str = "small";
+/// Memory of a session of the small pool.
+pub(crate) const SMALL_MEMORY: u64 = 256 << 20;
+/// Processes of a session of the small pool.
+pub(crate) const SMALL_PROCESSES: u32 = 48;
+/// Size of `/mnt/data` in the small pool.
+pub(crate) const SMALL_DATA: u64 = 16 << 20;
+
+/// The shared stack in the hands of one test. If the test fails, the logs are shown and kept.
+pub(crate) struct Stack(&'static Cluster);
+
+/// One ingress, one worker and two pools, started by the first test that needs them. It is never
+/// dropped: its keeper ends it when this process ends.
+pub(crate) async fn shared() -> Stack {
+    let start = || async {
+        Cluster::builder()
+            .pool(|pool| pool)
+            .pool(|pool| {
+                pool.name(SMALL).limits(|limits| {
+                    limits.memory_bytes = SMALL_MEMORY;
+                    limits.processes = SMALL_PROCESSES;
+                    limits.data_bytes = SMALL_DATA;
+                })
+            })
+            .worker_arguments(["--cages", "2", "--spares", "2"])
+            .start()
+            .await
+            .unwrap()
+    };
+    Stack(SHARED.get_or_init(start).await)
+}
+
+impl Stack {
+    /// A client with connections of its own.
+    pub(crate) fn http(&self) -> Client {
+        self.client(0).unwrap()
+    }
+
+    /// A new session with default limits.
+    pub(crate) fn session(&self) -> Session {
+        self.http().fresh()
+    }
+
+    /// A new session with small limits.
+    pub(crate) fn small_session(&self) -> Session {
+        self.client_of(SMALL).unwrap().fresh()
+    }
+}
+
+impl Deref for Stack {
+    type Target = Cluster;
+    fn deref(&self) -> &Cluster {
+        self.0
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(self.0.keep_files());
+            eprintln!("{}", self.0.tails());
+        }
+    }
+}
+
+/// Runs code that must succeed.
+pub(crate) async fn succeed(session: &Session, code: &str) -> Executed {
+    let executed = session.execute(code).await.unwrap();
+    assert_eq!(
+        executed.status,
+        Status::Success,
+        "{code}\n{}",
+        executed.stderr
+    );
+    executed
+}
+
+/// The value of the last expression of code that must succeed.
+pub(crate) async fn value(session: &Session, code: &str) -> Value {
+    succeed(session, code).await.result
+}
+
+/// What code that must succeed printed.
+pub(crate) async fn printed(session: &Session, code: &str) -> String {
+    succeed(session, code).await.stdout
+}
+
+/// Runs code that must fail.
+pub(crate) async fn fail(session: &Session, code: &str) -> Executed {
+    let executed = session.execute(code).await.unwrap();
+    assert_eq!(executed.status, Status::Failure, "{code}\n{executed:?}");
+    executed
+}
+
+/// Status, error code and body of an answer to an odd request.
+pub(crate) async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    )
+}
+
+/// Checks that a request is refused with this status and code and with words for people.
+pub(crate) async fn refused(request: RequestBuilder, status: u16, code: &str) {
+    let response = request.send().await.unwrap();
+    let (got, header) = (
+        response.status().as_u16(),
+        response.headers().get("x-ms-error-code"),
+    );
+    let header = header
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
+    let text = response.text().await.unwrap();
+    let body: Value = serde_json::from_str(&text).unwrap_or_default();
+    assert_eq!(
+        (got, body.pointer("/error/code")),
+        (status, Some(&code.into())),
+        "{text}"
+    );
+    assert_eq!(header, code, "header x-ms-error-code");
+    let message = body
+        .pointer("/error/message")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    assert!(!message.is_empty(), "{text}");
+}
+
+/// Status and code of a refusal.
+pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> (u16, String) {
+    let error = answer.unwrap_err();
+    let (status, code) = error
+        .refusal()
+        .unwrap_or_else(|| panic!("no refusal: {error:?}"));
+    (status, code.to_owned())
+}
+
+/// Runs `hostile` while another session is used again and again; each of its answers must come
+/// soon.
+pub(crate) async fn beside_a_neighbour<T>(stack: &Stack, hostile: impl Future<Output = T>) -> T {
+    /// Generous for two busy cores, yet far below what a starved neighbour would show.
+    const SOON: Duration = Duration::from_secs(5);
+    let neighbour = stack.session();
+    succeed(&neighbour, "turns = 0").await;
+    let turns = async {
+        loop {
+            let turn = tokio::time::timeout(SOON, value(&neighbour, "turns += 1\nturns"));
+            turn.await.expect("the neighbour is answered soon");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let outcome = tokio::select! {
+        biased;
+        outcome = hostile => outcome,
+        () = turns => unreachable!("the neighbour never stops"),
+    };
+    // A turn may have been cut off when the other side was done; the session still counts.
+    assert!(value(&neighbour, "turns >= 0").await == "True");
+    outcome
+}

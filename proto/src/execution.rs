@@ -1,0 +1,127 @@
+//! What running a piece of code came to.
+
+use serde::{Deserialize, Serialize};
+
+/// How a cell ended. Every variant is an answer about the caller's code, never about the platform:
+/// platform failures are [`crate::fault::Fault`]s.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Ending {
+    /// It ran to its end.
+    Succeeded,
+    /// It raised; the traceback is plain text that names the caller's line.
+    Raised {
+        /// Class name of the exception.
+        name: String,
+        /// `str()` of the exception.
+        message: String,
+        /// Formatted traceback without colours.
+        traceback: String,
+    },
+    /// It did not end in time and was interrupted. `restarted` says whether the interpreter had to
+    /// be restarted, which loses the variables.
+    TimedOut {
+        /// Variables are gone.
+        restarted: bool,
+    },
+    /// The session's memory limit killed its interpreter; variables are gone, files are kept.
+    OutOfMemory,
+    /// The interpreter died for another reason; variables are gone, files are kept.
+    KernelCrashed {
+        /// Exit code or signal in words, such as `signal 11`.
+        how: String,
+    },
+    /// The caller cancelled it or hung up.
+    Cancelled {
+        /// Variables are gone.
+        restarted: bool,
+    },
+    /// Sent by a newer peer.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Ending {
+    /// What is added to stderr for the caller; the first words are the contract's (`api.md` facts
+    /// in the service's own error texts), the rest says what became of the session.
+    #[must_use]
+    pub fn explanation(&self) -> Option<String> {
+        const GONE: &str = "The session's variables are lost; its files are kept.";
+        let restarted = |restarted: bool| if restarted { GONE } else { "Its variables are kept." };
+        match self {
+            Self::Succeeded => None,
+            Self::Raised { traceback, .. } => Some(traceback.clone()),
+            Self::TimedOut { restarted: lost } => Some(format!(
+                "Request timed out waiting for code execution to complete. {}",
+                restarted(*lost)
+            )),
+            Self::OutOfMemory => Some(format!("Execution aborted: out of memory. {GONE}")),
+            Self::KernelCrashed { how } => {
+                Some(format!("Execution aborted: the Python process ended ({how}). {GONE}"))
+            }
+            Self::Cancelled { restarted: lost } => {
+                Some(format!("Execution cancelled. {}", restarted(*lost)))
+            }
+            Self::Unknown => Some("Execution ended in a way this server does not know.".to_owned()),
+        }
+    }
+
+    /// Whether the caller's code did what it was asked to.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        matches!(self, Self::Succeeded)
+    }
+}
+
+/// One output in all the forms that the kernel offers: mime type and content. PNG and other binary
+/// types are base64 text, JSON types are JSON text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundle(pub Vec<(String, String)>);
+
+impl Bundle {
+    /// The content in one form.
+    #[must_use]
+    pub fn get(&self, mime: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == mime).map(|(_, content)| content.as_str())
+    }
+}
+
+/// Everything that a cell left behind for its caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
+    /// Standard output of the cell and of its subprocesses, bounded.
+    pub stdout: String,
+    /// Standard error of the cell and of its subprocesses, bounded, without the traceback.
+    pub stderr: String,
+    /// Display outputs in order, bounded.
+    pub displays: Vec<Bundle>,
+    /// The value of the last expression.
+    pub result: Option<Bundle>,
+    /// Time that the code ran, in milliseconds.
+    pub duration_ms: u64,
+}
+
+impl Outcome {
+    /// Length of its texts in bytes: whether it fits a message.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let bundle = |bundle: &Bundle| -> usize {
+            bundle.0.iter().map(|(mime, content)| mime.len() + content.len()).sum()
+        };
+        let ending = match &self.ending {
+            Ending::Raised { name, message, traceback } => {
+                name.len() + message.len() + traceback.len()
+            }
+            Ending::KernelCrashed { how } => how.len(),
+            Ending::Succeeded
+            | Ending::TimedOut { .. }
+            | Ending::OutOfMemory
+            | Ending::Cancelled { .. }
+            | Ending::Unknown => 0,
+        };
+        let shown: usize = self.displays.iter().chain(&self.result).map(bundle).sum();
+        ending + self.stdout.len() + self.stderr.len() + shown
+    }
+}

@@ -1,0 +1,15 @@
+//! The words that both sides of the bus share: identifiers, limits, pools, messages, subjects and
+//! faults. Nothing here performs I/O.
+#![forbid(unsafe_code)]
+
+pub mod blob;
+pub mod execution;
+pub mod fault;
+pub mod file;
+pub mod id;
+pub mod lease;
+pub mod limits;
+pub mod message;
+pub mod pool;
+pub mod subject;
+pub mod wire;

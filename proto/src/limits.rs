@@ -1,0 +1,58 @@
+//! Named bounds. Whatever crosses a boundary is held against one of these; what can be set has its
+//! default here and its setting in [`crate::pool::Limits`] or in the processes' flags.
+
+use std::time::Duration;
+
+/// Bytes that travel inside a bus message; anything longer goes through the object store.
+pub const INLINE_BYTES: usize = 256 * 1024;
+/// Largest message a server must carry: an inline body and its envelope.
+pub const MESSAGE_BYTES: usize = INLINE_BYTES + 64 * 1024;
+/// Largest uploaded file (the service being re-implemented documents 128 MB).
+pub const UPLOAD_BYTES: u64 = 128 * 1024 * 1024;
+/// Largest request body that is JSON (code included).
+pub const CODE_BYTES: usize = 4 * 1024 * 1024;
+/// Longest execution in seconds (platform ceiling of the contract).
+pub const EXECUTION_SECONDS: u32 = 220;
+/// Shortest and longest session identifier in characters.
+pub const IDENTIFIER_CHARS: std::ops::RangeInclusive<usize> = 4..=128;
+/// Longest operation id in characters.
+pub const OPERATION_CHARS: usize = 128;
+/// Longest name of one file or directory in bytes (`NAME_MAX`).
+pub const FILE_NAME_BYTES: usize = 255;
+/// Longest path below `/mnt/data` in bytes.
+pub const FILE_PATH_BYTES: usize = 1024;
+/// Most entries that one listing returns.
+pub const LIST_ENTRIES: usize = 20_000;
+/// Most display outputs kept of one execution; later ones are dropped.
+pub const DISPLAYS: usize = 64;
+/// Display outputs kept of one execution, in bytes together; later ones are dropped.
+pub const DISPLAY_BYTES: usize = 32 * 1024 * 1024;
+/// Largest frame between worker and kernel, in bytes.
+pub const KERNEL_FRAME_BYTES: usize = 32 * 1024 * 1024;
+/// Executions that may wait behind a running one in a session.
+pub const SESSION_QUEUE: usize = 8;
+/// File operations that a session performs at once.
+pub const SESSION_FILE_JOBS: usize = 32;
+
+/// A delivered job that is not accepted within this time is never placed again.
+pub const ACCEPT_WITHIN: Duration = Duration::from_secs(1);
+/// Interval of the frames that an owner sends while it works.
+pub const HEARTBEAT: Duration = Duration::from_millis(500);
+/// Silence after which an owner counts as lost.
+pub const SILENCE: Duration = Duration::from_secs(2);
+/// Life of a worker's key without a beat.
+pub const WORKER_TTL: Duration = Duration::from_secs(10);
+/// Interval of a worker's beats.
+pub const WORKER_BEAT: Duration = Duration::from_secs(3);
+/// How long a request may look for a worker with room.
+pub const PLACEMENT_BUDGET: Duration = Duration::from_secs(10);
+/// After SIGINT the kernel gets this long before it is killed.
+pub const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
+/// A slot of this age without a lease is abandoned.
+pub const SLOT_GRACE: Duration = Duration::from_secs(60);
+/// A lease outlives the cooldown by this much, so that only a dead owner's lease ends by itself.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(60);
+
+const _: () = assert!(INLINE_BYTES < MESSAGE_BYTES && MESSAGE_BYTES < 1024 * 1024);
+const _: () = assert!(HEARTBEAT.as_millis() * 3 <= SILENCE.as_millis());
+const _: () = assert!(WORKER_BEAT.as_millis() * 3 < WORKER_TTL.as_millis());

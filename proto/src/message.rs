@@ -1,0 +1,188 @@
+//! Envelopes of the bus: jobs from ingress to workers, frames back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    blob::Blob,
+    execution::Outcome,
+    fault::Fault,
+    file::{DirectoryPath, FileEntry, FilePath},
+    id::{Epoch, Identifier, Incarnation, OperationId, PoolId, SessionKey},
+};
+
+/// Version of the messages inside wire major `h1`. Only optional fields are added within a major.
+pub const VERSION: u16 = 1;
+
+/// One request for a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// [`VERSION`] of the sender.
+    pub v: u16,
+    /// Names the operation in logs and answers.
+    pub operation: OperationId,
+    /// The session's pool.
+    pub pool: PoolId,
+    /// The session.
+    pub session: SessionKey,
+    /// The session's name as its caller gave it.
+    pub identifier: Identifier,
+    /// Time left for the whole job when it was sent, in milliseconds.
+    pub budget_ms: u64,
+    /// What to do.
+    pub request: Request,
+}
+
+/// What a job asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// Run code.
+    Execute {
+        /// UTF-8 source text.
+        code: Blob,
+        /// Time for the code itself, in milliseconds; the pool's ceiling applies.
+        timeout_ms: u64,
+    },
+    /// Interrupt the execution of this operation id.
+    Cancel {
+        /// The execution's operation id.
+        target: OperationId,
+    },
+    /// Store a file, replacing one of the same name.
+    Upload {
+        /// Where.
+        path: FilePath,
+        /// The bytes.
+        content: Blob,
+    },
+    /// List a directory.
+    List {
+        /// Which.
+        directory: DirectoryPath,
+        /// Everything below it too.
+        recursive: bool,
+    },
+    /// Describe one file.
+    Stat {
+        /// Which.
+        path: FilePath,
+    },
+    /// Fetch one file's bytes.
+    Download {
+        /// Which.
+        path: FilePath,
+    },
+    /// Remove one file.
+    Delete {
+        /// Which.
+        path: FilePath,
+    },
+    /// Describe the session.
+    Describe,
+    /// End the session.
+    Stop,
+    /// Sent by a newer peer.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Request {
+    /// Last token of the subject that carries it.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Execute { .. } => "exec",
+            Self::Cancel { .. } => "cancel",
+            Self::Upload { .. } => "upload",
+            Self::List { .. } => "list",
+            Self::Stat { .. } => "stat",
+            Self::Download { .. } => "download",
+            Self::Delete { .. } => "delete",
+            Self::Describe => "describe",
+            Self::Stop => "stop",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A job for whichever worker has room, with what its sender saw of the session's lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The job; the new owner answers it on the same inbox.
+    pub job: Job,
+    /// Stream sequence of the lease record (or of what deleted it) that the sender saw, 0 for none.
+    /// The worker claims on exactly this revision: one that it read itself would be newer than the
+    /// decision to place, and two workers could both own the session.
+    pub seen: u64,
+}
+
+/// One message from a worker about a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Epoch of the owner that speaks; 0 while it owns nothing.
+    pub epoch: Epoch,
+    /// 0, 1, 2 … for this job: a gap means that the bus dropped one.
+    pub n: u32,
+    /// What it says.
+    pub body: FrameBody,
+}
+
+/// What a frame says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FrameBody {
+    /// The owner has the job. From here on it may have effects.
+    Accepted,
+    /// It still works on it.
+    Heartbeat,
+    /// The answer; the last frame.
+    Done(Answer),
+    /// The failure; the last frame.
+    Failed(Fault),
+}
+
+/// Answers by kind of request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To `Execute`: an [`Outcome`], inline or as a staged object in the same encoding.
+    Executed(Carried),
+    /// To `Upload` and `Stat`.
+    File(FileEntry),
+    /// To `List`, sorted by path.
+    Files(Vec<FileEntry>),
+    /// To `Download`.
+    Content {
+        /// The file.
+        entry: FileEntry,
+        /// Its bytes.
+        content: Blob,
+    },
+    /// To `Delete`, `Stop` and `Cancel`.
+    Gone,
+    /// To `Describe`.
+    Session(SessionInfo),
+}
+
+/// An outcome inside the frame, or the staging object that holds its encoding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Carried {
+    /// Small enough for the frame.
+    Inline(Outcome),
+    /// [`crate::wire::encode`]d outcome in the store.
+    Staged(crate::blob::Staged),
+}
+
+/// A session as it is told to callers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// Its name.
+    pub identifier: Identifier,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Milliseconds since its last request.
+    pub idle_ms: u64,
+    /// Milliseconds until it ends if nothing comes.
+    pub remaining_ms: u64,
+}

@@ -1,0 +1,279 @@
+//! A pool: a named set of identical sandboxes with limits.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{PoolId, PoolName},
+    limits,
+};
+
+/// What every sandbox of a pool may use. All of it is enforced from outside the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Memory of all processes of a session, scratch space included, in bytes.
+    pub memory_bytes: u64,
+    /// Processes and threads of a session.
+    pub processes: u32,
+    /// Processor time: 1000 is one core.
+    pub cpu_millis: u32,
+    /// Size of the filesystem behind `/mnt/data`, in bytes.
+    pub data_bytes: u64,
+    /// Size of each private in-memory directory (`/tmp`, the home directory), in bytes.
+    pub scratch_bytes: u64,
+    /// Ceiling and default of one execution, in seconds.
+    pub execution_seconds: u32,
+    /// Kept of stdout and of stderr of one execution, in bytes each; the rest is read and dropped.
+    pub output_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 1 << 30,
+            processes: 128,
+            cpu_millis: 1000,
+            data_bytes: 1 << 30,
+            scratch_bytes: 256 << 20,
+            execution_seconds: limits::EXECUTION_SECONDS,
+            output_bytes: 1 << 20,
+        }
+    }
+}
+
+/// The kind of code that a pool runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerType {
+    /// Python cells.
+    PythonLTS,
+}
+
+/// Whether sandboxes may open connections to the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Network {
+    /// No route out.
+    #[default]
+    EgressDisabled,
+    /// Accepted by name only to be refused with a clear message: not built yet.
+    EgressEnabled,
+}
+
+/// A pool as its operator describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Given once at creation, so that a re-created pool never sees old data.
+    pub id: PoolId,
+    /// First part of the address.
+    pub subscription: String,
+    /// Second part of the address.
+    pub resource_group: String,
+    /// Third part of the address.
+    pub name: PoolName,
+    /// What runs in the sandboxes.
+    pub container_type: ContainerType,
+    /// Live sessions at once, 1 to 600.
+    pub max_sessions: u32,
+    /// Idle seconds after which a session ends, 300 to 3600 (development pools: 1 to 3600).
+    pub cooldown_seconds: u32,
+    /// Egress; closed by default.
+    #[serde(default)]
+    pub network: Network,
+    /// Allows a cooldown below 300 seconds. Never for production: callers expect their sessions to
+    /// outlive a pause.
+    #[serde(default)]
+    pub development: bool,
+    /// What one sandbox may use.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// The `[[pool]]` tables of a pool file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pools {
+    /// All pools, in file order.
+    #[serde(default)]
+    pub pool: Vec<Pool>,
+}
+
+/// Why a pool description is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// Outside 1..=600.
+    #[error("pool `{0}`: max_sessions must be 1 to 600, not {1}")]
+    MaxSessions(PoolName, u32),
+    /// Outside 300..=3600, or 1..=3600 in a development pool.
+    #[error(
+        "pool `{0}`: cooldown_seconds must be 300 to 3600, not {1} (1 to 3600 with development = true)"
+    )]
+    Cooldown(PoolName, u32),
+    /// Egress is not built yet.
+    #[error(
+        "pool `{0}`: network = \"EgressEnabled\" is not supported yet; use \"EgressDisabled\" (sandboxes have no network)"
+    )]
+    Egress(PoolName),
+    /// A limit that no sandbox could be made with.
+    #[error("pool `{0}`: limits.{1} must be {2}")]
+    Limit(PoolName, &'static str, &'static str),
+    /// Empty or with a character that an address cannot hold.
+    #[error("pool `{0}`: {1} must be 1 to 90 letters, digits, `-`, `_`, `.`, `(` or `)`")]
+    Address(PoolName, &'static str),
+    /// Two pools share an id or an address.
+    #[error("pool `{0}`: its id or address is used twice")]
+    Duplicate(PoolName),
+}
+
+impl Pool {
+    /// Idle time after which a session ends.
+    #[must_use]
+    pub fn cooldown(&self) -> Duration {
+        Duration::from_secs(self.cooldown_seconds.into())
+    }
+
+    /// Checks every field against its bounds.
+    ///
+    /// # Errors
+    /// The first bound that does not hold.
+    pub fn check(&self) -> Result<(), PoolError> {
+        let name = || self.name.clone();
+        if !(1..=600).contains(&self.max_sessions) {
+            return Err(PoolError::MaxSessions(name(), self.max_sessions));
+        }
+        let shortest = if self.development { 1 } else { 300 };
+        if !(shortest..=3600).contains(&self.cooldown_seconds) {
+            return Err(PoolError::Cooldown(name(), self.cooldown_seconds));
+        }
+        if self.network == Network::EgressEnabled {
+            return Err(PoolError::Egress(name()));
+        }
+        if !is_address(&self.subscription) {
+            return Err(PoolError::Address(name(), "subscription"));
+        }
+        if !is_address(&self.resource_group) {
+            return Err(PoolError::Address(name(), "resource_group"));
+        }
+        self.limits.check().map_err(|(field, bound)| PoolError::Limit(name(), field, bound))
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let bounds = [
+            (self.memory_bytes >= 64 << 20, "memory_bytes", "at least 67108864 (64 MiB)"),
+            ((8..=32_768).contains(&self.processes), "processes", "8 to 32768"),
+            ((50..=256_000).contains(&self.cpu_millis), "cpu_millis", "50 to 256000"),
+            (
+                (4 << 20..=1 << 40).contains(&self.data_bytes),
+                "data_bytes",
+                "4194304 (4 MiB) to 1099511627776 (1 TiB)",
+            ),
+            (self.scratch_bytes >= 1 << 20, "scratch_bytes", "at least 1048576 (1 MiB)"),
+            (
+                (1..=limits::EXECUTION_SECONDS).contains(&self.execution_seconds),
+                "execution_seconds",
+                "1 to 220",
+            ),
+            (
+                (4096..=16 << 20).contains(&self.output_bytes),
+                "output_bytes",
+                "4096 to 16777216 (16 MiB)",
+            ),
+        ];
+        match bounds.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, field, bound)) => Err((field, bound)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Pools {
+    /// Checks every pool, and that ids and addresses are unique.
+    ///
+    /// # Errors
+    /// The first bound that does not hold.
+    pub fn check(&self) -> Result<(), PoolError> {
+        for (index, pool) in self.pool.iter().enumerate() {
+            pool.check()?;
+            let clash = self.pool.iter().take(index).any(|other| {
+                other.id == pool.id
+                    || (other.name == pool.name
+                        && other.subscription.eq_ignore_ascii_case(&pool.subscription)
+                        && other.resource_group.eq_ignore_ascii_case(&pool.resource_group))
+            });
+            if clash {
+                return Err(PoolError::Duplicate(pool.name.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_address(part: &str) -> bool {
+    (1..=90).contains(&part.len())
+        && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.()".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool() -> Pool {
+        Pool {
+            id: "01JDE1KZ0000000000000000PY".parse().unwrap(),
+            subscription: "s".into(),
+            resource_group: "g".into(),
+            name: "python".parse().unwrap(),
+            container_type: ContainerType::PythonLTS,
+            max_sessions: 600,
+            cooldown_seconds: 300,
+            network: Network::EgressDisabled,
+            development: false,
+            limits: Limits::default(),
+        }
+    }
+
+    #[test]
+    fn a_pool_with_defaults_is_fine() {
+        assert_eq!(pool().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_short_cooldown_needs_the_development_override() {
+        let short = Pool { cooldown_seconds: 2, ..pool() };
+        assert!(matches!(short.check(), Err(PoolError::Cooldown(_, 2))));
+        assert_eq!(Pool { development: true, ..short }.check(), Ok(()));
+    }
+
+    #[test]
+    fn egress_is_refused_in_words() {
+        let error = Pool { network: Network::EgressEnabled, ..pool() }.check().unwrap_err();
+        assert!(error.to_string().contains("not supported yet"));
+    }
+
+    #[test]
+    fn out_of_bounds_numbers_are_refused() {
+        assert!(Pool { max_sessions: 0, ..pool() }.check().is_err());
+        assert!(Pool { max_sessions: 601, ..pool() }.check().is_err());
+        let limits = Limits { execution_seconds: 221, ..Limits::default() };
+        assert!(matches!(
+            Pool { limits, ..pool() }.check(),
+            Err(PoolError::Limit(_, "execution_seconds", _))
+        ));
+    }
+
+    #[test]
+    fn two_pools_cannot_share_an_address_in_another_case() {
+        let other = Pool {
+            id: "01JDE1KZ0000000000000000PX".parse().unwrap(),
+            subscription: "S".into(),
+            ..pool()
+        };
+        assert!(matches!(
+            Pools { pool: vec![pool(), other] }.check(),
+            Err(PoolError::Duplicate(_))
+        ));
+    }
+}

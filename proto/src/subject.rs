@@ -1,0 +1,107 @@
+//! Every subject, stream name and object key in one place.
+
+use crate::id::{OperationId, PoolId, SessionKey, WorkerId};
+use data_encoding::BASE32_NOPAD;
+use sha2::{Digest, Sha256};
+
+/// Queue group of a session's owner. Two plain subscribers would both execute.
+pub const OWNER_GROUP: &str = "o";
+/// Queue group of placement.
+pub const PLACE_GROUP: &str = "place";
+/// Stream behind the workers' keys.
+pub const WORKERS_STREAM: &str = "KV_h1_workers";
+
+/// How ready a worker must be to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It holds a joined spare.
+    Warm,
+    /// It has room.
+    Any,
+}
+
+/// Subject of one operation on a session.
+#[must_use]
+pub fn session(pool: &PoolId, session: &SessionKey, verb: &str) -> String {
+    format!("h1.{pool}.s.{session}.{verb}")
+}
+
+/// What an owner subscribes to, with [`OWNER_GROUP`].
+#[must_use]
+pub fn session_wildcard(pool: &PoolId, session: &SessionKey) -> String {
+    format!("h1.{pool}.s.{session}.*")
+}
+
+/// Where a job without an owner goes.
+#[must_use]
+pub fn place(pool: &PoolId, readiness: Readiness) -> String {
+    let level = match readiness {
+        Readiness::Warm => "warm",
+        Readiness::Any => "any",
+    };
+    format!("h1.{pool}.place.{level}")
+}
+
+/// Where one worker listens.
+#[must_use]
+pub fn worker_control(worker: &WorkerId) -> String {
+    format!("h1.w.{worker}.ctl")
+}
+
+/// Stream of a pool's slots.
+#[must_use]
+pub fn slots_stream(pool: &PoolId) -> String {
+    format!("H1_SLOTS_{pool}")
+}
+
+/// Subject of one session's slot.
+#[must_use]
+pub fn slot(pool: &PoolId, session: &SessionKey) -> String {
+    format!("h1.slots.{pool}.{session}")
+}
+
+/// Stream of a pool's leases, readable as a key-value bucket.
+#[must_use]
+pub fn leases_stream(pool: &PoolId) -> String {
+    format!("KV_h1_leases_{pool}")
+}
+
+/// Subject of one session's lease.
+#[must_use]
+pub fn lease(pool: &PoolId, session: &SessionKey) -> String {
+    format!("$KV.h1_leases_{pool}.{session}")
+}
+
+/// Subject of one worker's key.
+#[must_use]
+pub fn worker(worker: &WorkerId) -> String {
+    format!("$KV.h1_workers.{worker}")
+}
+
+/// Inbox prefix of an ingress instance; `instance` must be one subject token.
+#[must_use]
+pub fn ingress_inbox(instance: &str) -> String {
+    format!("_INBOX_ingress.{instance}")
+}
+
+/// Inbox prefix of a worker.
+#[must_use]
+pub fn worker_inbox(worker: &WorkerId) -> String {
+    format!("_INBOX_worker.{worker}")
+}
+
+/// Key of a staging object. The operation id is a caller's text, so only its digest enters the key;
+/// `purpose` keeps a job's upload and its answer apart.
+#[must_use]
+pub fn staging_key(
+    pool: &PoolId,
+    session: &SessionKey,
+    operation: &OperationId,
+    purpose: &str,
+    nonce: &str,
+) -> String {
+    let digest = Sha256::digest(operation.as_str().as_bytes());
+    let (head, _) = digest.split_at(15);
+    let operation = BASE32_NOPAD.encode(head).to_ascii_lowercase();
+    format!("staging/{pool}/{session}/{operation}-{purpose}-{nonce}")
+}

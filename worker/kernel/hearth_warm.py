@@ -1,0 +1,73 @@
+"""What a session is likely to want is imported and used once, so that every fork has it ready."""
+
+import gc
+import io
+import os
+import warnings
+
+
+def warm():
+    """Warms this process up and returns the shell. Exits if a thread was left behind."""
+    import hearth_shell
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _libraries()
+        shell = hearth_shell.build()
+        _cells(shell)
+    threads = os.listdir("/proc/self/task")
+    if len(threads) != 1:
+        raise SystemExit(f"warm-up left {len(threads)} threads; a fork takes only one along")
+    gc.collect()
+    gc.freeze()
+    return shell
+
+
+def _libraries():
+    import ast, asyncio, csv, datetime, decimal, json, math, multiprocessing, pickle  # noqa: E401, F401
+    import re, socket, sqlite3, ssl, statistics, struct, subprocess, threading, urllib.request, uuid  # noqa: E401, F401
+
+    import numpy as np
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": np.arange(50), "b": np.random.rand(50), "c": ["x", "y"] * 25})
+    repr(frame), frame._repr_html_(), frame.describe(), frame.info(buf=io.StringIO())
+    frame.groupby("c").b.mean(), frame.groupby("a").agg({"b": ["sum", "max"]})
+    frame.merge(frame, on="a"), frame.sort_values("b"), (frame.b * 2).sum(), frame[frame.a > 3]
+    frame.to_csv(io.StringIO()), pd.read_csv(io.StringIO("a,b\n1,2\n")), frame.to_json()
+    pd.to_datetime(["2020-01-01"]), pd.date_range("2020", periods=3), frame.pivot_table("b", "a", "c")
+    np.linalg.inv(np.eye(3) + 0.1), np.fft.fft(np.arange(8)), np.random.default_rng(1).normal(size=3)
+
+    import matplotlib.pyplot as plt
+    import scipy.optimize  # noqa: F401
+    import scipy.stats  # noqa: F401
+    from sklearn.ensemble import RandomForestClassifier  # noqa: F401
+    from sklearn.linear_model import LinearRegression
+
+    LinearRegression().fit(np.arange(6).reshape(3, 2), [1, 2, 3])
+    figure, axes = plt.subplots()
+    axes.plot([1, 2, 3], [1, 4, 9], label="line")
+    axes.bar([1, 2], [3, 4]), axes.set_title("title"), axes.legend()
+    figure.savefig(io.BytesIO(), format="png")
+    plt.close("all")
+
+
+def _cells(shell):
+    """The very path that a session's cells take, once for each kind of end."""
+    import hearth_shell
+
+    cells = (
+        "1+1",
+        "x = [str(n) for n in range(200)]\nx",
+        "import pandas as pd\npd.DataFrame({'a': [1, 2]})",
+        "print('', end='')",
+        "1/0",
+        "def broken(:",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()",
+        "await __import__('asyncio').sleep(0)",
+        "display(1)",
+    )
+    for cell in cells:
+        hearth_shell.run(shell, cell, lambda data: None)
+    shell.reset(new_session=True)
+    shell.execution_count = 1

@@ -1,0 +1,182 @@
+//! A whole worker: connects the parts, serves, and ends cleanly.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use async_nats::jetstream;
+use proto::{lease::WorkerBeat, limits, message::VERSION, pool::Pools};
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    bus,
+    config::Config,
+    lease::{Ledger, beat::Heart},
+    presence,
+    sandbox::Sandboxes,
+    session::{
+        Context,
+        table::{Note, Table},
+    },
+    stock::{Stock, Targets},
+    store::Store,
+};
+
+/// How long the sessions may take to end when the worker ends.
+const END_WITHIN: Duration = Duration::from_secs(20);
+/// Time between two sweeps for abandoned slots.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// Beats of a draining worker that must arrive before it ends, so that nobody waits for its key.
+const LAST_BEAT_WITHIN: Duration = Duration::from_secs(1);
+
+/// A worker that serves.
+#[derive(Debug)]
+pub struct Worker {
+    config: Config,
+    context: Context,
+    sandboxes: Sandboxes,
+    heart: Heart,
+    /// Ends the background tasks.
+    stop: CancellationToken,
+    background: TaskTracker,
+}
+
+impl Worker {
+    /// Connects, makes the first sandboxes ready, and starts to take sessions.
+    ///
+    /// # Errors
+    /// A setting, the bus, the store or the sandbox machinery fails.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let pools = config.read_pools()?;
+        let store = Store::open(&config.store)?;
+        let (client, doubt) =
+            bus::connect(&config.nats, config.read_nats_auth()?, &config.id).await?;
+        let jetstream = jetstream::new(client.clone());
+        let heart = Heart::open(jetstream.clone(), &config.id).await?;
+        let mut ledgers = vec![];
+        for pool in &pools.pool {
+            ledgers.push(Ledger::open(jetstream.clone(), config.id.clone(), pool.clone()).await?);
+        }
+        let sandboxes = Sandboxes::start(config.sandbox()).await.context("sandboxes")?;
+
+        let (stop, background) = (CancellationToken::new(), TaskTracker::new());
+        let stock = open_stock(&config, &pools, &sandboxes, &background, &stop);
+        let context = Context {
+            client,
+            doubt,
+            store,
+            stock,
+            room: Arc::new(Semaphore::new(usize::try_from(config.max_sessions)?)),
+            table: Table::default(),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+        };
+        let worker = Self { config, context, sandboxes, heart, stop, background };
+        worker.start_background(ledgers);
+        worker.context.stock.filled().await;
+        worker.say_ready()?;
+        Ok(worker)
+    }
+
+    fn start_background(&self, ledgers: Vec<Ledger>) {
+        let until = |work: futures_util::future::BoxFuture<'static, ()>| {
+            let stop = self.stop.clone();
+            self.background.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = work => {}
+                }
+            });
+        };
+        until(Box::pin(self.context.doubt.clone().watch_clock()));
+        until(Box::pin(beat(self.heart.clone(), self.sandboxes.clone(), self.describer())));
+        let (client, id) = (self.context.client.clone(), self.config.id.clone());
+        until(Box::pin(presence::prove_life(client, id)));
+        for ledger in ledgers {
+            presence::announce(&self.context, &ledger, &self.background);
+            until(Box::pin(sweep(ledger)));
+        }
+    }
+
+    /// What the worker's key says at any moment.
+    fn describer(&self) -> impl Fn() -> WorkerBeat + Send + Sync + 'static {
+        let (context, capacity) = (self.context.clone(), self.config.max_sessions);
+        move || WorkerBeat {
+            capacity,
+            sessions: u32::try_from(context.table.len()).unwrap_or(u32::MAX),
+            draining: context.draining.is_cancelled(),
+            versions: (VERSION, VERSION),
+        }
+    }
+
+    fn say_ready(&self) -> anyhow::Result<()> {
+        tracing::info!(worker.id = %self.config.id, "ready");
+        match &self.config.ready_file {
+            Some(file) => std::fs::write(file, b"").context("the ready file was not written"),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns when the sandbox machinery has failed for good.
+    pub async fn failed(&self) {
+        self.sandboxes.failed().await;
+    }
+
+    /// Ends every session, then everything else. Nothing is left behind.
+    ///
+    /// # Errors
+    /// Something is left behind after all; the text says what.
+    pub async fn end(self) -> anyhow::Result<()> {
+        if let Some(file) = &self.config.ready_file {
+            std::fs::remove_file(file).context("the ready file was not removed")?;
+        }
+        self.context.draining.cancel();
+        let draining = self.describer()();
+        let last = tokio::time::timeout(LAST_BEAT_WITHIN, self.heart.beat(&draining)).await;
+        if !matches!(last, Ok(Ok(_))) {
+            tracing::warn!("the fleet was not told that this worker ends");
+        }
+        self.context.table.tell_all(Note::Stop);
+        self.context.tasks.close();
+        let ended = tokio::time::timeout(END_WITHIN, self.context.tasks.wait()).await;
+        self.stop.cancel();
+        self.background.close();
+        self.background.wait().await;
+        self.context.stock.close().await;
+        self.sandboxes.stop().await;
+        ended.context("some sessions did not end in time")
+    }
+}
+
+fn open_stock(
+    config: &Config,
+    pools: &Pools,
+    sandboxes: &Sandboxes,
+    background: &TaskTracker,
+    stop: &CancellationToken,
+) -> Stock {
+    let targets = Targets { cages: config.cages, spares: config.spares };
+    let kinds = pools.pool.iter().map(|pool| pool.limits.clone());
+    Stock::open(sandboxes.clone(), targets, kinds, background, stop)
+}
+
+async fn beat(heart: Heart, sandboxes: Sandboxes, describe: impl Fn() -> WorkerBeat) {
+    let mut tick = tokio::time::interval(limits::WORKER_BEAT);
+    loop {
+        tick.tick().await;
+        match heart.beat(&describe()).await {
+            Ok(taken) => sandboxes.beat(taken.into_std()),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "no beat"),
+        }
+    }
+}
+
+async fn sweep(ledger: Ledger) {
+    let mut tick = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tick.tick().await;
+        if let Err(error) = ledger.sweep().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "slots not swept");
+        }
+    }
+}

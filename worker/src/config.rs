@@ -1,0 +1,147 @@
+//! Settings, read once from flags and environment. The doc comments are the manual.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use proto::{
+    id::WorkerId,
+    limits,
+    pool::{PoolError, Pools},
+};
+
+use crate::sandbox;
+
+/// Runs the sandboxes of Hearth's sessions. Needs root.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "worker", version)]
+pub struct Config {
+    /// Name of this worker: unique on its host, the same over restarts.
+    #[arg(long = "id", env = "HEARTH_WORKER_ID")]
+    pub id: WorkerId,
+    /// NATS servers, separated by commas.
+    #[arg(long, env = "HEARTH_NATS", default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+    /// File with `user:password` for NATS; only its owner may read it.
+    #[arg(long, env = "HEARTH_NATS_AUTH")]
+    pub nats_auth: PathBuf,
+    /// Object store that ingress and workers share, as a URL.
+    #[arg(long, env = "HEARTH_STORE")]
+    pub store: String,
+    /// Pool file (TOML).
+    #[arg(long, env = "HEARTH_POOLS")]
+    pub pools: PathBuf,
+    /// Image of the sessions' root file system (erofs).
+    #[arg(long, env = "HEARTH_IMAGE")]
+    pub image: PathBuf,
+    /// The zygote's library; `libzygote.so` beside this binary by default.
+    #[arg(long, env = "HEARTH_ZYGOTE_LIBRARY")]
+    pub zygote_library: Option<PathBuf>,
+    /// Directory for this worker's run-time state; `/run/hearth/<id>` by default.
+    #[arg(long, env = "HEARTH_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Directory for the sessions' data filesystems; `/var/lib/hearth/<id>` by default.
+    #[arg(long, env = "HEARTH_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Sessions that this worker holds at once.
+    #[arg(long, env = "HEARTH_MAX_SESSIONS", default_value_t = 200)]
+    pub max_sessions: u32,
+    /// Empty cages kept ready for each kind of limits.
+    #[arg(long, env = "HEARTH_CAGES", default_value_t = 8)]
+    pub cages: usize,
+    /// Cages with a waiting interpreter kept ready for each kind of limits.
+    #[arg(long, env = "HEARTH_SPARES", default_value_t = 4)]
+    pub spares: usize,
+    /// Created once this worker serves, removed when it ends.
+    #[arg(long, env = "HEARTH_READY_FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// What is logged: a `tracing` filter.
+    #[arg(long, env = "HEARTH_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("{0} cannot be read")]
+    Read(PathBuf, #[source] std::io::Error),
+    /// The pool file is not TOML of the expected shape.
+    #[error("{0} is not a pool file")]
+    Pools(PathBuf, #[source] toml::de::Error),
+    /// A pool is refused.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The password file is readable by others or has no colon.
+    #[error("{0} must hold `user:password` and be readable by its owner only")]
+    Auth(PathBuf),
+}
+
+/// Part of a worker key's life after which `caged` no longer believes that its worker lives: it
+/// must kill before the fleet gives the sessions to somebody else.
+const BEAT_MARGIN: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Credentials for NATS. Has no `Debug`, so that it never reaches a log.
+#[expect(missing_debug_implementations, reason = "a secret")]
+pub struct NatsAuth {
+    /// User name.
+    pub user: String,
+    /// Password.
+    pub password: String,
+}
+
+impl Config {
+    /// Reads and checks the pool file.
+    ///
+    /// # Errors
+    /// It cannot be read, or a pool in it is refused.
+    pub fn read_pools(&self) -> Result<Pools, ConfigError> {
+        let text = read(&self.pools)?;
+        let pools: Pools = toml::from_str(&text)
+            .map_err(|error| ConfigError::Pools(self.pools.clone(), error))?;
+        pools.check()?;
+        Ok(pools)
+    }
+
+    /// What the sandboxes need to know.
+    #[must_use]
+    pub fn sandbox(&self) -> sandbox::Config {
+        let library = self.zygote_library.clone().unwrap_or_else(|| {
+            let beside = std::env::current_exe().unwrap_or_default();
+            beside.with_file_name("libzygote.so")
+        });
+        let mut config = sandbox::Config::new(self.id.clone(), self.image.clone(), library);
+        if let Some(directory) = &self.state_dir {
+            config.state_dir.clone_from(directory);
+        }
+        if let Some(directory) = &self.data_dir {
+            config.data_dir.clone_from(directory);
+        }
+        config.beat_ttl = limits::WORKER_TTL - BEAT_MARGIN;
+        config
+    }
+
+    /// Reads the credentials for NATS.
+    ///
+    /// # Errors
+    /// The file cannot be read, others may read it, or it holds something else.
+    pub fn read_nats_auth(&self) -> Result<NatsAuth, ConfigError> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = &self.nats_auth;
+        let metadata = std::fs::metadata(path);
+        let metadata = metadata.map_err(|error| ConfigError::Read(path.clone(), error))?;
+        if metadata.permissions().mode() & 0o077 != 0 {
+            return Err(ConfigError::Auth(path.clone()));
+        }
+        let text = read(path)?;
+        match text.trim().split_once(':') {
+            Some((user, password)) => {
+                Ok(NatsAuth { user: user.to_owned(), password: password.to_owned() })
+            }
+            None => Err(ConfigError::Auth(path.clone())),
+        }
+    }
+}
+
+fn read(path: &PathBuf) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.clone(), error))
+}

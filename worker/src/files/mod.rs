@@ -1,0 +1,289 @@
+//! Files of a session below `/mnt/data`, seen from the host. The sandbox controls every name and
+//! link in there, so each path is resolved beneath the root by `cap-std` (`openat2` with
+//! `RESOLVE_BENEATH`): no symlink is ever followed out.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::Arc,
+};
+
+use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt};
+use proto::{
+    blob::Blob,
+    fault::{Fault, FaultCode},
+    file::{DirectoryPath, FileEntry, FileKind, FilePath},
+    limits::LIST_ENTRIES,
+};
+use rustix::{fs::OFlags, io::Errno};
+use ulid::Ulid;
+
+use crate::store::{Owner, Store, StoreError};
+
+mod list;
+
+/// Names of files that are still being uploaded start with this and are not listed.
+const UNFINISHED: &str = ".hearth-upload-";
+
+/// The directory behind a session's `/mnt/data`.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    root: Arc<Dir>,
+    /// User and group on the host that own the session's files.
+    owner: (u32, u32),
+}
+
+/// Why a file operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// There is no such file.
+    #[error("no file of this name exists")]
+    NotFound,
+    /// A directory, fifo or socket where a file is wanted, or the reverse.
+    #[error("the path is not of the wanted kind")]
+    WrongType,
+    /// A link on the way leads out of `/mnt/data`.
+    #[error("the path leaves /mnt/data")]
+    Escapes,
+    /// The session's filesystem is full.
+    #[error("/mnt/data is full")]
+    Full,
+    /// The object store failed.
+    #[error("the object store failed")]
+    Store(#[from] StoreError),
+    /// Anything else that the host's filesystem said.
+    #[error("the file system failed")]
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> Self {
+        match Errno::from_io_error(&error) {
+            Some(Errno::NOENT) => Self::NotFound,
+            Some(Errno::NOTDIR | Errno::ISDIR | Errno::NXIO | Errno::NOTEMPTY) => Self::WrongType,
+            Some(Errno::LOOP | Errno::XDEV) => Self::Escapes,
+            Some(Errno::NOSPC | Errno::DQUOT) => Self::Full,
+            // cap-std's own refusal has no number.
+            None if error.kind() == io::ErrorKind::PermissionDenied => Self::Escapes,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl From<&FileError> for Fault {
+    fn from(error: &FileError) -> Self {
+        let code = match error {
+            FileError::NotFound => FaultCode::FileNotFound,
+            FileError::WrongType => FaultCode::WrongFileType,
+            FileError::Escapes => FaultCode::InvalidPath,
+            FileError::Full => FaultCode::DiskFull,
+            FileError::Store(_) => FaultCode::StorageUnavailable,
+            FileError::Io(_) => FaultCode::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl DataDir {
+    /// The directory open as `root`, whose files belong to `owner` (user, group) on the host.
+    ///
+    /// # Errors
+    /// The descriptor cannot be duplicated.
+    pub fn new(root: &OwnedFd, owner: (u32, u32)) -> io::Result<Self> {
+        // A descriptor opened with O_PATH cannot be listed, so the directory is opened anew.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(root, ".", flags, rustix::fs::Mode::empty())?;
+        Ok(Self { root: Arc::new(Dir::from_std_file(opened.into())), owner })
+    }
+
+    /// Stores a file, replacing one of the same name only once it is complete. Missing directories
+    /// are made.
+    ///
+    /// # Errors
+    /// The path cannot be a file's, the file system is full, or the bytes cannot be had.
+    pub async fn upload(
+        &self,
+        path: &FilePath,
+        content: &Blob,
+        store: &Store,
+    ) -> Result<FileEntry, FileError> {
+        let unfinished = match self.blocking(path, Self::begin).await {
+            Ok(unfinished) => unfinished,
+            Err(error) => {
+                if let Blob::Staged(staged) = content {
+                    store.discard(staged).await;
+                }
+                return Err(error);
+            }
+        };
+        let mut file = tokio::fs::File::from_std(unfinished.file.try_clone()?.into_std());
+        let stored = store.fetch(content, &mut file).await.map_err(copy_error);
+        self.blocking(path, move |this, path| match stored {
+            Ok(()) => this.finish(&unfinished, path),
+            Err(error) => {
+                this.root.remove_file(&unfinished.name)?;
+                Err(error)
+            }
+        })
+        .await
+    }
+
+    /// A directory's files and directories, sorted by path; at most [`LIST_ENTRIES`].
+    ///
+    /// # Errors
+    /// There is no such directory.
+    pub async fn list(
+        &self,
+        directory: &DirectoryPath,
+        recursive: bool,
+    ) -> Result<Vec<FileEntry>, FileError> {
+        self.blocking(directory, move |this, directory| {
+            list::list(&this.root, directory.as_str(), recursive, LIST_ENTRIES)
+        })
+        .await
+    }
+
+    /// One file's entry.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub async fn stat(&self, path: &FilePath) -> Result<FileEntry, FileError> {
+        self.blocking(path, |this, path| {
+            let metadata = this.root.metadata(path.as_str())?;
+            entry(path.as_str(), &metadata).ok_or(FileError::WrongType)
+        })
+        .await
+    }
+
+    /// One file's bytes, inline or staged.
+    ///
+    /// # Errors
+    /// There is no such file, or it cannot be staged.
+    pub async fn download(
+        &self,
+        path: &FilePath,
+        store: &Store,
+        owner: Owner<'_>,
+    ) -> Result<(FileEntry, Blob), FileError> {
+        let (mut entry, file) = self.blocking(path, Self::open).await?;
+        let mut reader = tokio::fs::File::from_std(file.into_std());
+        let content = if Blob::fits_inline(entry.size) {
+            // It may grow while it is read.
+            let mut bytes = Vec::new();
+            let bounded = &mut tokio::io::AsyncReadExt::take(&mut reader, entry.size);
+            tokio::io::AsyncReadExt::read_to_end(bounded, &mut bytes).await?;
+            Blob::Inline(bytes)
+        } else {
+            let bounded = tokio::io::AsyncReadExt::take(reader, entry.size);
+            Blob::Staged(store.stage_reader(bounded, owner, "download").await?)
+        };
+        entry.size = content.len();
+        Ok((entry, content))
+    }
+
+    /// Removes one file.
+    ///
+    /// # Errors
+    /// There is no such file, or it is a directory.
+    pub async fn delete(&self, path: &FilePath) -> Result<(), FileError> {
+        self.blocking(path, |this, path| Ok(this.root.remove_file(path.as_str())?)).await
+    }
+
+    /// Runs blocking file work where it does not hold up the runtime.
+    async fn blocking<P, T>(
+        &self,
+        path: &P,
+        work: impl FnOnce(&Self, &P) -> Result<T, FileError> + Send + 'static,
+    ) -> Result<T, FileError>
+    where
+        P: Clone + Send + 'static,
+        T: Send + 'static,
+    {
+        let (this, path) = (self.clone(), path.clone());
+        let done = tokio::task::spawn_blocking(move || work(&this, &path)).await;
+        done.map_err(|_| FileError::Io(io::Error::other("file work was cancelled")))?
+    }
+
+    fn begin(&self, path: &FilePath) -> Result<Unfinished, FileError> {
+        let mut directory = String::new();
+        for part in path.directory().split('/').filter(|part| !part.is_empty()) {
+            directory.push_str(part);
+            match self.root.create_dir(&directory) {
+                Ok(()) => self.give(&self.root.open_dir(&directory)?.into_std_file())?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error.into()),
+            }
+            directory.push('/');
+        }
+        if self.root.symlink_metadata(path.as_str()).is_ok_and(|found| found.is_dir()) {
+            return Err(FileError::WrongType);
+        }
+        let name = format!("{directory}{UNFINISHED}{}", Ulid::new());
+        let options = OpenOptions::new().write(true).create_new(true).mode(0o644).clone();
+        let file = self.root.open_with(&name, &options)?;
+        Ok(Unfinished { name, file })
+    }
+
+    fn finish(&self, unfinished: &Unfinished, path: &FilePath) -> Result<FileEntry, FileError> {
+        self.give(&unfinished.file)?;
+        let moved = self.root.rename(&unfinished.name, &self.root, path.as_str());
+        if let Err(error) = moved {
+            self.root.remove_file(&unfinished.name)?;
+            return Err(error.into());
+        }
+        entry(path.as_str(), &unfinished.file.metadata()?).ok_or(FileError::WrongType)
+    }
+
+    /// Makes the session the owner of what the worker created.
+    fn give(&self, file: &impl std::os::fd::AsFd) -> Result<(), FileError> {
+        let (user, group) = self.owner;
+        let (user, group) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(group));
+        rustix::fs::fchown(file, Some(user), Some(group)).map_err(io::Error::from)?;
+        Ok(())
+    }
+
+    fn open(&self, path: &FilePath) -> Result<(FileEntry, File), FileError> {
+        // Without NONBLOCK the open of a fifo would wait for its writer.
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+        let options = OpenOptions::new().read(true).custom_flags(flags).clone();
+        let file = self.root.open_with(path.as_str(), &options)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(FileError::WrongType);
+        }
+        let entry = entry(path.as_str(), &metadata).ok_or(FileError::WrongType)?;
+        Ok((entry, file))
+    }
+}
+
+/// A file that is complete only once it is renamed to its own name.
+struct Unfinished {
+    name: String,
+    file: File,
+}
+
+/// A full disk shows while the bytes are copied, and is the session's own matter, not the store's.
+fn copy_error(error: StoreError) -> FileError {
+    match error {
+        StoreError::Copy(error) => error.into(),
+        other => other.into(),
+    }
+}
+
+/// What is told of a file or directory; nothing of other kinds.
+fn entry(path: &str, metadata: &Metadata) -> Option<FileEntry> {
+    let (kind, size) = if metadata.is_file() {
+        (FileKind::File, metadata.len())
+    } else if metadata.is_dir() {
+        (FileKind::Directory, 0)
+    } else {
+        return None;
+    };
+    let seconds = cap_std::fs::MetadataExt::mtime(metadata);
+    let nanoseconds = cap_std::fs::MetadataExt::mtime_nsec(metadata);
+    let modified_ns = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
+    Some(FileEntry { path: path.to_owned(), kind, size, modified_ns })
+}
+
+#[cfg(test)]
+mod tests;

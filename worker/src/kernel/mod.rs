@@ -1,0 +1,246 @@
+//! The worker's side of a kernel: cells go in over its socket, what they print is read from its
+//! pipes. Times and kills are not decided here: see [`crate::session`].
+
+use std::{io, os::fd::AsFd, process::ExitStatus, time::Duration};
+
+use bytes::BytesMut;
+use proto::{
+    execution::Bundle,
+    limits::{DISPLAY_BYTES, DISPLAYS},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixStream, unix::pipe},
+};
+
+pub mod frame;
+pub mod output;
+
+use crate::sandbox::{KernelHandle, KernelProcess};
+use frame::{FromKernel, Raised, ToKernel};
+use output::Captured;
+
+/// Bytes read from a pipe at once; the capacity of a pipe.
+const CHUNK: usize = 64 * 1024;
+/// Between the end of a socket and the news of its process's death lies less than this.
+const DEATH_KNOWN_WITHIN: Duration = Duration::from_millis(500);
+
+/// A Python interpreter in a sandbox that waits for cells.
+#[derive(Debug)]
+pub struct Kernel {
+    socket: UnixStream,
+    frames: BytesMut,
+    stdout: pipe::Receiver,
+    stderr: pipe::Receiver,
+    handle: KernelHandle,
+    cells: u64,
+}
+
+/// What one cell left behind.
+#[derive(Debug)]
+pub struct Cell {
+    /// How it ended.
+    pub end: CellEnd,
+    /// Standard output, bounded.
+    pub stdout: String,
+    /// Standard error, bounded.
+    pub stderr: String,
+    /// Display outputs, bounded.
+    pub displays: Vec<Bundle>,
+}
+
+/// How a cell ended, as seen at the kernel's socket.
+#[derive(Debug)]
+pub enum CellEnd {
+    /// The kernel said so.
+    Done {
+        /// The last expression's value.
+        result: Option<Bundle>,
+        /// The exception that ended it.
+        error: Option<Raised>,
+    },
+    /// The kernel's process ended.
+    Died(ExitStatus),
+    /// The kernel said something that is no frame, or closed its socket while its process lives on.
+    Broken,
+}
+
+/// A kernel did not become ready.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// Its process ended first.
+    #[error("the interpreter ended before it was ready ({0})")]
+    Died(ExitStatus),
+    /// It spoke out of turn.
+    #[error("the interpreter broke the protocol")]
+    Protocol(#[from] frame::FrameError),
+    /// Its socket failed.
+    #[error("the interpreter's socket failed")]
+    Io(#[from] io::Error),
+}
+
+impl Kernel {
+    /// Waits until a freshly joined process says that it is ready.
+    ///
+    /// # Errors
+    /// The process ends or speaks out of turn.
+    pub async fn ready(process: KernelProcess) -> Result<Self, KernelError> {
+        let KernelProcess { socket, stdout, stderr, process: handle } = process;
+        let frames = BytesMut::new();
+        let mut kernel = Self { socket, frames, stdout, stderr, handle, cells: 0 };
+        loop {
+            match frame::take(&mut kernel.frames)? {
+                Some(FromKernel::Ready) => return Ok(kernel),
+                Some(_) => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),
+                None => {}
+            }
+            tokio::select! {
+                read = kernel.socket.read_buf(&mut kernel.frames) => {
+                    if read? == 0 {
+                        return Err(KernelError::Died(kernel.handle.exited().await));
+                    }
+                }
+                status = kernel.handle.exited() => return Err(KernelError::Died(status)),
+            }
+        }
+    }
+
+    /// The process, to interrupt or kill it from outside.
+    #[must_use]
+    pub fn handle(&self) -> &KernelHandle {
+        &self.handle
+    }
+
+    /// Runs a cell to its end, whatever ends it. Keeps `output_bytes` of each output stream.
+    pub async fn run(&mut self, code: &str, output_bytes: u64) -> Cell {
+        let mut stdout = Captured::new(output_bytes);
+        let mut stderr = Captured::new(output_bytes);
+        let mut displays = Displays::default();
+        let end = self.cell(code, &mut stdout, &mut stderr, &mut displays).await;
+        drain(&mut self.stdout, &mut stdout);
+        drain(&mut self.stderr, &mut stderr);
+        let (stdout, stderr) = (stdout.into_text(), stderr.into_text());
+        Cell { end, stdout, stderr, displays: displays.kept }
+    }
+
+    async fn cell(
+        &mut self,
+        code: &str,
+        stdout: &mut Captured,
+        stderr: &mut Captured,
+        displays: &mut Displays,
+    ) -> CellEnd {
+        self.cells += 1;
+        let Ok(request) = frame::encode(&ToKernel::Execute { id: self.cells, code }) else {
+            return CellEnd::Broken;
+        };
+        let mut unsent = request.as_slice();
+        let (mut reader, mut writer) = self.socket.split();
+        loop {
+            match frame::take(&mut self.frames) {
+                Ok(None) => {}
+                Ok(Some(FromKernel::Done { id, result, error })) if id == self.cells => {
+                    return CellEnd::Done { result: result.map(Bundle::from), error };
+                }
+                Ok(Some(FromKernel::Display { id, data })) if id == self.cells => {
+                    displays.push(data.into());
+                    continue;
+                }
+                // A frame about another cell can only be forged by the session's own code.
+                Ok(Some(_)) => continue,
+                Err(_) => return CellEnd::Broken,
+            }
+            tokio::select! {
+                written = writer.write(unsent), if !unsent.is_empty() => match written {
+                    Ok(count) => unsent = unsent.get(count..).unwrap_or_default(),
+                    Err(_) => return ended(&self.handle).await,
+                },
+                read = reader.read_buf(&mut self.frames) => match read {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return ended(&self.handle).await,
+                },
+                () = capture(&mut self.stdout, stdout) => {}
+                () = capture(&mut self.stderr, stderr) => {}
+                status = self.handle.exited() => return CellEnd::Died(status),
+            }
+        }
+    }
+
+    /// Between cells: keeps the pipes empty, so that background threads and processes do not block
+    /// on their output, which belongs to no cell and is dropped. Returns when the process ends.
+    pub async fn idle(&mut self) -> ExitStatus {
+        let (mut stdout, mut stderr) = (Captured::new(0), Captured::new(0));
+        loop {
+            tokio::select! {
+                () = capture(&mut self.stdout, &mut stdout) => {}
+                () = capture(&mut self.stderr, &mut stderr) => {}
+                status = self.handle.exited() => return status,
+            }
+        }
+    }
+}
+
+/// The socket is closed: normally because the process is gone, which is known in a moment.
+async fn ended(handle: &KernelHandle) -> CellEnd {
+    match tokio::time::timeout(DEATH_KNOWN_WITHIN, handle.exited()).await {
+        Ok(status) => CellEnd::Died(status),
+        Err(_) => CellEnd::Broken,
+    }
+}
+
+#[derive(Debug, Default)]
+struct Displays {
+    kept: Vec<Bundle>,
+    bytes: usize,
+}
+
+impl Displays {
+    fn push(&mut self, bundle: Bundle) {
+        let size: usize = bundle.0.iter().map(|(_, content)| content.len()).sum();
+        if self.kept.len() < DISPLAYS && self.bytes.saturating_add(size) <= DISPLAY_BYTES {
+            self.bytes += size;
+            self.kept.push(bundle);
+        }
+    }
+}
+
+/// Reads once. A closed pipe never becomes ready again: the kernel's death or `done` ends the cell.
+async fn capture(pipe: &mut pipe::Receiver, into: &mut Captured) {
+    loop {
+        if pipe.readable().await.is_err() {
+            return std::future::pending().await;
+        }
+        let mut chunk = [0; CHUNK];
+        match pipe.try_read(&mut chunk) {
+            Ok(0) => return std::future::pending().await,
+            Ok(count) => return into.push(chunk.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return std::future::pending().await,
+        }
+    }
+}
+
+/// Reads exactly what the pipe holds now: a background writer could keep it from ever being empty.
+fn drain(pipe: &mut pipe::Receiver, into: &mut Captured) {
+    let mut left = rustix::io::ioctl_fionread(pipe.as_fd()).unwrap_or(0);
+    let mut chunk = [0; CHUNK];
+    while left > 0 {
+        let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+        let Some(room) = chunk.get_mut(..want) else { return };
+        match rustix::io::read(pipe.as_fd(), room) {
+            Ok(0) | Err(_) => return,
+            Ok(count) => {
+                into.push(chunk.get(..count).unwrap_or_default());
+                left = left.saturating_sub(count as u64);
+            }
+        }
+    }
+}
+
+impl Cell {
+    /// Whether there is no kernel any more that could run another cell.
+    #[must_use]
+    pub fn kernel_is_gone(&self) -> bool {
+        matches!(self.end, CellEnd::Died(_) | CellEnd::Broken)
+    }
+}

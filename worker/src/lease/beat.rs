@@ -1,0 +1,44 @@
+//! The worker's key: proof of life on the bus, and what placement may expect of it.
+
+use async_nats::jetstream::Context;
+use proto::{id::WorkerId, lease::WorkerBeat, limits, subject};
+use tokio::time::Instant;
+
+use super::{BusError, encode, streams};
+
+/// Writes the worker's key.
+#[derive(Clone, Debug)]
+pub struct Heart {
+    context: Context,
+    subject: String,
+}
+
+impl Heart {
+    /// Creates the workers' stream if it is missing.
+    ///
+    /// # Errors
+    /// The bus is gone or refuses.
+    pub async fn open(context: Context, worker: &WorkerId) -> Result<Self, BusError> {
+        drop(streams::open_workers(&context).await?);
+        Ok(Self { context, subject: subject::worker(worker) })
+    }
+
+    /// Beats once. Returns the time taken *before* sending: from then on counts how long the
+    /// fleet believes that this worker lives.
+    ///
+    /// # Errors
+    /// The beat was not acknowledged in time.
+    pub async fn beat(&self, beat: &WorkerBeat) -> Result<Instant, BusError> {
+        let taken = Instant::now();
+        let payload = encode(beat)?;
+        let write = async {
+            let acknowledged = self.context.publish(self.subject.clone(), payload.into()).await?;
+            acknowledged.await.map(drop)
+        };
+        match tokio::time::timeout(limits::WORKER_BEAT, write).await {
+            Ok(Ok(())) => Ok(taken),
+            Ok(Err(error)) => Err(BusError::new("beat was refused", error)),
+            Err(late) => Err(BusError::new("beat was not acknowledged", late)),
+        }
+    }
+}

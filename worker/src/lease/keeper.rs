@@ -1,0 +1,94 @@
+//! Keeps a held lease alive without making its session wait for the bus.
+
+use std::{fmt, time::Duration};
+
+use futures_util::future::BoxFuture;
+use proto::pool::Pool;
+use tokio::time::Instant;
+
+use super::{HeldLease, LeaseError, Ownership};
+
+/// Longest time between two renewals of a session in use.
+const RENEW_EVERY: Duration = Duration::from_secs(15);
+/// After a renewal that the bus did not answer, the time until the next.
+const RETRY: Duration = Duration::from_secs(1);
+
+type Renewal = BoxFuture<'static, (HeldLease, Result<(), LeaseError>)>;
+
+/// A held lease and its renewals.
+pub struct Keeper {
+    ownership: Ownership,
+    every: Duration,
+    next: Instant,
+    used: bool,
+    lease: Option<HeldLease>,
+    renewal: Option<Renewal>,
+}
+
+impl Keeper {
+    /// Keeps a fresh lease.
+    #[must_use]
+    pub fn new(lease: HeldLease, pool: &Pool) -> Self {
+        let every = RENEW_EVERY.min(pool.cooldown() / 10);
+        let ownership = lease.ownership().clone();
+        let next = Instant::now() + every;
+        Self { ownership, every, next, used: false, lease: Some(lease), renewal: None }
+    }
+
+    /// Which lease it is.
+    #[must_use]
+    pub fn ownership(&self) -> &Ownership {
+        &self.ownership
+    }
+
+    /// The session was used, so that its lease is renewed when it is time.
+    pub fn used(&mut self) {
+        self.used = true;
+    }
+
+    /// Renews whenever it is time. Returns when the lease is lost. May be dropped and called again
+    /// at any moment.
+    pub async fn keep(&mut self) {
+        loop {
+            if let Some(renewal) = &mut self.renewal {
+                let (lease, renewed) = renewal.await;
+                self.renewal = None;
+                self.lease = Some(lease);
+                match renewed {
+                    Ok(()) => self.next = Instant::now() + self.every,
+                    Err(LeaseError::Lost) => return,
+                    Err(LeaseError::Bus(error)) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "lease not renewed");
+                        self.used = true;
+                        self.next = Instant::now() + RETRY;
+                    }
+                }
+            }
+            if !self.used {
+                return std::future::pending().await;
+            }
+            tokio::time::sleep_until(self.next).await;
+            if let Some(mut lease) = self.lease.take() {
+                self.used = false;
+                self.renewal = Some(Box::pin(async move {
+                    let renewed = lease.renew().await;
+                    (lease, renewed)
+                }));
+            }
+        }
+    }
+
+    /// Gives the lease back to whoever ends the session.
+    pub async fn into_lease(self) -> Option<HeldLease> {
+        match self.renewal {
+            Some(renewal) => Some(renewal.await.0),
+            None => self.lease,
+        }
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("ownership", &self.ownership).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,389 @@
+//! Ownership of sessions: slots that keep a pool's maximum exactly, and leases that name the one
+//! owner of a session. Both are only ever changed by comparing with what was seen before.
+//!
+//! A slot is created and deleted, never overwritten: with three replicas an overwrite in a full
+//! capped stream is refused. So what changes over time lives in the lease, whose stream has no cap.
+
+use std::sync::Arc;
+
+use async_nats::jetstream::{
+    self, Context,
+    message::{PublishMessage, StreamMessage},
+    stream::{LastRawMessageErrorKind, RawMessageErrorKind, Stream},
+};
+use proto::{
+    fault::{Fault, FaultCode},
+    id::{Epoch, Identifier, Incarnation, SessionKey, WorkerId},
+    lease::{Lease, LeaseState, Slot},
+    limits,
+    pool::Pool,
+    subject, wire,
+};
+use ulid::Ulid;
+
+pub mod beat;
+pub mod certainty;
+pub mod janitor;
+pub mod keeper;
+pub mod streams;
+
+/// A pool's slots and leases, as one worker uses them.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    context: Context,
+    slots: Stream<()>,
+    leases: Stream<()>,
+    worker: WorkerId,
+    pool: Pool,
+    sweeps: janitor::Sweeps,
+}
+
+/// The right to act for a session. Only [`Ledger::claim`] makes one.
+#[derive(Debug)]
+#[must_use = "a lease that is dropped keeps its slot until it expires"]
+pub struct HeldLease {
+    ownership: Ownership,
+    state: LeaseState,
+    revision: u64,
+}
+
+/// Which lease is held, to make sure of it from anywhere.
+#[derive(Clone, Debug)]
+pub struct Ownership {
+    ledger: Ledger,
+    session: SessionKey,
+    record: Arc<Lease>,
+}
+
+/// Why a session was not claimed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Someone else changed the session's records since the ingress looked.
+    #[error("another worker was faster")]
+    LostRace,
+    /// The pool's maximum of live sessions is reached.
+    #[error("the pool's maximum of live sessions is reached")]
+    Full,
+    /// The bus did not answer as it should.
+    #[error("the bus failed")]
+    Bus(#[from] BusError),
+}
+
+/// Why a held lease could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The session has another owner or none.
+    #[error("the lease is lost")]
+    Lost,
+    /// The bus did not answer as it should; whether the change happened is unknown.
+    #[error("the bus failed")]
+    Bus(#[from] BusError),
+}
+
+/// A failure of the bus, with the client library's own words.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct BusError {
+    what: &'static str,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl BusError {
+    pub(crate) fn new(
+        what: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { what, source: source.into() }
+    }
+}
+
+/// What a compare-and-set came to.
+enum Written {
+    At(u64),
+    Conflict,
+    Full,
+}
+
+impl From<&ClaimError> for Fault {
+    fn from(error: &ClaimError) -> Self {
+        match error {
+            ClaimError::LostRace => Self::new(FaultCode::LostRace, error.to_string()),
+            ClaimError::Full => Self::new(FaultCode::SessionPoolFull, error.to_string()),
+            ClaimError::Bus(_) => Self::new(FaultCode::Internal, "the session was not claimed"),
+        }
+    }
+}
+
+impl Ledger {
+    /// Creates what is missing of the pool's streams.
+    ///
+    /// # Errors
+    /// The bus is gone or refuses.
+    pub async fn open(context: Context, worker: WorkerId, pool: Pool) -> Result<Self, BusError> {
+        let (slots, leases) = streams::open_pool(&context, &pool).await?;
+        let sweeps = janitor::Sweeps::default();
+        Ok(Self { inner: Arc::new(Inner { context, slots, leases, worker, pool, sweeps }) })
+    }
+
+    /// The pool that this is the ledger of.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.inner.pool
+    }
+
+    /// Claims a session on exactly the lease revision that an ingress saw (0: none).
+    ///
+    /// # Errors
+    /// The session or the last slot went to someone else, or the bus failed.
+    pub async fn claim(
+        &self,
+        session: &SessionKey,
+        identifier: &Identifier,
+        seen: u64,
+    ) -> Result<HeldLease, ClaimError> {
+        let previous = if seen == 0 { None } else { Some(self.lease_at(seen).await?) };
+        let (slot, created) = match &previous {
+            Some(lease) => (lease.slot, false),
+            None => (self.create_slot(session).await?, true),
+        };
+        let record = Lease {
+            identifier: identifier.clone(),
+            owner: self.inner.worker.clone(),
+            epoch: previous.map_or_else(Epoch::default, |lease| lease.epoch).next(),
+            incarnation: Incarnation::from_ulid(Ulid::new()),
+            slot,
+            state: LeaseState::Active,
+        };
+        match self.write_lease(session, &record, seen).await? {
+            Written::At(revision) if self.slot_exists(slot, session).await? => {
+                let (ledger, session) = (self.clone(), session.clone());
+                let ownership = Ownership { ledger, session, record: Arc::new(record) };
+                Ok(HeldLease { ownership, state: LeaseState::Active, revision })
+            }
+            Written::At(revision) => {
+                // The janitor took the slot while this worker stood still: without a slot the
+                // session would not count towards the maximum.
+                self.delete(&self.inner.leases, revision).await?;
+                Err(ClaimError::LostRace)
+            }
+            Written::Conflict | Written::Full => {
+                if created {
+                    self.delete(&self.inner.slots, slot).await?;
+                }
+                Err(ClaimError::LostRace)
+            }
+        }
+    }
+
+    /// The lease at a revision. Anything but a live lease there means that the sender's view is old.
+    async fn lease_at(&self, revision: u64) -> Result<Lease, ClaimError> {
+        match self.inner.leases.get_raw_message(revision).await {
+            Ok(message) => wire::decode(&message.payload).map_err(|_| ClaimError::LostRace),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
+                Err(ClaimError::LostRace)
+            }
+            Err(error) => Err(BusError::new("lease was not read", error).into()),
+        }
+    }
+
+    /// Creates the session's slot. A full pool is swept once before it counts as full.
+    async fn create_slot(&self, session: &SessionKey) -> Result<u64, ClaimError> {
+        let nonce = Ulid::new().to_string();
+        let mut swept = false;
+        loop {
+            let slot = Slot { worker: self.inner.worker.clone(), nonce: nonce.clone() };
+            let subject = subject::slot(&self.inner.pool.id, session);
+            let payload = encode(&slot)?;
+            let message = PublishMessage::build().payload(payload.into());
+            let written = self.write(subject, message.expected_last_subject_sequence(0)).await;
+            match written {
+                Ok(Written::At(sequence)) => return Ok(sequence),
+                Ok(Written::Conflict) => return Err(ClaimError::LostRace),
+                Ok(Written::Full) if !swept => {
+                    swept = true;
+                    self.sweep().await?;
+                }
+                Ok(Written::Full) => return Err(ClaimError::Full),
+                // The acknowledgement may be lost while the slot is ours.
+                Err(error) => return self.own_slot(session, &nonce).await?.ok_or(error.into()),
+            }
+        }
+    }
+
+    async fn own_slot(&self, session: &SessionKey, nonce: &str) -> Result<Option<u64>, BusError> {
+        let subject = subject::slot(&self.inner.pool.id, session);
+        let found = last(&self.inner.slots, &subject).await?;
+        Ok(found.and_then(|message| {
+            let slot: Slot = wire::decode(&message.payload).ok()?;
+            (slot.nonce == nonce).then_some(message.sequence)
+        }))
+    }
+
+    async fn slot_exists(&self, slot: u64, session: &SessionKey) -> Result<bool, BusError> {
+        let subject = subject::slot(&self.inner.pool.id, session);
+        let found = last(&self.inner.slots, &subject).await?;
+        Ok(found.is_some_and(|message| message.sequence == slot))
+    }
+
+    async fn write_lease(
+        &self,
+        session: &SessionKey,
+        record: &Lease,
+        expected: u64,
+    ) -> Result<Written, BusError> {
+        let ttl = self.inner.pool.cooldown() + limits::LEASE_MARGIN;
+        let message = PublishMessage::build()
+            .payload(encode(record)?.into())
+            .expected_last_subject_sequence(expected)
+            .ttl(ttl);
+        self.write(subject::lease(&self.inner.pool.id, session), message).await
+    }
+
+    async fn write(&self, subject: String, message: PublishMessage) -> Result<Written, BusError> {
+        let failed = |error| BusError::new("record was not written", error);
+        let publish = self.inner.context.send_publish(subject, message);
+        match publish.await.map_err(failed)?.await {
+            Ok(ack) => Ok(Written::At(ack.sequence)),
+            Err(error) => refusal(&error).ok_or_else(|| failed(error)),
+        }
+    }
+
+    /// Deletes a record by its sequence, which is a compare-and-set: a newer one has another.
+    async fn delete(&self, stream: &Stream<()>, sequence: u64) -> Result<(), BusError> {
+        use jetstream::stream::DeleteMessageErrorKind;
+        match stream.delete_message(sequence).await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.kind() {
+                // It is gone already.
+                DeleteMessageErrorKind::JetStream(_) => Ok(()),
+                DeleteMessageErrorKind::Request | DeleteMessageErrorKind::TimedOut => {
+                    Err(BusError::new("record was not deleted", error))
+                }
+            },
+        }
+    }
+}
+
+impl Ownership {
+    /// Fencing number of this ownership.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.record.epoch
+    }
+
+    /// The life of the session that is owned.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.record.incarnation
+    }
+
+    /// Whether this is still the session's owner, read from the bus's leader.
+    ///
+    /// # Errors
+    /// The lease is someone else's now, or the bus failed, so that nothing is known.
+    pub async fn confirm(&self) -> Result<(), LeaseError> {
+        self.own_revision().await.map(drop)
+    }
+
+    async fn own_revision(&self) -> Result<u64, LeaseError> {
+        let subject = subject::lease(&self.ledger.inner.pool.id, &self.session);
+        let Some(message) = last(&self.ledger.inner.leases, &subject).await? else {
+            return Err(LeaseError::Lost);
+        };
+        match wire::decode::<Lease>(&message.payload) {
+            Ok(lease) if self.is_same(&lease) => Ok(message.sequence),
+            _ => Err(LeaseError::Lost),
+        }
+    }
+
+    fn is_same(&self, lease: &Lease) -> bool {
+        lease.owner == self.record.owner
+            && lease.epoch == self.record.epoch
+            && lease.incarnation == self.record.incarnation
+    }
+}
+
+impl HeldLease {
+    /// Which lease this is.
+    #[must_use]
+    pub fn ownership(&self) -> &Ownership {
+        &self.ownership
+    }
+
+    /// Starts the lease's life anew.
+    ///
+    /// # Errors
+    /// The lease is someone else's now, or the bus failed.
+    pub async fn renew(&mut self) -> Result<(), LeaseError> {
+        let Ownership { ledger, session, record } = &self.ownership;
+        let record = Lease { state: self.state, ..Lease::clone(record) };
+        match ledger.write_lease(session, &record, self.revision).await {
+            Ok(Written::At(revision)) => self.revision = revision,
+            // A conflict can be with this owner's own write whose acknowledgement was lost.
+            Ok(Written::Conflict | Written::Full) => {
+                self.revision = self.ownership.own_revision().await?;
+            }
+            Err(error) => {
+                self.revision = self.ownership.own_revision().await?;
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the session as ending, so that requests wait for its end instead of being answered.
+    ///
+    /// # Errors
+    /// The lease is someone else's now, or the bus failed.
+    pub async fn stop(&mut self) -> Result<(), LeaseError> {
+        self.state = LeaseState::Stopping;
+        self.renew().await
+    }
+
+    /// Gives lease and slot back. The sandbox must be dead by now.
+    ///
+    /// # Errors
+    /// The bus failed; the lease then ends by its own time and the janitor frees the slot.
+    pub async fn release(self) -> Result<(), BusError> {
+        let Ownership { ledger, record, .. } = &self.ownership;
+        ledger.delete(&ledger.inner.leases, self.revision).await?;
+        ledger.delete(&ledger.inner.slots, record.slot).await
+    }
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, BusError> {
+    wire::encode(value).map_err(|error| BusError::new("record was not encoded", error))
+}
+
+/// Reads the last message of a subject from the stream's leader: a replica could be behind.
+async fn last(stream: &Stream<()>, subject: &str) -> Result<Option<StreamMessage>, BusError> {
+    match stream.get_last_raw_message_by_subject(subject).await {
+        Ok(message) => Ok(Some(message)),
+        Err(error) => match error.kind() {
+            LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            LastRawMessageErrorKind::InvalidSubject
+            | LastRawMessageErrorKind::JetStream(_)
+            | LastRawMessageErrorKind::Other => Err(BusError::new("record was not read", error)),
+        },
+    }
+}
+
+/// What the server's refusal of a write means. A lost race is 10071 or 10164; 10077 is a stream at
+/// its cap.
+fn refusal(error: &jetstream::context::PublishError) -> Option<Written> {
+    use jetstream::ErrorCode;
+    let source = std::error::Error::source(error)?;
+    let refused = source.downcast_ref::<jetstream::Error>()?;
+    match refused.error_code() {
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
+            Some(Written::Conflict)
+        }
+        ErrorCode::STREAM_STORE_FAILED => Some(Written::Full),
+        _ => None,
+    }
+}

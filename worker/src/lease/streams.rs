@@ -1,0 +1,91 @@
+//! The streams behind pools and workers. Created by whichever worker comes first.
+
+use async_nats::jetstream::{
+    Context,
+    context::{CreateStreamErrorKind, UpdateStreamError},
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
+};
+use proto::{limits, pool::Pool, subject};
+
+use super::BusError;
+
+/// Opens a pool's slots and leases.
+pub(super) async fn open_pool(
+    context: &Context,
+    pool: &Pool,
+) -> Result<(Stream<()>, Stream<()>), BusError> {
+    let slots = Config {
+        name: subject::slots_stream(&pool.id),
+        subjects: vec![format!("h1.slots.{}.*", pool.id)],
+        max_messages: pool.max_sessions.into(),
+        max_messages_per_subject: 1,
+        discard: DiscardPolicy::New,
+        ..base()
+    };
+    let leases = Config {
+        name: subject::leases_stream(&pool.id),
+        subjects: vec![format!("$KV.h1_leases_{}.>", pool.id)],
+        max_messages_per_subject: 1,
+        allow_message_ttl: true,
+        ..base()
+    };
+    Ok((open(context, slots).await?, open(context, leases).await?))
+}
+
+/// Opens the workers' keys: a key without a beat is gone after [`limits::WORKER_TTL`].
+pub(super) async fn open_workers(context: &Context) -> Result<Stream<()>, BusError> {
+    let workers = Config {
+        name: subject::WORKERS_STREAM.to_owned(),
+        subjects: vec!["$KV.h1_workers.>".to_owned()],
+        max_messages_per_subject: 1,
+        max_age: limits::WORKER_TTL,
+        ..base()
+    };
+    open(context, workers).await
+}
+
+fn base() -> Config {
+    Config {
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        discard: DiscardPolicy::Old,
+        allow_direct: true,
+        num_replicas: 1,
+        ..Config::default()
+    }
+}
+
+async fn open(context: &Context, config: Config) -> Result<Stream<()>, BusError> {
+    let name = config.name.clone();
+    let failed = |error| BusError::new("stream was not created", error);
+    match context.create_stream(config.clone()).await {
+        Ok(_) => {}
+        Err(error) if already_exists(error.kind()) => update(context, config)
+            .await
+            .map_err(|error| BusError::new("stream was not changed", error))?,
+        Err(error) => return Err(failed(error)),
+    }
+    let stream = context.get_stream_no_info(name).await;
+    stream.map_err(|error| BusError::new("stream was not opened", error))
+}
+
+fn already_exists(kind: CreateStreamErrorKind) -> bool {
+    use async_nats::jetstream::ErrorCode;
+    match kind {
+        CreateStreamErrorKind::JetStream(error) => {
+            error.error_code() == ErrorCode::STREAM_NAME_EXIST
+        }
+        _ => false,
+    }
+}
+
+/// Changes the cap, which a pool's operator may have changed. Lowering it below the live sessions
+/// would discard their slots (nats-server #2589), so it only ever follows them down.
+async fn update(context: &Context, mut config: Config) -> Result<(), UpdateStreamError> {
+    if config.max_messages > 0 {
+        let live = context.get_stream(&config.name).await;
+        let live = live.map_or(0, |stream| stream.cached_info().state.messages);
+        config.max_messages = config.max_messages.max(i64::try_from(live).unwrap_or(i64::MAX));
+    }
+    context.update_stream(config).await.map(drop)
+}

@@ -1,0 +1,15 @@
+//! A worker: owns sessions and runs their code in sandboxes.
+//!
+//! Data flows one way: `bus → session → {kernel, files, lease, stock} → sandbox`.
+
+pub mod app;
+pub mod bus;
+pub mod config;
+pub mod files;
+pub mod kernel;
+pub mod lease;
+pub mod presence;
+pub mod sandbox;
+pub mod session;
+pub mod stock;
+pub mod store;

@@ -1,0 +1,47 @@
+//! The worker's binary. Run again under the names that [`worker::sandbox`] defines, it is one of
+//! the worker's helper processes instead.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use worker::{app::Worker, config::Config, sandbox};
+
+fn main() -> ExitCode {
+    // The helpers must stay single-threaded and touch neither arguments nor environment.
+    match std::env::args_os().next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some(sandbox::CAGED) => sandbox::caged::main(),
+        Some(sandbox::ZYGOTE) => sandbox::launcher::main(),
+        _ => {}
+    }
+    match run(Config::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&config.log)?)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let worker = Worker::start(config).await?;
+    let failed = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = worker.failed() => true,
+    };
+    worker.end().await?;
+    if failed { anyhow::bail!("the sandbox machinery failed") } else { Ok(()) }
+}

@@ -1,0 +1,266 @@
+//! A cage, as the worker holds it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::RecvFlags;
+use rustix::process::Pid;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use zygote::wire::{SESSION_ID, Step};
+
+use super::cgroup::Cgroups;
+use super::error::SandboxError;
+use super::kernel::{KernelHandle, KernelProcess};
+use super::loops::Released;
+use super::sandboxes::Shared;
+use super::uids::UidRange;
+use super::verify::{self, Namespaces};
+
+/// How long a forked kernel may take to send its first byte.
+const FIRST_BYTE: Duration = Duration::from_secs(15);
+
+/// How long the data filesystem may stay in use after everything in the cage has ended.
+const LET_GO: Duration = Duration::from_secs(5);
+
+/// First pause between two looks at whether it still is.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// One isolated place for one session, with its data filesystem.
+///
+/// Dropping it begins its destruction; [`destroy`](Self::destroy) also waits for the end of it.
+#[derive(Debug)]
+#[must_use = "a dropped cage is destroyed"]
+pub struct Cage {
+    shared: Arc<Shared>,
+    parts: Option<Parts>,
+}
+
+/// What a cage consists of. Everything that it holds open is released by [`Parts::destroy`].
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) name: String,
+    pub(super) pid: u32,
+    pub(super) pidfd: OwnedFd,
+    pub(super) data: Arc<OwnedFd>,
+    pub(super) device: Released,
+    pub(super) cgroups: Cgroups,
+    pub(super) namespaces: Namespaces,
+    pub(super) uids: UidRange,
+}
+
+impl Cage {
+    pub(super) fn new(shared: Arc<Shared>, parts: Parts) -> Self {
+        Self { shared, parts: Some(parts) }
+    }
+
+    /// Starts a kernel in this cage and returns once it is verified from outside and about to send
+    /// its first frame. There should be no other; see [`clear`](Self::clear).
+    ///
+    /// # Errors
+    /// When no kernel can be started, or one is not locked down; it is killed then.
+    pub async fn join(&self) -> Result<KernelProcess, SandboxError> {
+        let parts = self.parts();
+        let (socket, inner_socket) = UnixStream::pair()?;
+        let (stdout, inner_stdout) = std::io::pipe()?;
+        let (stderr, inner_stderr) = std::io::pipe()?;
+        let inner_socket = inner_socket.into_std()?;
+        inner_socket.set_nonblocking(false)?;
+        let entrances = parts.cgroups.entrances()?;
+        let mut descriptors = vec![
+            inner_socket.as_fd(),
+            inner_stdout.as_fd(),
+            inner_stderr.as_fd(),
+            parts.pidfd.as_fd(),
+        ];
+        descriptors.extend(entrances.iter().map(AsFd::as_fd));
+        let process = self.shared.zygotes.join(&descriptors).await?;
+        drop((inner_socket, inner_stdout, inner_stderr));
+        let kernel = KernelProcess {
+            socket,
+            stdout: pipe::Receiver::from_owned_fd(stdout.into())?,
+            stderr: pipe::Receiver::from_owned_fd(stderr.into())?,
+            process,
+        };
+        let ready = async {
+            first_byte(&kernel).await?;
+            let uid_base = parts.uids.base();
+            let pid = kernel.process.pid();
+            Ok(verify::kernel(pid, &parts.namespaces, &parts.cgroups, uid_base)?)
+        };
+        match ready.await {
+            Ok(()) => Ok(kernel),
+            Err(error) => {
+                kernel.process.kill();
+                Err(error)
+            }
+        }
+    }
+
+    /// Kills everything inside but the cage itself, and returns when it is gone. `/mnt/data` and
+    /// the private directories stay.
+    ///
+    /// # Errors
+    /// When the processes do not end in time; the cage must be replaced then.
+    pub async fn clear(&self) -> Result<(), SandboxError> {
+        let parts = self.parts();
+        Ok(parts.cgroups.kill_all_but(Pid::from_raw(parts.pid.cast_signed())).await?)
+    }
+
+    /// The root directory of `/mnt/data`. Its contents belong to the session: nothing in it may be
+    /// followed or trusted. Whoever keeps a copy delays the destruction of the cage.
+    #[must_use]
+    pub fn data(&self) -> &Arc<OwnedFd> {
+        &self.parts().data
+    }
+
+    /// Host user and group id of the session, for files put into `/mnt/data`.
+    #[must_use]
+    pub fn owner(&self) -> (u32, u32) {
+        let id = self.parts().uids.base() + SESSION_ID;
+        (id, id)
+    }
+
+    /// Name within the worker, for logs.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.parts().name
+    }
+
+    /// Processes that the kernel killed because the memory limit was reached, since the cage was
+    /// made.
+    ///
+    /// # Errors
+    /// When the cage is gone.
+    pub fn oom_kills(&self) -> io::Result<u64> {
+        self.parts().cgroups.oom_kills()
+    }
+
+    /// Forks and threads that were refused because the process limit was reached.
+    ///
+    /// # Errors
+    /// When the cage is gone.
+    pub fn pids_denied(&self) -> io::Result<u64> {
+        self.parts().cgroups.pids_denied()
+    }
+
+    /// Memory in use, in bytes: private pages, scratch files, and cached pages of `/mnt/data`.
+    ///
+    /// # Errors
+    /// When the cage is gone.
+    pub fn memory_bytes(&self) -> io::Result<u64> {
+        self.parts().cgroups.memory_bytes()
+    }
+
+    /// Ids of the processes inside, the cage's own PID 1 left out.
+    ///
+    /// # Errors
+    /// When the cage is gone.
+    pub fn processes(&self) -> io::Result<Vec<u32>> {
+        let parts = self.parts();
+        let processes = parts.cgroups.processes()?;
+        let numbers = processes.into_iter().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+        Ok(numbers.filter(|&pid| pid != parts.pid).collect())
+    }
+
+    /// Stops everything inside; returns when nothing runs any more.
+    ///
+    /// # Errors
+    /// When it does not stop in time; it runs on then.
+    pub async fn freeze(&self) -> io::Result<()> {
+        self.parts().cgroups.freeze().await
+    }
+
+    /// Lets everything inside go on.
+    ///
+    /// # Errors
+    /// When the cage is gone.
+    pub fn thaw(&self) -> io::Result<()> {
+        self.parts().cgroups.thaw()
+    }
+
+    /// Kills everything inside and waits until processes, cgroups, mounts, loop device and data
+    /// are gone.
+    ///
+    /// # Errors
+    /// When something stays; it is removed when the worker ends.
+    pub async fn destroy(mut self) -> Result<(), SandboxError> {
+        let Some(parts) = self.parts.take() else { return Ok(()) };
+        let shared = Arc::clone(&self.shared);
+        // On its own task: whoever waits may stop waiting.
+        let destroyed = self.shared.spawn(async move { parts.destroy(&shared).await });
+        destroyed.await.map_err(|error| SandboxError::System(io::Error::other(error)))?
+    }
+
+    #[expect(clippy::expect_used, reason = "the parts leave only together with the cage")]
+    fn parts(&self) -> &Parts {
+        self.parts.as_ref().expect("a cage has its parts until it is destroyed")
+    }
+}
+
+impl Drop for Cage {
+    fn drop(&mut self) {
+        if let Some(parts) = self.parts.take() {
+            let shared = Arc::clone(&self.shared);
+            self.shared.spawn(async move {
+                let name = parts.name.clone();
+                if let Err(error) = parts.destroy(&shared).await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(cage = name, error, "a cage is not removed completely");
+                }
+            });
+        }
+    }
+}
+
+impl Parts {
+    async fn destroy(self, shared: &Shared) -> Result<(), SandboxError> {
+        let destroyed = match shared.caged.destroy(&self.name).await {
+            // Then its death has killed the cage, and the worker has inherited the remains.
+            Err(SandboxError::CagedGone) => {
+                if let Some(pid) = Pid::from_raw(self.pid.cast_signed()) {
+                    super::kernel::reap(pid, &self.pidfd).await?;
+                }
+                self.cgroups.remove().map_err(SandboxError::System)
+            }
+            destroyed => destroyed,
+        };
+        drop(self.data);
+        let deadline = tokio::time::Instant::now() + LET_GO;
+        let mut pause = LOOK_AGAIN;
+        while self.device.is_attached() {
+            if tokio::time::Instant::now() > deadline {
+                return Err(SandboxError::DataInUse);
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        destroyed
+    }
+}
+
+/// Waits until there is something to read from the kernel.
+async fn first_byte(kernel: &KernelProcess) -> Result<(), SandboxError> {
+    let peek = kernel.socket.async_io(Interest::READABLE, || {
+        let mut byte = [0_u8; 1];
+        let (_, length) = rustix::net::recv(&kernel.socket, &mut byte, RecvFlags::PEEK)?;
+        Ok(length)
+    });
+    match tokio::time::timeout(FIRST_BYTE, peek).await {
+        Err(_) => Err(SandboxError::Silent),
+        Ok(Ok(1..)) => Ok(()),
+        Ok(Ok(0) | Err(_)) => Err(ended_early(&kernel.process).await),
+    }
+}
+
+async fn ended_early(process: &KernelHandle) -> SandboxError {
+    process.kill();
+    let status = process.exited().await;
+    match status.code().and_then(Step::of_exit_code) {
+        Some(step) => SandboxError::LockDown(step),
+        None => SandboxError::EndedEarly(status),
+    }
+}

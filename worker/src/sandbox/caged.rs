@@ -1,0 +1,383 @@
+//! `caged`: the small, single-threaded process that owns every cage of a worker.
+//!
+//! libcontainer forks, so it must not live in the worker with its many threads; and code must not
+//! go on running when the worker is stopped or dead, so what can kill it must not be the worker.
+//! Without a fresh lease beat, or when the worker's end of the socket closes, `caged` kills every
+//! cage and ends. Should it be unable to do even that, a kernel timer ends it, and the death
+//! signal of each PID 1 does the rest.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use libcontainer::container::Container;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::error::LibcontainerError;
+use libcontainer::syscall::syscall::SyscallType;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use zygote::wire::SESSION_ID;
+
+use super::cgroup::{Cgroups, Hierarchies};
+use super::channel;
+use super::message::{self, CagedSettings, Make, Reply, Request};
+use super::reaper::Reaper;
+use super::spec::{self, Description};
+use super::sys;
+
+/// How long killed cages may take to be gone before `caged` ends without having tidied up.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Runs the process. Must be the first thing that `main` does: no other thread may exist.
+pub fn main() -> ! {
+    match start().and_then(Caged::serve) {
+        Ok(()) => sys::exit_now(0),
+        Err(error) => {
+            eprintln!("caged: {error}");
+            sys::exit_now(1)
+        }
+    }
+}
+
+fn start() -> io::Result<Caged> {
+    sys::close_from(3)?;
+    std::env::set_current_dir("/")?;
+    let control = io::stdin().as_fd().try_clone_to_owned()?;
+    let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let packet = channel::receive(&control)?.ok_or_else(gone)?;
+    let settings: CagedSettings = message::decode(&packet.bytes)?;
+    match Caged::new(settings, packet.descriptors, &control) {
+        Ok(caged) => {
+            channel::send(&control, &message::encode(&Reply::Ready), &[])?;
+            Ok(caged)
+        }
+        Err(error) => {
+            let refused = Reply::Refused { error: error.to_string() };
+            channel::send(&control, &message::encode(&refused), &[])?;
+            Err(error)
+        }
+    }
+}
+
+/// Why a cage could not be made or removed.
+#[derive(Debug, thiserror::Error)]
+enum CageError {
+    #[error("{0}: {1}")]
+    Io(&'static str, io::Error),
+    #[error("libcontainer: {0}")]
+    Container(#[from] LibcontainerError),
+    #[error("there is no cage of this name")]
+    Unknown,
+    #[error("a cage of this name exists")]
+    Exists,
+}
+
+/// Names the step that an error belongs to.
+trait During<T> {
+    fn during(self, step: &'static str) -> Result<T, CageError>;
+}
+
+impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
+    fn during(self, step: &'static str) -> Result<T, CageError> {
+        self.map_err(|error| CageError::Io(step, error.into()))
+    }
+}
+
+struct Caged {
+    settings: CagedSettings,
+    control: OwnedFd,
+    hierarchies: std::sync::Arc<Hierarchies>,
+    image: PathBuf,
+    cages: HashMap<String, Held>,
+    dying: Vec<Dying>,
+    last_beat_nanos: u64,
+    // Held, not read: nobody else may use the state directory before this process is gone.
+    _lock: Vec<OwnedFd>,
+}
+
+struct Held {
+    container: Container,
+    cgroups: Cgroups,
+    bundle: PathBuf,
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+struct Dying {
+    /// The request to answer; none when `caged` itself is ending.
+    request: Option<u64>,
+    held: Held,
+}
+
+impl Caged {
+    fn new(
+        settings: CagedSettings,
+        lock: Vec<OwnedFd>,
+        control: &OwnedFd,
+    ) -> io::Result<Self> {
+        let hierarchies = Hierarchies::discover()?;
+        // All mounts of cages happen in here and vanish with this process.
+        sys::unshare_mounts()?;
+        let below = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        rustix::mount::mount_change("/", below)?;
+        let image = settings.state_dir.join("image");
+        for directory in ["image", "bundles", "containers", "data"] {
+            fs::create_dir_all(settings.state_dir.join(directory))?;
+        }
+        let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+        rustix::mount::mount(&settings.image, &image, super::IMAGE_FILESYSTEM, flags, None)
+            .map_err(|error| io::Error::other(format!("the image cannot be mounted: {error}")))?;
+        Ok(Self {
+            control: control.try_clone()?,
+            hierarchies,
+            image,
+            cages: HashMap::new(),
+            dying: Vec::new(),
+            last_beat_nanos: message::now_nanos(),
+            _lock: lock,
+            settings,
+        })
+    }
+
+    fn serve(mut self) -> io::Result<()> {
+        loop {
+            let left = self.time_left();
+            if left.is_zero() {
+                eprintln!("caged: the worker is silent, all cages are killed");
+                return self.end();
+            }
+            sys::end_unless_called_again(left);
+            let control_ready = self.wait(left)?;
+            self.bury()?;
+            if !control_ready {
+                continue;
+            }
+            let Some(packet) = channel::receive(&self.control)? else { return self.end() };
+            let (reply, descriptors) = match message::decode(&packet.bytes)? {
+                Request::Beat { taken_nanos } => {
+                    self.last_beat_nanos = self.last_beat_nanos.max(taken_nanos);
+                    continue;
+                }
+                Request::Destroy { id, cage } => match self.kill(&cage, Some(id)) {
+                    Ok(()) => continue,
+                    Err(error) => (Reply::Failed { id, error: error.to_string() }, Vec::new()),
+                },
+                Request::Make(make) => match self.make(&make) {
+                    Ok((pid, descriptors)) => (Reply::Made { id: make.id, pid }, descriptors),
+                    Err(error) => {
+                        (Reply::Failed { id: make.id, error: error.to_string() }, Vec::new())
+                    }
+                },
+            };
+            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            channel::send(&self.control, &message::encode(&reply), &descriptors)?;
+        }
+    }
+
+    /// Until the last beat is too old.
+    fn time_left(&self) -> Duration {
+        let age = message::now_nanos().saturating_sub(self.last_beat_nanos);
+        self.settings.beat_ttl.saturating_sub(Duration::from_nanos(age))
+    }
+
+    /// Waits for a message (true), or for a killed cage, or for the time to pass.
+    fn wait(&self, limit: Duration) -> io::Result<bool> {
+        let mut watched = vec![PollFd::new(&self.control, PollFlags::IN)];
+        watched.extend(self.dying.iter().map(|one| PollFd::new(&one.held.pidfd, PollFlags::IN)));
+        let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
+        match rustix::event::poll(&mut watched, Some(&limit)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(watched.first().is_some_and(|control| !control.revents().is_empty()))
+    }
+
+    fn make(&mut self, make: &Make) -> Result<(u32, Vec<OwnedFd>), CageError> {
+        if self.cages.contains_key(&make.cage) {
+            return Err(CageError::Exists);
+        }
+        let data = self.settings.state_dir.join("data").join(&make.cage);
+        let bundle = self.settings.state_dir.join("bundles").join(&make.cage);
+        let made = self.make_at(make, &data, &bundle);
+        // The cage has its own mount of the data filesystem by now. With ours gone, no later cage
+        // gets a copy of it, and the table of mounts that libcontainer reads stays short.
+        let unmounted = unmount(&data);
+        match made.and_then(|made| unmounted.map(|()| made)) {
+            Ok((held, directory)) => {
+                let pid = held.pid.as_raw_nonzero().get().cast_unsigned();
+                let pidfd = held.pidfd.try_clone().during("copying a descriptor")?;
+                self.cages.insert(make.cage.clone(), held);
+                Ok((pid, vec![pidfd, directory]))
+            }
+            Err(error) => {
+                self.undo(&make.cage, &bundle);
+                Err(error)
+            }
+        }
+    }
+
+    fn make_at(
+        &self,
+        make: &Make,
+        data: &PathBuf,
+        bundle: &PathBuf,
+    ) -> Result<(Held, OwnedFd), CageError> {
+        let directory = mount_data(make, data)?;
+        let cgroups = self.hierarchies.cage(&self.settings.worker, &make.cage);
+        let spec = spec::spec(&Description {
+            image: &self.image,
+            data,
+            cgroup: cgroups.path(),
+            uid_base: make.uid_base,
+            limits: make.limits,
+            swap: self.hierarchies.swap(),
+        });
+        fs::create_dir(bundle).during("making the bundle")?;
+        fs::write(bundle.join("config.json"), spec.to_string()).during("writing the bundle")?;
+        let mut container =
+            ContainerBuilder::new(make.cage.clone(), SyscallType::default())
+                .with_root_path(self.settings.state_dir.join("containers"))?
+                .with_executor(Reaper)
+                .as_init(bundle)
+                .with_systemd(false)
+                .with_detach(true)
+                .build()?;
+        container.start()?;
+        let pid = container.pid().and_then(|pid| Pid::from_raw(pid.as_raw()));
+        let pid = pid.ok_or(CageError::Unknown)?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).during("opening PID 1")?;
+        Ok((Held { container, cgroups, bundle: bundle.clone(), pid, pidfd }, directory))
+    }
+
+    /// Removes what a failed [`make`](Self::make) left. libcontainer may even leave a process that
+    /// waits for ever.
+    fn undo(&self, cage: &str, bundle: &PathBuf) {
+        let known = |pid: Pid| {
+            let dying = self.dying.iter().map(|one| &one.held);
+            self.cages.values().chain(dying).any(|held| held.pid == pid)
+        };
+        let me = std::process::id();
+        let children = fs::read_to_string(format!("/proc/{me}/task/{me}/children"));
+        let children = children.unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        for child in children.filter_map(Pid::from_raw).filter(|&pid| !known(pid)) {
+            let killed = rustix::process::kill_process(child, Signal::KILL);
+            if killed.is_ok() {
+                report(rustix::process::waitpid(Some(child), WaitOptions::empty()));
+            }
+        }
+        let cgroups = self.hierarchies.cage(&self.settings.worker, cage);
+        report(cgroups.remove());
+        for leftover in [bundle, &self.settings.state_dir.join("containers").join(cage)] {
+            if leftover.exists() {
+                report(fs::remove_dir_all(leftover));
+            }
+        }
+    }
+
+    /// Sends the cage's PID 1 to its death; [`bury`](Self::bury) does the rest once it is dead.
+    fn kill(&mut self, cage: &str, request: Option<u64>) -> Result<(), CageError> {
+        let held = self.cages.remove(cage).ok_or(CageError::Unknown)?;
+        // On version 1 a frozen process does not even die.
+        let thawed = held.cgroups.thaw();
+        let killed = rustix::process::pidfd_send_signal(&held.pidfd, Signal::KILL);
+        self.dying.push(Dying { request, held });
+        thawed.during("thawing")?;
+        match killed {
+            Err(rustix::io::Errno::SRCH) => Ok(()),
+            killed => killed.during("killing PID 1"),
+        }
+    }
+
+    /// Removes the cages whose PID 1 has ended, and with it every process inside.
+    fn bury(&mut self) -> io::Result<()> {
+        let mut index = 0;
+        while let Some(dying) = self.dying.get(index) {
+            match rustix::process::waitpid(Some(dying.held.pid), WaitOptions::NOHANG)? {
+                None => index += 1,
+                Some(_) => {
+                    let Dying { request, held } = self.dying.swap_remove(index);
+                    let removed = remove(held);
+                    let Some(id) = request else { continue };
+                    let reply = match removed {
+                        Ok(()) => Reply::Gone { id },
+                        Err(error) => Reply::Failed { id, error: error.to_string() },
+                    };
+                    channel::send(&self.control, &message::encode(&reply), &[])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills every cage.
+    fn end(mut self) -> io::Result<()> {
+        sys::end_unless_called_again(FAREWELL);
+        for dying in &mut self.dying {
+            dying.request = None;
+        }
+        let names: Vec<String> = self.cages.keys().cloned().collect();
+        for name in names {
+            report(self.kill(&name, None));
+        }
+        let deadline = message::now_nanos() + u64::try_from(FAREWELL.as_nanos()).unwrap_or(0);
+        while !self.dying.is_empty() && message::now_nanos() < deadline {
+            let watched = self.dying.iter().map(|one| PollFd::new(&one.held.pidfd, PollFlags::IN));
+            let limit = Timespec { tv_sec: 1, tv_nsec: 0 };
+            rustix::event::poll(&mut watched.collect::<Vec<_>>(), Some(&limit))?;
+            self.bury()?;
+        }
+        Ok(())
+    }
+}
+
+/// Mounts a session's filesystem and hands it to the session's user.
+fn mount_data(make: &Make, target: &PathBuf) -> Result<OwnedFd, CageError> {
+    fs::create_dir(target).during("making the mount point of the data filesystem")?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    // Without the option the kernel would fill all inode tables in the background.
+    rustix::mount::mount(&make.data, target, "ext4", flags, c"noinit_itable")
+        .during("mounting the data filesystem")?;
+    let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory =
+        rustix::fs::open(target, open, Mode::empty()).during("opening the data filesystem")?;
+    rustix::fs::unlinkat(&directory, "lost+found", AtFlags::REMOVEDIR)
+        .during("emptying the data filesystem")?;
+    let id = make.uid_base + SESSION_ID;
+    rustix::fs::fchown(&directory, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
+        .during("handing over the data filesystem")?;
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755))
+        .during("handing over the data filesystem")?;
+    Ok(directory)
+}
+
+fn unmount(target: &PathBuf) -> Result<(), CageError> {
+    match rustix::mount::unmount(target, UnmountFlags::DETACH) {
+        // It was never mounted.
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+        unmounted => unmounted.during("detaching the data filesystem")?,
+    }
+    match fs::remove_dir(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.during("removing the mount point of the data filesystem"),
+    }
+}
+
+/// Removes the remains of a cage without processes.
+fn remove(mut held: Held) -> Result<(), CageError> {
+    held.container.delete(true)?;
+    held.cgroups.remove().during("removing the cgroups")?;
+    fs::remove_dir_all(&held.bundle).during("removing the bundle")
+}
+
+/// Tells about a failure that nothing can be done about.
+fn report<T, E: std::fmt::Display>(result: Result<T, E>) {
+    if let Err(error) = result {
+        eprintln!("caged: {error}");
+    }
+}

@@ -1,0 +1,54 @@
+//! What a worker decides about its sandboxes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto::id::WorkerId;
+
+/// Settings of [`Sandboxes`](super::Sandboxes).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Names of cgroups and loop devices carry it; one running worker per id.
+    pub worker: WorkerId,
+    /// The session image, an erofs file.
+    pub image: PathBuf,
+    /// `libzygote.so`.
+    pub zygote_library: PathBuf,
+    /// Private directory of this worker, best on tmpfs. Emptied at start.
+    pub state_dir: PathBuf,
+    /// Private directory of this worker on a disk with room for the data of all its sessions.
+    /// Emptied at start.
+    pub data_dir: PathBuf,
+    /// Lock files of user id blocks, the same for all workers of a host.
+    pub uid_dir: PathBuf,
+    /// The worker's binary, run again for `caged` and the zygote.
+    pub helper: PathBuf,
+    /// All cages are killed when no [beat](super::Sandboxes::beat) is younger than this.
+    pub beat_ttl: Duration,
+    /// Joins after which a zygote is replaced, because its sessions share hash seed and address
+    /// layout; at least 1.
+    pub zygote_joins: u32,
+    /// Age at which a zygote is replaced.
+    pub zygote_age: Duration,
+}
+
+impl Config {
+    /// The usual settings for what has no usual value.
+    #[must_use]
+    pub fn new(worker: WorkerId, image: PathBuf, zygote_library: PathBuf) -> Self {
+        let state_dir = PathBuf::from("/run/hearth").join(worker.as_str());
+        let data_dir = PathBuf::from("/var/lib/hearth").join(worker.as_str());
+        Self {
+            worker,
+            image,
+            zygote_library,
+            state_dir,
+            data_dir,
+            uid_dir: "/run/hearth/uids".into(),
+            helper: "/proc/self/exe".into(),
+            beat_ttl: Duration::from_secs(8),
+            zygote_joins: 1000,
+            zygote_age: Duration::from_secs(3600),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Why there is no sandbox.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+
+use zygote::wire::Step;
+
+use super::seccomp::FilterError;
+use super::uids::UidError;
+use super::verify::Mismatch;
+use super::volume::VolumeError;
+
+/// Why a worker cannot make sandboxes at all.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A directory cannot be made or emptied.
+    #[error("directory {path}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A worker with the same id is running, or its last helper is still tidying up.
+    #[error("another worker uses {0}")]
+    InUse(PathBuf),
+    /// The cgroup hierarchies are incomplete, or those of an earlier run cannot be removed.
+    #[error("cgroups")]
+    Cgroups(#[source] io::Error),
+    /// No block of user ids.
+    #[error(transparent)]
+    Uids(#[from] UidError),
+    /// No system-call filter.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// The image cannot be opened or attached to a loop device.
+    #[error("image {path}")]
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A helper process cannot be started or talked to.
+    #[error("helper process `{name}`")]
+    Helper {
+        /// `caged` or `zygote`.
+        name: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A helper process gave up; its reason, or where to find it.
+    #[error("helper process `{name}`: {reason}")]
+    Refused {
+        /// `caged` or `zygote`.
+        name: &'static str,
+        /// In its own words.
+        reason: String,
+    },
+}
+
+/// Why one sandbox cannot be made, joined or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// A worker has a fixed number of user id ranges.
+    #[error("this worker has as many cages as it can have")]
+    CagesExhausted,
+    /// No data filesystem.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// `caged` could not do it.
+    #[error("caged: {0}")]
+    Caged(String),
+    /// `caged` has ended, and all cages with it.
+    #[error("caged has ended")]
+    CagedGone,
+    /// The zygote ended, and no new one was ready in time.
+    #[error("there is no zygote")]
+    NoZygote,
+    /// The zygote could not fork into the cage.
+    #[error("the zygote could not fork into the cage")]
+    Fork(#[source] io::Error),
+    /// The new process ended itself because this step of its lock-down failed.
+    #[error("a kernel could not be locked down: {0:?}")]
+    LockDown(Step),
+    /// The new process ended before it said anything.
+    #[error("a kernel ended before it was ready: {0}")]
+    EndedEarly(ExitStatus),
+    /// The new process said nothing in time.
+    #[error("a kernel was not ready in time")]
+    Silent,
+    /// The new process is not locked down as it must be; it was killed.
+    #[error("a kernel is not locked down")]
+    Mismatch(#[from] Mismatch),
+    /// The data filesystem is still in use after the cage is gone.
+    #[error("the data filesystem of a removed cage is still in use")]
+    DataInUse,
+    /// A system call failed.
+    #[error("system call")]
+    System(#[from] io::Error),
+}

@@ -1,0 +1,166 @@
+//! The OCI description of a cage: an empty container in which only our PID 1 runs, until a
+//! session joins.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use zygote::wire::SESSION_ID;
+
+use super::message::CageLimits;
+use super::uids::RANGE_IDS;
+
+/// User id of PID 1, inside: neither the session's, which could then adjust or trace it, nor root.
+const REAPER_ID: u32 = 65_534;
+
+/// Processor time is handed out in periods of this many microseconds.
+const CPU_PERIOD_MICROS: u64 = 100_000;
+
+/// Inodes of each private in-memory directory.
+const SCRATCH_INODES: u32 = 65_536;
+
+/// How the host can keep a session from swapping beyond its memory limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Swap {
+    /// Version 1: one limit for memory and swap together.
+    Together,
+    /// Version 2: a limit of its own, set to nothing.
+    Apart,
+    /// The host does not account for swap.
+    Unaccounted,
+}
+
+/// What differs from cage to cage.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Description<'a> {
+    /// Mount point of the image.
+    pub(super) image: &'a Path,
+    /// Mount point of the data filesystem.
+    pub(super) data: &'a Path,
+    /// Path of the cgroup below each hierarchy's root.
+    pub(super) cgroup: &'a str,
+    /// First of the cage's host ids.
+    pub(super) uid_base: u32,
+    pub(super) limits: CageLimits,
+    pub(super) swap: Swap,
+}
+
+/// The contents of the bundle's `config.json`.
+///
+/// No seccomp filter (compiling one per container costs milliseconds; the join installs one that
+/// was compiled before), no rlimits (the join lowers them) and no `oomScoreAdj` (libcontainer would
+/// write it into its long-lived caller).
+pub(super) fn spec(cage: &Description<'_>) -> Value {
+    json!({
+        "ociVersion": "1.0.2",
+        "hostname": "sandbox",
+        "root": { "path": cage.image, "readonly": true },
+        "process": {
+            "terminal": false,
+            "user": { "uid": REAPER_ID, "gid": REAPER_ID },
+            "args": ["reaper"],
+            "env": [],
+            "cwd": "/",
+            "noNewPrivileges": true,
+            "capabilities": {
+                "bounding": [], "effective": [], "permitted": [], "inheritable": [], "ambient": []
+            }
+        },
+        "mounts": mounts(cage),
+        "linux": {
+            "namespaces": [
+                { "type": "user" }, { "type": "pid" }, { "type": "mount" }, { "type": "network" },
+                { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" }
+            ],
+            "uidMappings": [{ "containerID": 0, "hostID": cage.uid_base, "size": RANGE_IDS }],
+            "gidMappings": [{ "containerID": 0, "hostID": cage.uid_base, "size": RANGE_IDS }],
+            "cgroupsPath": cage.cgroup,
+            "resources": resources(&cage.limits, cage.swap),
+            "maskedPaths": [
+                "/proc/acpi", "/proc/asound", "/proc/bus", "/proc/interrupts", "/proc/kcore",
+                "/proc/keys", "/proc/key-users", "/proc/kmsg", "/proc/latency_stats",
+                "/proc/sched_debug", "/proc/scsi", "/proc/sysrq-trigger",
+                "/proc/timer_list", "/proc/timer_stats", "/proc/vmallocinfo"
+            ],
+            "readonlyPaths": ["/proc/fs", "/proc/irq", "/proc/sys"]
+        }
+    })
+}
+
+fn mounts(cage: &Description<'_>) -> Value {
+    let scratch = format!("size={}", cage.limits.scratch_bytes);
+    let inodes = format!("nr_inodes={SCRATCH_INODES}");
+    let owner = (format!("uid={SESSION_ID}"), format!("gid={SESSION_ID}"));
+    json!([
+        { "destination": "/proc", "type": "proc", "source": "proc",
+          "options": ["nosuid", "noexec", "nodev"] },
+        { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+          "options": ["nosuid", "strictatime", "mode=755", "size=64k"] },
+        { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+          "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] },
+        { "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+          "options": ["nosuid", "noexec", "nodev", "mode=1777", scratch, inodes] },
+        { "destination": "/tmp", "type": "tmpfs", "source": "tmp",
+          "options": ["nosuid", "nodev", "mode=1777", scratch, inodes] },
+        { "destination": "/home/session", "type": "tmpfs", "source": "home",
+          "options": ["nosuid", "nodev", "mode=700", owner.0, owner.1, scratch, inodes] },
+        { "destination": "/mnt/data", "type": "bind", "source": cage.data,
+          "options": ["bind", "rw", "nosuid", "nodev", "noatime"] }
+    ])
+}
+
+fn resources(limits: &CageLimits, swap: Swap) -> Value {
+    let mut resources = json!({
+        // Version 1 hosts need this controller whenever any resource is limited.
+        "devices": [{ "allow": false, "access": "rwm" }],
+        "memory": { "limit": limits.memory_bytes },
+        "pids": { "limit": limits.processes },
+        "cpu": {
+            "quota": u64::from(limits.cpu_millis) * CPU_PERIOD_MICROS / 1000,
+            "period": CPU_PERIOD_MICROS
+        }
+    });
+    match swap {
+        Swap::Together => resources["memory"]["swap"] = json!(limits.memory_bytes),
+        // Not by `memory.swap`: libcontainer takes a difference of zero for "not given".
+        Swap::Apart => resources["unified"] = json!({ "memory.swap.max": "0" }),
+        Swap::Unaccounted => {}
+    }
+    resources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(swap: Swap) -> Description<'static> {
+        Description {
+            image: Path::new("/run/hearth/worker-1/image"),
+            data: Path::new("/run/hearth/worker-1/data/7"),
+            cgroup: "/hearth/worker-1/7",
+            uid_base: 0x2000_0000,
+            limits: CageLimits {
+                memory_bytes: 1 << 30,
+                processes: 128,
+                cpu_millis: 1000,
+                scratch_bytes: 256 << 20,
+            },
+            swap,
+        }
+    }
+
+    #[test]
+    fn the_description_is_the_reviewed_one() {
+        let golden: Value = serde_json::from_str(include_str!("spec.golden.json")).unwrap();
+        let made = spec(&description(Swap::Unaccounted));
+        assert_eq!(made, golden, "{}", serde_json::to_string_pretty(&made).unwrap());
+    }
+
+    #[test]
+    fn swap_is_closed_where_the_host_can() {
+        let together = spec(&description(Swap::Together));
+        assert_eq!(together["linux"]["resources"]["memory"]["swap"], json!(1_u64 << 30));
+        let apart = spec(&description(Swap::Apart));
+        assert_eq!(apart["linux"]["resources"]["unified"]["memory.swap.max"], json!("0"));
+        assert_eq!(apart["linux"]["resources"]["memory"].get("swap"), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! The only `unsafe` of this crate: system calls that no safe wrapper covers, each behind a
+//! signature that cannot be misused.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Closes every descriptor from `first` on. For a process that has just started, or is about to
+/// need none of them, and holds no owner of one.
+pub(super) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: callers hold no owner of these descriptors (see above), so none is closed twice.
+    check(unsafe { libc::close_range(first, libc::c_uint::MAX, 0) })
+}
+
+/// Gives the process a private copy of its mount namespace.
+pub(super) fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: affects mounts and the shared working directory only; the callers have one thread.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) })
+}
+
+/// Blocks all signals and drops those that arrive, for ever, while `on_child` reaps.
+pub(super) fn sleep_between_children(mut on_child: impl FnMut()) -> ! {
+    // SAFETY: all-zero is a valid signal set, filled right below.
+    let mut all: libc::sigset_t = unsafe { mem::zeroed() };
+    // SAFETY: `all` outlives the call.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: `all` outlives the call; the old mask is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+    loop {
+        on_child();
+        // SAFETY: `all` outlives the call; the details are not asked for.
+        unsafe { libc::sigwaitinfo(&raw const all, std::ptr::null_mut()) };
+    }
+}
+
+/// Ends the process without running anything else.
+pub(super) fn exit_now(status: i32) -> ! {
+    // SAFETY: nothing of the process is used afterwards.
+    unsafe { libc::_exit(status) }
+}
+
+/// Names the process in `/proc`.
+pub(super) fn set_name(name: &std::ffi::CStr) {
+    // SAFETY: the kernel copies up to 16 bytes of a terminated string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
+/// Has the kernel end this process when it does not call this again in time.
+pub(super) fn end_unless_called_again(within: Duration) {
+    let seconds = libc::c_uint::try_from(within.as_secs()).unwrap_or(libc::c_uint::MAX);
+    // SAFETY: passes a number; the default action of the alarm is what is wanted.
+    unsafe { libc::alarm(seconds.saturating_add(1)) };
+}
+
+/// Signals the process group that a pidfd's process leads (Linux 6.9).
+pub(super) fn signal_group(leader: impl AsFd, signal: Signal) -> io::Result<()> {
+    const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 4;
+    // SAFETY: passes numbers and no details.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            leader.as_fd().as_raw_fd(),
+            signal.as_raw(),
+            std::ptr::null::<libc::siginfo_t>(),
+            PIDFD_SIGNAL_PROCESS_GROUP,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether a loop device can be written through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+/// `struct loop_info64` of `linux/loop.h`.
+#[repr(C)]
+struct LoopInfo {
+    numbers: [u64; 5],
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config` of `linux/loop.h`.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+/// The number of a loop device that nobody uses at this moment; the kernel makes one if needed.
+pub(super) fn free_loop(control: impl AsFd) -> io::Result<u32> {
+    const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
+    // SAFETY: this request takes no argument.
+    let number = unsafe { libc::ioctl(control.as_fd().as_raw_fd(), LOOP_CTL_GET_FREE) };
+    u32::try_from(number).map_err(|_| io::Error::last_os_error())
+}
+
+/// Puts a loop device in front of a file; the device goes when its last user does. `label` is cut
+/// to 63 bytes.
+pub(super) fn attach_loop(
+    device: impl AsFd,
+    file: impl AsFd,
+    access: Access,
+    label: &str,
+) -> io::Result<()> {
+    const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
+    const READ_ONLY: u32 = 1;
+    const AUTOCLEAR: u32 = 4;
+    // SAFETY: all-zero is valid for a structure of numbers.
+    let mut config: LoopConfig = unsafe { mem::zeroed() };
+    config.fd = file.as_fd().as_raw_fd().cast_unsigned();
+    config.info.flags = AUTOCLEAR | if access == Access::ReadOnly { READ_ONLY } else { 0 };
+    for (to, from) in config.info.file_name.iter_mut().take(63).zip(label.bytes()) {
+        *to = from;
+    }
+    // SAFETY: `config` has the layout that this request reads and outlives the call.
+    check(unsafe {
+        libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config)
+    })
+}
+
+/// Makes a descriptor's readiness something to await. Needs a runtime.
+pub(super) fn asynchronous(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open file until it is dropped, and nothing but dropping
+    // it closes it.
+    let registered = unsafe { AsyncFd::register_with_interest(fd, interest) };
+    Ok(registered?)
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

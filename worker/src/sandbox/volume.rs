@@ -1,0 +1,190 @@
+//! The filesystem behind a session's `/mnt/data`: an ext4 image of its own, so that its size is
+//! its limit and no path of the host shows in it.
+//!
+//! `mkfs` runs once per size. Every later image is a copy of the few blocks that it wrote.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+use tokio::process::Command;
+
+use super::loops::LoopDevice;
+use super::sys::Access;
+
+/// Smallest data filesystem; below it ext4's own bookkeeping leaves no room.
+pub(super) const DATA_BYTES_MIN: u64 = 1 << 20;
+
+const MKFS: &str = "mkfs.ext4";
+
+/// Longest piece of a template held in one buffer.
+const PIECE_BYTES_MAX: u64 = 1 << 20;
+
+/// Why there is no data filesystem.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// ext4's own bookkeeping would leave no room.
+    #[error("a data filesystem has at least {DATA_BYTES_MIN} bytes, not {0}")]
+    TooSmall(u64),
+    /// The program is missing or cannot be started.
+    #[error("{MKFS} cannot be run")]
+    Run(#[source] io::Error),
+    /// The program failed; its words.
+    #[error("{MKFS} failed: {0}")]
+    Format(String),
+    /// The image cannot be written, for example because the disk is full.
+    #[error("image of a data filesystem in {directory}")]
+    Image {
+        /// The data directory.
+        directory: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// There is no loop device for it.
+    #[error("loop device for a data filesystem")]
+    Attach(#[source] io::Error),
+}
+
+/// Makes data filesystems in one directory.
+#[derive(Debug)]
+pub(super) struct Volumes {
+    directory: PathBuf,
+    templates: tokio::sync::Mutex<HashMap<u64, Arc<Template>>>,
+}
+
+impl Volumes {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory, templates: tokio::sync::Mutex::default() }
+    }
+
+    /// An empty filesystem of this size, attached to a loop device. The image file has no name
+    /// any more when this returns, so it can never be left behind.
+    pub(super) async fn make(&self, bytes: u64, label: &str) -> Result<LoopDevice, VolumeError> {
+        let template = self.template(bytes).await?;
+        let path = self.directory.join(label.replace('/', "."));
+        let (directory, label) = (self.directory.clone(), label.to_owned());
+        let made = tokio::task::spawn_blocking(move || {
+            let image = template
+                .copy_to(&path)
+                .map_err(|source| VolumeError::Image { directory, source })?;
+            LoopDevice::attach(&image, Access::ReadWrite, &label).map_err(VolumeError::Attach)
+        });
+        made.await.map_err(|error| VolumeError::Attach(io::Error::other(error)))?
+    }
+
+    async fn template(&self, bytes: u64) -> Result<Arc<Template>, VolumeError> {
+        let mut templates = self.templates.lock().await;
+        if let Some(template) = templates.get(&bytes) {
+            return Ok(Arc::clone(template));
+        }
+        let template = Arc::new(self.format(bytes).await?);
+        templates.insert(bytes, Arc::clone(&template));
+        Ok(template)
+    }
+
+    async fn format(&self, bytes: u64) -> Result<Template, VolumeError> {
+        if bytes < DATA_BYTES_MIN {
+            return Err(VolumeError::TooSmall(bytes));
+        }
+        let image = |source| VolumeError::Image { directory: self.directory.clone(), source };
+        let path = self.directory.join(format!("template.{bytes}"));
+        let file = create(&path, bytes).map_err(image)?;
+        let output = Command::new(MKFS)
+            // No journal: the commit log is what survives a crash. No reserved blocks, no tables
+            // written ahead of their use.
+            .args(["-q", "-F", "-b", "4096", "-m", "0", "-O", "^has_journal,^resize_inode"])
+            .args(["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .output()
+            .await;
+        std::fs::remove_file(&path).map_err(image)?;
+        let output = output.map_err(VolumeError::Run)?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr);
+            return Err(VolumeError::Format(words.trim().to_owned()));
+        }
+        Template::read(&file, bytes).map_err(image)
+    }
+}
+
+/// What `mkfs` wrote, and where.
+#[derive(Debug)]
+struct Template {
+    bytes: u64,
+    pieces: Vec<(u64, Vec<u8>)>,
+}
+
+impl Template {
+    fn read(file: &File, bytes: u64) -> io::Result<Self> {
+        let mut pieces = Vec::new();
+        let mut offset = 0;
+        loop {
+            let start = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+                Err(Errno::NXIO) => return Ok(Self { bytes, pieces }),
+                found => found?,
+            };
+            let hole = rustix::fs::seek(file, SeekFrom::Hole(start))?;
+            offset = hole.min(start + PIECE_BYTES_MAX);
+            let length = usize::try_from(offset - start).map_err(io::Error::other)?;
+            let mut piece = vec![0; length];
+            file.read_exact_at(&mut piece, start)?;
+            if piece.iter().any(|&byte| byte != 0) {
+                pieces.push((start, piece));
+            }
+        }
+    }
+
+    /// A copy in a new file, which loses its name at once.
+    fn copy_to(&self, path: &Path) -> io::Result<File> {
+        let file = create(path, self.bytes)?;
+        std::fs::remove_file(path)?;
+        for (offset, piece) in &self.pieces {
+            file.write_all_at(piece, *offset)?;
+        }
+        Ok(file)
+    }
+}
+
+fn create(path: &Path, bytes: u64) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    file.set_len(bytes)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_the_bytes_and_the_holes_of_its_template() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = create(&directory.path().join("a"), 8 << 20).unwrap();
+        file.write_all_at(b"first", 0).unwrap();
+        file.write_all_at(b"last", (8 << 20) - 4).unwrap();
+        let template = Template::read(&file, 8 << 20).unwrap();
+        let path = directory.path().join("b");
+        let copy = template.copy_to(&path).unwrap();
+        assert!(!path.exists());
+        let mut bytes = vec![1; 8 << 20];
+        copy.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes.starts_with(b"first\0") && bytes.ends_with(b"\0last"));
+        assert_eq!(bytes.iter().filter(|&&byte| byte != 0).count(), 9);
+        let stored = std::os::unix::fs::MetadataExt::blocks(&copy.metadata().unwrap()) * 512;
+        assert!(stored < 1 << 20, "{stored} bytes stored");
+    }
+
+    #[tokio::test]
+    async fn a_filesystem_without_room_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(directory.path().to_owned());
+        let refused = volumes.make(DATA_BYTES_MIN - 1, "x").await;
+        assert!(matches!(refused, Err(VolumeError::TooSmall(_))), "{refused:?}");
+    }
+}

@@ -1,0 +1,184 @@
+//! From the end of a cell to its caller.
+
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+
+use proto::{
+    execution::{Ending, Outcome},
+    fault::{Fault, FaultCode},
+    limits,
+    message::{Answer, Carried},
+    wire,
+};
+
+use super::machine::{Verdict, Why};
+use crate::{
+    bus::Responder,
+    kernel::{Cell, CellEnd},
+    lease::certainty::Certainty,
+    store::{Owner, Store},
+};
+
+/// What the next caller reads when the interpreter ended while nothing ran.
+const LOST_BETWEEN: &str = "The Python process ended between executions: \
+                            the session's variables are lost; its files are kept.\n";
+
+/// Everything that decides what the caller hears.
+#[derive(Debug)]
+pub struct Finished {
+    /// What the kernel left.
+    pub cell: Cell,
+    /// What the session's machine made of it.
+    pub verdict: Verdict,
+    /// The memory limit killed something during the cell.
+    pub out_of_memory: bool,
+    /// The interpreter had ended before the cell.
+    pub lost_between: bool,
+    /// How long the cell ran.
+    pub duration: Duration,
+}
+
+/// What the caller is told of a cell.
+#[must_use]
+pub fn outcome(finished: Finished) -> Outcome {
+    let Finished { cell, verdict, out_of_memory, lost_between, duration } = finished;
+    let Cell { end, stdout, mut stderr, displays } = cell;
+    if lost_between {
+        stderr.insert_str(0, LOST_BETWEEN);
+    }
+    let (reported, result) = reported(end, out_of_memory);
+    let ending = match verdict {
+        Verdict::AsReported | Verdict::Crashed => reported,
+        Verdict::Interrupted(why) => interrupted(why, false),
+        Verdict::Killed(why) => interrupted(why, true),
+    };
+    let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Outcome { ending, stdout, stderr, displays, result, duration_ms }
+}
+
+fn interrupted(why: Why, restarted: bool) -> Ending {
+    match why {
+        Why::Deadline => Ending::TimedOut { restarted },
+        Why::Cancel => Ending::Cancelled { restarted },
+    }
+}
+
+fn reported(
+    end: CellEnd,
+    out_of_memory: bool,
+) -> (Ending, Option<proto::execution::Bundle>) {
+    match end {
+        CellEnd::Done { result, error: None } => (Ending::Succeeded, result),
+        CellEnd::Done { error: Some(raised), .. } => {
+            let crate::kernel::frame::Raised { name, message, traceback } = raised;
+            (Ending::Raised { name, message, traceback }, None)
+        }
+        CellEnd::Died(status) if out_of_memory && status.signal() == Some(libc::SIGKILL) => {
+            (Ending::OutOfMemory, None)
+        }
+        CellEnd::Died(status) => (Ending::KernelCrashed { how: how(status) }, None),
+        CellEnd::Broken => {
+            (Ending::KernelCrashed { how: "its channel to the server broke".to_owned() }, None)
+        }
+    }
+}
+
+fn how(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("signal {signal}"),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => "unknown status".to_owned(),
+    }
+}
+
+/// What the caller is told whose execution was cancelled before it started.
+#[must_use]
+pub fn cancelled() -> Outcome {
+    Outcome {
+        ending: Ending::Cancelled { restarted: false },
+        stdout: String::new(),
+        stderr: String::new(),
+        displays: vec![],
+        result: None,
+        duration_ms: 0,
+    }
+}
+
+/// Answers, if this worker still owns the session: a success from a fenced worker would be false.
+/// Says whether it does.
+pub async fn give(
+    responder: Responder,
+    certainty: &Certainty,
+    answer: Result<Answer, Fault>,
+) -> bool {
+    let owns = certainty.owns().await;
+    let answer = if owns {
+        answer
+    } else {
+        let words = "the session moved to another worker while this ran; it may have had effects";
+        Err(Fault::new(FaultCode::Fenced, words))
+    };
+    responder.finish(answer).await;
+    owns
+}
+
+/// Puts an outcome into an answer, long ones by way of the store.
+///
+/// # Errors
+/// The store failed; what the caller is told.
+pub async fn carried(outcome: Outcome, store: &Store, owner: Owner<'_>) -> Result<Answer, Fault> {
+    if outcome.text_bytes() <= limits::INLINE_BYTES {
+        return Ok(Answer::Executed(Carried::Inline(outcome)));
+    }
+    let encoded = wire::encode(&outcome)
+        .map_err(|_| Fault::new(FaultCode::Internal, "the result could not be encoded"))?;
+    match store.stage_bytes(encoded, owner, "result").await {
+        Ok(staged) => Ok(Answer::Executed(Carried::Staged(staged))),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "result not staged");
+            let words = "the code ran, but its result could not be stored";
+            Err(Fault::new(FaultCode::StorageUnavailable, words))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished(end: CellEnd, verdict: Verdict) -> Finished {
+        let cell = Cell { end, stdout: "out".into(), stderr: "err".into(), displays: vec![] };
+        let duration = Duration::from_millis(7);
+        Finished { cell, verdict, out_of_memory: false, lost_between: false, duration }
+    }
+
+    fn died(raw: i32) -> CellEnd {
+        CellEnd::Died(ExitStatus::from_raw(raw))
+    }
+
+    #[test]
+    fn a_kill_by_the_memory_limit_is_out_of_memory_and_another_is_a_crash() {
+        let crashed = finished(died(libc::SIGKILL), Verdict::Crashed);
+        let limit = Finished { out_of_memory: true, ..finished(died(libc::SIGKILL), Verdict::Crashed) };
+        assert_eq!(outcome(limit).ending, Ending::OutOfMemory);
+        assert_eq!(outcome(crashed).ending, Ending::KernelCrashed { how: "signal 9".into() });
+        let exit = outcome(finished(died(3 << 8), Verdict::Crashed)).ending;
+        assert_eq!(exit, Ending::KernelCrashed { how: "exit code 3".into() });
+    }
+
+    #[test]
+    fn an_interrupted_cell_is_a_time_out_whatever_it_raised() {
+        let end = CellEnd::Done { result: None, error: None };
+        let ending = outcome(finished(end, Verdict::Interrupted(Why::Deadline))).ending;
+        assert_eq!(ending, Ending::TimedOut { restarted: false });
+        let ending = outcome(finished(died(9), Verdict::Killed(Why::Cancel))).ending;
+        assert_eq!(ending, Ending::Cancelled { restarted: true });
+    }
+
+    #[test]
+    fn the_next_caller_hears_that_the_variables_went() {
+        let end = CellEnd::Done { result: None, error: None };
+        let told = outcome(Finished { lost_between: true, ..finished(end, Verdict::AsReported) });
+        assert!(told.stderr.starts_with("The Python process ended between executions"));
+        assert!(told.stderr.ends_with("err"));
+    }
+}

@@ -1,0 +1,69 @@
+//! One file operation of a session, beside whatever cell runs.
+
+
+use proto::{
+    fault::{Fault, FaultCode},
+    limits,
+    message::{Answer, Job, Request},
+};
+
+use super::place::unsupported;
+use crate::{
+    bus::Responder,
+    files::{DataDir, FileError},
+    store::{Owner, Store},
+};
+
+/// Performs the operation.
+///
+/// # Errors
+/// What the caller is told when it fails.
+pub async fn perform(job: &Job, data: &DataDir, store: &Store) -> Result<Answer, Fault> {
+    let owner = Owner { pool: &job.pool, session: &job.session, operation: &job.operation };
+    let done = match &job.request {
+        Request::Upload { path, content } => {
+            data.upload(path, content, store).await.map(Answer::File)
+        }
+        Request::List { directory, recursive } => {
+            data.list(directory, *recursive).await.map(Answer::Files)
+        }
+        Request::Stat { path } => data.stat(path).await.map(Answer::File),
+        Request::Download { path } => data
+            .download(path, store, owner)
+            .await
+            .map(|(entry, content)| Answer::Content { entry, content }),
+        Request::Delete { path } => data.delete(path).await.map(|()| Answer::Gone),
+        Request::Execute { .. }
+        | Request::Cancel { .. }
+        | Request::Describe
+        | Request::Stop
+        | Request::Unknown => return Err(unsupported()),
+    };
+    done.map_err(|error| {
+        if let FileError::Store(_) | FileError::Io(_) = error {
+            tracing::error!(operation.id = %job.operation, session.key = %job.session,
+                error = &error as &dyn std::error::Error, "file operation failed");
+        }
+        Fault::from(&error)
+    })
+}
+
+/// Does `work` while telling the sender that it goes on.
+pub async fn with_heartbeats<T>(responder: &mut Responder, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    let mut beat = tokio::time::interval(limits::HEARTBEAT);
+    beat.reset();
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = beat.tick() => responder.heartbeat().await,
+        }
+    }
+}
+
+/// The session's own refusal of one file operation too many.
+#[must_use]
+pub fn too_many() -> Fault {
+    let most = limits::SESSION_FILE_JOBS;
+    Fault::new(FaultCode::SessionBusy, format!("{most} file operations are under way already"))
+}
