@@ -1,7 +1,7 @@
 //! The ingress's binary.
 #![forbid(unsafe_code)]
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
@@ -34,6 +34,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Serve(config) => {
             tracing_subscriber::fmt()
                 .with_env_filter(tracing_subscriber::EnvFilter::try_new(&arguments.log)?)
+                .with_ansi(std::io::stderr().is_terminal())
                 .with_writer(std::io::stderr)
                 .init();
             rustls::crypto::aws_lc_rs::default_provider()

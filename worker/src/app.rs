@@ -18,7 +18,7 @@ use crate::{
         Context,
         table::{Note, Table},
     },
-    stock::{Stock, Targets},
+    stock::{self, Stock, Targets},
     store::Store,
 };
 
@@ -58,6 +58,11 @@ impl Worker {
             ledgers.push(Ledger::open(jetstream.clone(), config.id.clone(), pool.clone()).await?);
         }
         let sandboxes = Sandboxes::start(config.sandbox()).await.context("sandboxes")?;
+        for pool in &pools.pool {
+            // A host that cannot make sandboxes says so now, not by never being ready.
+            let cage = sandboxes.cage(&pool.limits).await.context("a sandbox to try")?;
+            stock::join(&cage).await.context("an interpreter to try")?;
+        }
 
         let (stop, background) = (CancellationToken::new(), TaskTracker::new());
         let stock = open_stock(&config, &pools, &sandboxes, &background, &stop);

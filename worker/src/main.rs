@@ -1,7 +1,7 @@
 //! The worker's binary. Run again under the names that [`worker::sandbox`] defines, it is one of
 //! the worker's helper processes instead.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
 fn run(config: Config) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_new(&config.log)?)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
@@ -36,7 +37,12 @@ fn run(config: Config) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let worker = Worker::start(config).await?;
+    let worker = tokio::select! {
+        worker = Worker::start(config) => worker?,
+        // The helpers end with this process, and the next start sweeps.
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     let failed = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,

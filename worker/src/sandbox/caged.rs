@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use libcontainer::container::Container;
@@ -19,19 +19,30 @@ use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use zygote::wire::SESSION_ID;
 
 use super::cgroup::{Cgroups, Hierarchies};
 use super::channel;
 use super::message::{self, CagedSettings, Make, Reply, Request};
+use super::private;
 use super::reaper::Reaper;
 use super::spec::{self, Description};
 use super::sys;
 
 /// How long killed cages may take to be gone before `caged` ends without having tidied up.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+// Directories of the process, all below `private::DIRECTORY`.
+const IMAGE: &str = "image";
+const BUNDLES: &str = "bundles";
+const CONTAINERS: &str = "containers";
+const DATA: &str = "data";
+
+fn place(directory: &str) -> PathBuf {
+    Path::new(private::DIRECTORY).join(directory)
+}
 
 /// Runs the process. Must be the first thing that `main` does: no other thread may exist.
 pub fn main() -> ! {
@@ -121,14 +132,11 @@ impl Caged {
         control: &OwnedFd,
     ) -> io::Result<Self> {
         let hierarchies = Hierarchies::discover()?;
-        // All mounts of cages happen in here and vanish with this process.
-        sys::unshare_mounts()?;
-        let below = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        rustix::mount::mount_change("/", below)?;
-        let image = settings.state_dir.join("image");
-        for directory in ["image", "bundles", "containers", "data"] {
-            fs::create_dir_all(settings.state_dir.join(directory))?;
+        private::enter()?;
+        for directory in [IMAGE, BUNDLES, CONTAINERS, DATA] {
+            fs::create_dir(place(directory))?;
         }
+        let image = place(IMAGE);
         let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
         rustix::mount::mount(&settings.image, &image, super::IMAGE_FILESYSTEM, flags, None)
             .map_err(|error| io::Error::other(format!("the image cannot be mounted: {error}")))?;
@@ -201,8 +209,8 @@ impl Caged {
         if self.cages.contains_key(&make.cage) {
             return Err(CageError::Exists);
         }
-        let data = self.settings.state_dir.join("data").join(&make.cage);
-        let bundle = self.settings.state_dir.join("bundles").join(&make.cage);
+        let data = place(DATA).join(&make.cage);
+        let bundle = place(BUNDLES).join(&make.cage);
         let made = self.make_at(make, &data, &bundle);
         // The cage has its own mount of the data filesystem by now. With ours gone, no later cage
         // gets a copy of it, and the table of mounts that libcontainer reads stays short.
@@ -241,7 +249,7 @@ impl Caged {
         fs::write(bundle.join("config.json"), spec.to_string()).during("writing the bundle")?;
         let mut container =
             ContainerBuilder::new(make.cage.clone(), SyscallType::default())
-                .with_root_path(self.settings.state_dir.join("containers"))?
+                .with_root_path(place(CONTAINERS))?
                 .with_executor(Reaper)
                 .as_init(bundle)
                 .with_systemd(false)
@@ -273,7 +281,7 @@ impl Caged {
         }
         let cgroups = self.hierarchies.cage(&self.settings.worker, cage);
         report(cgroups.remove());
-        for leftover in [bundle, &self.settings.state_dir.join("containers").join(cage)] {
+        for leftover in [bundle, &place(CONTAINERS).join(cage)] {
             if leftover.exists() {
                 report(fs::remove_dir_all(leftover));
             }

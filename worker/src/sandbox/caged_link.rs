@@ -66,7 +66,6 @@ impl CagedLink {
         let channel = Channel::new(ours).map_err(failed)?;
         let settings = CagedSettings {
             worker: config.worker.as_str().to_owned(),
-            state_dir: config.state_dir.clone(),
             image: image.to_owned(),
             beat_ttl: config.beat_ttl,
         };

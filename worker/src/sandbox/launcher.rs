@@ -13,11 +13,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::io::FdFlags;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::channel;
 use super::message::{self, LauncherSettings};
-use super::{boot, sys};
+use super::{boot, private, sys};
 
 /// Where Python expects its control socket.
 const CONTROL: i32 = 3;
@@ -43,7 +43,7 @@ fn launch() -> io::Result<Infallible> {
     let settings: LauncherSettings = message::decode(&packet.bytes)?;
     let library = fs::read(&settings.library)
         .map_err(|error| named(&settings.library.display().to_string(), error))?;
-    let root = settings.state_dir.join("zygote");
+    let root = Path::new(private::DIRECTORY).join("zygote");
     build_root(&settings, &root).map_err(|error| named("the zygote's root", error))?;
     boot::install(&root.join("opt/hearth"), &library)
         .map_err(|error| named("the boot files", error))?;
@@ -59,10 +59,8 @@ fn launch() -> io::Result<Infallible> {
 
 fn build_root(settings: &LauncherSettings, root: &Path) -> io::Result<()> {
     std::env::set_current_dir("/")?;
-    sys::unshare_mounts()?;
-    let below = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", below)?;
-    fs::create_dir_all(root)?;
+    private::enter()?;
+    fs::create_dir(root)?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     let image = quiet | MountFlags::RDONLY;
     rustix::mount::mount(&settings.image, root, super::IMAGE_FILESYSTEM, image, None)?;

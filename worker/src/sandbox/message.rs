@@ -13,8 +13,6 @@ use serde::{Deserialize, Serialize};
 pub(super) struct CagedSettings {
     /// Id of the worker, part of the names of its cgroups.
     pub(super) worker: String,
-    /// Private directory of the worker.
-    pub(super) state_dir: PathBuf,
     /// Block device with the image.
     pub(super) image: PathBuf,
     /// All cages are killed this long after the last beat.
@@ -75,8 +73,6 @@ pub(super) enum Reply {
 /// First message to the zygote launcher. The second is for the zygote itself: the filter.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LauncherSettings {
-    /// Private directory of the worker.
-    pub(super) state_dir: PathBuf,
     /// Block device with the image.
     pub(super) image: PathBuf,
     /// The library that the zygote loads.

@@ -31,6 +31,7 @@ mod kernel;
 pub mod launcher;
 mod loops;
 mod message;
+mod private;
 mod reaper;
 mod sandboxes;
 mod seccomp;

@@ -71,7 +71,6 @@ impl Zygote {
             .map_err(failed)?;
         let channel = Channel::new(ours).map_err(failed)?;
         let settings = LauncherSettings {
-            state_dir: seed.config.state_dir.clone(),
             image: seed.image.clone(),
             library: seed.config.zygote_library.clone(),
         };
