@@ -7,7 +7,7 @@ import warnings
 
 
 def warm():
-    """Warms this process up and returns the shell. Exits if a thread was left behind."""
+    """Warms this process up and returns the shell. Exits if a thread or an open file was left behind."""
     import hearth_shell
 
     with warnings.catch_warnings():
@@ -15,12 +15,30 @@ def warm():
         _libraries()
         shell = hearth_shell.build()
         _cells(shell)
+    _close_files()
+    gc.collect()
+    _check()
+    gc.freeze()
+    return shell
+
+
+def _close_files():
+    """A join closes all files, and who finds its own closed fails. They are opened anew on demand."""
+    from IPython.core import async_helpers
+    from matplotlib import font_manager
+
+    font_manager._get_font.cache_clear()
+    async_helpers.get_asyncio_loop().close()
+
+
+def _check():
     threads = os.listdir("/proc/self/task")
     if len(threads) != 1:
         raise SystemExit(f"warm-up left {len(threads)} threads; a fork takes only one along")
-    gc.collect()
-    gc.freeze()
-    return shell
+    # Standard streams, the control socket and this very listing.
+    names = sorted(int(name) for name in os.listdir("/proc/self/fd"))
+    if names != [0, 1, 2, 3, 4]:
+        raise SystemExit(f"warm-up left files open: {names}; a join closes them under their owners")
 
 
 def _libraries():
