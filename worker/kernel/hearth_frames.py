@@ -1,13 +1,16 @@
 """Frames on the socket to the worker: a little-endian u32 length and a JSON object."""
 
 import json
+import re
 import struct
 
 LIMIT = 32 * 1024 * 1024
 
 # User code shares this interpreter and may replace what modules hold: keep what is needed.
-_dumps, _loads = json.dumps, json.loads
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_from_json = json.JSONDecoder().decode
 _LENGTH = struct.Struct("<I")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TooLong(ValueError):
@@ -15,8 +18,12 @@ class TooLong(ValueError):
 
 
 def encode(frame):
-    """The bytes of a frame. Text that UTF-8 cannot hold is escaped, as JSON allows."""
-    body = _dumps(frame, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    """The bytes of a frame. Half characters, which no UTF-8 can hold, become `\\udXXX` as text."""
+    text = _to_json(frame)
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:
+        body = _SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", text).encode()
     if len(body) > LIMIT:
         raise TooLong(f"{len(body)} bytes")
     return _LENGTH.pack(len(body)) + body
@@ -31,4 +38,4 @@ def read(stream):
     if length > LIMIT:
         raise TooLong(f"{length} bytes")
     body = stream.read(length)
-    return _loads(body) if len(body) == length else None
+    return _from_json(body.decode()) if len(body) == length else None

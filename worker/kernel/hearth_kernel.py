@@ -11,12 +11,16 @@ import random
 import signal
 import socket
 import sys
+import threading
 
 import hearth_frames
 import hearth_shell
 
-_exit, _getpid = os._exit, os.getpid
-_libc = ctypes.CDLL(None)
+# User code may replace what modules hold: keep what is needed after it ran.
+_alarm, _exit, _getpid, _signal, _SIGINT = signal.alarm, os._exit, os.getpid, signal.signal, signal.SIGINT
+_encode, _read, _run, _TooLong = hearth_frames.encode, hearth_frames.read, hearth_shell.run, hearth_frames.TooLong
+_get_ident = threading.get_ident
+_fflush = ctypes.CDLL(None).fflush
 
 
 def main(shell, descriptor):
@@ -30,77 +34,119 @@ def main(shell, descriptor):
 
 def _serve(shell, descriptor):
     kernel = _getpid()
-    channel = socket.socket(fileno=descriptor)
-    channel.set_inheritable(False)
-    reader = channel.makefile("rb", buffering=1 << 16)
-    os.register_at_fork(after_in_child=lambda: os.close(descriptor))
+    channel = Channel(descriptor)
+    os.register_at_fork(after_in_child=lambda close=os.close: close(descriptor))
     _become_a_session(shell)
-    channel.sendall(hearth_frames.encode({"type": "ready"}))
-    while True:
-        try:
-            request = hearth_frames.read(reader)
-        except KeyboardInterrupt:
-            # An interrupt that came too late for its cell. Reads are whole or not begun: the
-            # worker sends nothing while it interrupts.
-            continue
-        if request is None:
-            return
-        _cell(shell, channel, request)
+    channel.send({"type": "ready"})
+    while (request := channel.read()) is not None:
+        error = _cell(shell, channel, request)
         if _getpid() != kernel:
             # The cell forked and both came back: only the first is the session.
-            _exit(0)
+            _exit(1 if error else 0)
+
+
+class Channel:
+    """The socket to the worker."""
+
+    def __init__(self, descriptor):
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.set_inheritable(False)
+        self._stream = self._socket.makefile("rb", buffering=1 << 16)
+        # Threads may display while the cell goes on.
+        self._sending = threading.Lock()
+
+    def read(self):
+        """The next request, or None at the end."""
+        return _read(self._stream)
+
+    def send(self, frame):
+        """Sends a frame, or what is said instead of one that is too long."""
+        try:
+            whole = _encode(frame)
+        except _TooLong as error:
+            whole = _encode(_instead(frame, f"the output is too long for one answer: {error}"))
+        with self._sending:
+            self._socket.sendall(whole)
+
+
+def _instead(frame, why):
+    said = f"OutputTooLong: {why}"
+    if frame["type"] == "display":
+        return {**frame, "data": {"text/plain": said}}
+    return {**frame, "result": None, "error": {"name": "OutputTooLong", "message": why, "traceback": said}}
 
 
 def _cell(shell, channel, request):
-    number = request["id"]
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    pid = _getpid()
+    number, kernel, thread = request["id"], _getpid(), _get_ident()
 
     def displayed(data):
-        if _getpid() == pid:
-            _send(channel, {"type": "display", "id": number, "data": data})
-
-    try:
-        result, error = hearth_shell.run(shell, request["code"], displayed)
-    except KeyboardInterrupt:
-        result, error = None, {"name": "KeyboardInterrupt", "message": "", "traceback": "KeyboardInterrupt"}
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _flush()
-    if _getpid() == pid:
-        _send(channel, {"type": "done", "id": number, "result": result, "error": error})
-
-
-def _send(channel, frame):
-    try:
-        channel.sendall(hearth_frames.encode(frame))
-    except hearth_frames.TooLong as error:
-        why = f"the output is too long for one answer: {error}"
-        said = {"name": "OutputTooLong", "message": why, "traceback": f"OutputTooLong: {why}"}
-        if frame["type"] == "done":
-            frame = {"type": "done", "id": frame["id"], "result": None, "error": said}
-            channel.sendall(hearth_frames.encode(frame))
-
-
-def _flush():
-    """Everything that the cell printed is in the pipes before its end is told."""
-    for stream in (sys.stdout, sys.stderr):
+        frame = {"type": "display", "id": number, "data": data}
+        if _getpid() != kernel:
+            return
+        if _get_ident() != thread:
+            channel.send(frame)
+            return
+        # An interrupt in the middle of a frame would break all frames after it: let it wait.
+        interrupts = []
+        handler = _signal(_SIGINT, lambda *_: interrupts.append(True))
         try:
-            stream.flush()
-        except Exception:
-            pass
-    _libc.fflush(None)
-    if sys.stdout is not _OUT or sys.stderr is not _ERR:
-        # A cell may redirect, but not beyond its own end.
-        sys.stdout, sys.stderr = _OUT, _ERR
+            channel.send(frame)
+        finally:
+            _signal(_SIGINT, handler)
+        if interrupts:
+            signal.raise_signal(_SIGINT)
+
+    try:
+        _signal(_SIGINT, signal.default_int_handler)
+        result, error = _run(shell, request["code"], displayed)
+        _signal(_SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        # After the last of the cell's own code, or before the first.
+        _signal(_SIGINT, signal.SIG_IGN)
+        result, error = None, {"name": "KeyboardInterrupt", "message": "", "traceback": "KeyboardInterrupt"}
+    # An alarm that the cell forgot would go off in here.
+    _alarm(0)
+    _settle()
+    if _getpid() == kernel:
+        channel.send({"type": "done", "id": number, "result": result, "error": error})
+    elif error:
+        os.write(2, error["traceback"].encode("utf-8", "backslashreplace") + b"\n")
+    return error
 
 
 _OUT = _ERR = None
 
 
+def _settle():
+    """Everything that the cell printed is in the pipes before its end is told, and the next cell
+    prints there too: a cell may redirect or close, but not beyond its own end."""
+    for stream in (sys.__dict__.get("stdout"), sys.__dict__.get("stderr"), _OUT, _ERR):
+        try:
+            stream.flush()
+        except BaseException:
+            pass
+    _fflush(None)
+    # First away with what the cell put there: with it may go, and close, what it was wrapped around.
+    sys.stdout = sys.stderr = None
+    _use_streams(_OUT if _usable(_OUT) else _stream(1), _ERR if _usable(_ERR) else _stream(2))
+
+
+def _usable(stream):
+    try:
+        return not stream.closed
+    except ValueError:  # detached
+        return False
+
+
+def _use_streams(out, err):
+    global _OUT, _ERR
+    _OUT = sys.stdout = sys.__stdout__ = out
+    _ERR = sys.stderr = sys.__stderr__ = err
+
+
 def _become_a_session(shell):
     """What a fork shares with its siblings is made this session's own."""
-    global _OUT, _ERR
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _signal(_SIGINT, signal.SIG_IGN)
     random.seed()
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -110,15 +156,10 @@ def _become_a_session(shell):
     sys.path.insert(0, "")
     sys.argv = [""]
     sys.stdin = open(os.devnull, encoding="utf-8")
-    _OUT = sys.stdout = sys.__stdout__ = _stream(1)
-    _ERR = sys.stderr = sys.__stderr__ = _stream(2)
+    _use_streams(_stream(1), _stream(2))
     for name in ("boot", "hearth_warm"):
         sys.modules.pop(name, None)
-    # An interactive main module has neither file nor spec; multiprocessing's spawn looks.
-    main = shell.user_module
-    main.__dict__.pop("__file__", None)
-    main.__spec__ = None
-    sys.modules["__main__"] = main
+    sys.modules["__main__"] = shell.user_module
 
 
 def _stream(descriptor):

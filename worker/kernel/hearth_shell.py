@@ -1,29 +1,37 @@
 """IPython's shell, set up for cells that come from afar: no history file, no colours, no terminal.
 
-What a cell shows goes to a `sink` object with `display(data)`; what it prints goes to the process's
-own stdout and stderr.
+What a cell shows goes to `SINK`; what it prints goes to the process's own stdout and stderr.
 """
 
+import asyncio
 import base64
+import contextlib
 import json
-import os
 import subprocess
 import sys
 import traceback
+import warnings
 
+from IPython.core.async_helpers import get_asyncio_loop
+from IPython.core.autocall import ExitAutocall
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 
 # One output of a cell in characters; a longer text form is cut.
 TEXT_LIMIT = 4 * 1024 * 1024
+INLINE = "module://matplotlib_inline.backend_inline"
+
+
+def _nowhere(_):
+    """Displays of threads between cells belong to no cell, as their prints."""
 
 
 class Sink:
     """Takes the display outputs of the running cell."""
 
     def __init__(self):
-        self.displayed = lambda data: None
+        self.displayed = _nowhere
         self.result = None
 
 
@@ -41,7 +49,8 @@ def texts(data):
                 content = json.dumps(content)
             except (TypeError, ValueError):
                 continue
-        if mime.startswith("image/"):
+        if mime in ("image/png", "image/jpeg"):
+            # Some sources wrap the lines of their base64.
             content = content.replace("\n", "")
         elif len(content) > TEXT_LIMIT:
             content = content[:TEXT_LIMIT] + "\n[cut: longer than 4 MiB]"
@@ -64,6 +73,10 @@ class Results(DisplayHook):
     def finish_displayhook(self):
         pass
 
+    def log_output(self, format_dict):
+        # For notebooks made of the history: would keep every output in memory.
+        pass
+
 
 class Displays(DisplayPublisher):
     """Sends display outputs as they happen."""
@@ -75,16 +88,35 @@ class Displays(DisplayPublisher):
         pass
 
 
+class Exit(ExitAutocall):
+    """`exit`, `exit()` and `exit(1)`: ends the cell; the session goes on."""
+
+    def __call__(self, *code):
+        raise SystemExit(*code)
+
+
 class Shell(InteractiveShell):
     """The shell of a session."""
 
-    error = None
+    def __init__(self, **settings):
+        # Exceptions of the running cell with their texts, as IPython comes to show them.
+        self.shown = []
+        super().__init__(**settings)
+        self.exiter = Exit(self)
+        self.loop_runner = self._run_in_loop
 
     def init_history(self):
         # The history manager starts a thread and a database; a forked process can keep neither.
         from IPython.core.history import HistoryManager
 
         self.history_manager = HistoryManager(shell=self, parent=self, enabled=False)
+
+    def init_user_ns(self):
+        super().init_user_ns()
+        # An interactive main module has no spec, but multiprocessing's spawn looks, after `%reset` too.
+        self.user_ns["__spec__"] = self.user_ns_hidden["__spec__"] = None
+        # Before the first result too, as the display hook has it.
+        self.user_ns.update({"_": "", "__": "", "___": ""})
 
     def enable_gui(self, gui=None):
         pass
@@ -102,15 +134,59 @@ class Shell(InteractiveShell):
 
     system_piped = system_raw = system
 
-    def _showtraceback(self, etype, evalue, stb):
-        self.error = (etype, evalue, "\n".join(stb) if isinstance(stb, list) else str(stb))
-
-    def showtraceback(self, *args, **kwargs):
+    def _run_in_loop(self, coroutine):
+        """A cell with `await`."""
+        loop = get_asyncio_loop()
+        task = loop.create_task(coroutine)
         try:
-            super().showtraceback(*args, **kwargs)
-        except BaseException:
+            return loop.run_until_complete(task)
+        except KeyboardInterrupt as interrupt:
+            # It hit the loop while the cell waited. Left alone, the cell would go on within the next.
+            self.shown.clear()
+            task.cancel()
+            result = loop.run_until_complete(task)
+            if isinstance(result.error_in_exec, asyncio.CancelledError):
+                where = "".join(text for _, text in self.shown)
+                self.shown = [(interrupt, where.replace("CancelledError", "KeyboardInterrupt"))]
+                result.error_in_exec = interrupt
+            return result
+
+    def showtraceback(self, exc_tuple=None, *args, **kwargs):
+        try:
+            kind, error, trace = self._get_exc_info(exc_tuple)
+            if _has_a_group(error):
+                # IPython prints these to stderr. The first frame is its own.
+                own = trace and trace.tb_next
+                self._showtraceback(kind, error, "".join(traceback.format_exception(kind, error, own)))
+            else:
+                super().showtraceback(exc_tuple, *args, **kwargs)
+        except BaseException as failure:
             # The user's own __str__ or __repr__ may fail while it is shown.
-            self.error = (*sys.exc_info()[:2], traceback.format_exc())
+            self.shown.append((failure, traceback.format_exc()))
+
+    def show_usage_error(self, exc):
+        self._showtraceback(type(exc), exc, [f"UsageError: {exc}"])
+
+    def _showtraceback(self, etype, evalue, stb):
+        self.shown.append((evalue, "\n".join(stb) if isinstance(stb, list) else str(stb)))
+
+    # Both are for notebooks made of the history: the one would keep all that is printed in memory,
+    # the other would format every traceback a second time.
+    def _tee(self, channel):
+        return contextlib.nullcontext()
+
+    def _format_exception_for_storage(self, exception, filename=None, running_compiled_code=False):
+        return {"ename": "", "evalue": "", "traceback": []}
+
+
+def _has_a_group(error):
+    for _ in range(100):  # an exception may be its own context
+        if error is None:
+            return False
+        if isinstance(error, BaseExceptionGroup):
+            return True
+        error = error.__context__
+    return False
 
 
 def _refuse_input(prompt=""):
@@ -137,39 +213,48 @@ def build():
     import builtins
 
     builtins.input = _refuse_input
-    import matplotlib_inline.backend_inline as inline
-    from matplotlib_inline.config import InlineBackend
+    warnings.filterwarnings("ignore", "To exit: use", UserWarning)
+    from IPython.core.pylabtools import activate_matplotlib
+    from matplotlib_inline.backend_inline import configure_inline_support
 
-    backend = InlineBackend.instance(parent=shell)
-    backend.shell = shell
-    inline.configure_inline_support(shell, "module://matplotlib_inline.backend_inline")
+    # What the backend does by itself when the shell is there before it is imported.
+    activate_matplotlib(INLINE)
+    configure_inline_support(shell, INLINE)
     return shell
 
 
-def describe(error):
+# What the class says itself may be anything.
+_class_name = type.__dict__["__name__"].__get__
+
+
+def describe(error, trace):
     """What is told of an exception: class name, text and plain traceback."""
-    kind, value, trace = error
+    name = _class_name(type(error))
     try:
-        message = str(value)
+        message = str(error)
     except BaseException:
         message = "<its text cannot be shown>"
-    return {
-        "name": getattr(kind, "__name__", "Exception"),
-        "message": message[:TEXT_LIMIT],
-        "traceback": trace[-TEXT_LIMIT:],
-    }
+    return {"name": name, "message": message[:TEXT_LIMIT], "traceback": trace[-TEXT_LIMIT:]}
 
 
 def run(shell, code, displayed):
     """Runs a cell; returns (result bundle or None, error or None)."""
-    SINK.displayed, SINK.result, shell.error = displayed, None, None
+    SINK.displayed, SINK.result, shell.shown = displayed, None, []
     try:
         ran = shell.run_cell(code, store_history=True)
         failed = ran.error_before_exec or ran.error_in_exec
     except BaseException as error:  # a KeyboardInterrupt between two of IPython's own steps
         failed = error
-        shell.error = (type(error), error, traceback.format_exc())
+    SINK.displayed = _nowhere
+    trace = None
+    for error, text in shell.shown:
+        if error is failed:
+            trace = text
+        else:
+            # Shown without being the cell's end, as by `%tb` or of a figure that cannot be drawn.
+            print(text, file=sys.stderr)
     if failed is None:
         return SINK.result, None
-    error = shell.error or (type(failed), failed, f"{type(failed).__name__}: {failed}")
-    return None, describe(error)
+    if trace is None:
+        trace = "".join(traceback.format_exception(failed))
+    return None, describe(failed, trace)

@@ -3,6 +3,7 @@
 import gc
 import io
 import os
+import sys
 import warnings
 
 
@@ -10,15 +11,18 @@ def warm():
     """Warms this process up and returns the shell. Exits if a thread or an open file was left behind."""
     import hearth_shell
 
+    shell = hearth_shell.build()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _libraries()
-        shell = hearth_shell.build()
         _cells(shell)
     _close_files()
     gc.collect()
     _check()
     gc.freeze()
+    # Full collections wait until a quarter of what the last one kept is new: that shall not be the
+    # frozen objects' number, or a session would pile up garbage for long.
+    gc.collect()
     return shell
 
 
@@ -89,3 +93,5 @@ def _cells(shell):
         hearth_shell.run(shell, cell, lambda data: None)
     shell.reset(new_session=True)
     shell.execution_count = 1
+    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+        sys.__dict__.pop(name, None)

@@ -15,7 +15,10 @@ use proto::{
     file::{DirectoryPath, FileEntry, FileKind, FilePath},
     limits::LIST_ENTRIES,
 };
-use rustix::{fs::OFlags, io::Errno};
+use rustix::{
+    fs::{AtFlags, OFlags},
+    io::Errno,
+};
 use ulid::Ulid;
 
 use crate::store::{Owner, Store, StoreError};
@@ -238,7 +241,9 @@ impl DataDir {
     fn give(&self, file: &impl std::os::fd::AsFd) -> Result<(), FileError> {
         let (user, group) = self.owner;
         let (user, group) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(group));
-        rustix::fs::fchown(file, Some(user), Some(group)).map_err(io::Error::from)?;
+        // A directory is open for its path only, which `fchown` refuses.
+        let itself = AtFlags::EMPTY_PATH;
+        rustix::fs::chownat(file, "", Some(user), Some(group), itself).map_err(io::Error::from)?;
         Ok(())
     }
 

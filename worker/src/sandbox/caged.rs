@@ -106,7 +106,8 @@ struct Caged {
     image: PathBuf,
     cages: HashMap<String, Held>,
     dying: Vec<Dying>,
-    last_beat_nanos: u64,
+    /// None until the worker has started.
+    last_beat_nanos: Option<u64>,
     // Held, not read: nobody else may use the state directory before this process is gone.
     _lock: Vec<OwnedFd>,
 }
@@ -146,7 +147,7 @@ impl Caged {
             image,
             cages: HashMap::new(),
             dying: Vec::new(),
-            last_beat_nanos: message::now_nanos(),
+            last_beat_nanos: None,
             _lock: lock,
             settings,
         })
@@ -168,7 +169,7 @@ impl Caged {
             let Some(packet) = channel::receive(&self.control)? else { return self.end() };
             let (reply, descriptors) = match message::decode(&packet.bytes)? {
                 Request::Beat { taken_nanos } => {
-                    self.last_beat_nanos = self.last_beat_nanos.max(taken_nanos);
+                    self.last_beat_nanos = self.last_beat_nanos.max(Some(taken_nanos));
                     continue;
                 }
                 Request::Destroy { id, cage } => match self.kill(&cage, Some(id)) {
@@ -189,7 +190,8 @@ impl Caged {
 
     /// Until the last beat is too old.
     fn time_left(&self) -> Duration {
-        let age = message::now_nanos().saturating_sub(self.last_beat_nanos);
+        let now = message::now_nanos();
+        let age = now.saturating_sub(self.last_beat_nanos.unwrap_or(now));
         self.settings.beat_ttl.saturating_sub(Duration::from_nanos(age))
     }
 

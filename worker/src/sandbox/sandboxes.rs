@@ -111,6 +111,9 @@ impl Sandboxes {
             helpers,
             _image: image,
         });
+        // From here on the worker must beat: nothing has to be killed that does not exist yet, and a
+        // zygote takes its time to warm up.
+        shared.caged.beat(Instant::now());
         Ok(Self(shared))
     }
 

@@ -157,7 +157,7 @@ fn caged_of(config: &Config) -> u32 {
 fn a_vanished_worker_leaves_nothing_running_and_its_successor_tidies_up() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
     let first = runtime();
-    let (host, session) = first.block_on(async {
+    let (mut host, session) = first.block_on(async {
         let host = Host::start().await;
         let (cage, mut session) = host.session().await;
         session.send("while True: pass").await;
@@ -169,6 +169,7 @@ fn a_vanished_worker_leaves_nothing_running_and_its_successor_tidies_up() {
     let kernel = session.kernel.process.pid();
     let config = host.config.clone();
     let directory = tempfile::tempdir().unwrap();
+    let _company = host.company.take();
     std::mem::forget((host, session));
     // All tasks and with them all sockets of this worker go.
     first.shutdown_background();

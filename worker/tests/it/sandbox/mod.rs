@@ -48,7 +48,7 @@ pub(crate) struct Host {
     pub(crate) config: Config,
     beats: tokio::task::JoinHandle<()>,
     directory: TempDir,
-    _company: Option<RwLockReadGuard<'static, ()>>,
+    company: Option<RwLockReadGuard<'static, ()>>,
 }
 
 /// Waits until no other test has a host.
@@ -65,7 +65,7 @@ impl Host {
         let company = COMPANY.read().await;
         let (directory, mut config) = config();
         adjust(&mut config);
-        Self { _company: Some(company), ..Self::start_at(directory, config).await }
+        Self { company: Some(company), ..Self::start_at(directory, config).await }
     }
 
     /// For tests that are alone or share somebody else's directory.
@@ -79,7 +79,7 @@ impl Host {
                 beating.beat(std::time::Instant::now());
             }
         });
-        Self { sandboxes, config, beats, directory, _company: None }
+        Self { sandboxes, config, beats, directory, company: None }
     }
 
     pub(crate) async fn cage(&self) -> Cage {
@@ -167,6 +167,9 @@ impl Session {
                 frame = read_frame(&mut self.kernel.socket) => {
                     let frame = frame.expect("the kernel has ended");
                     if frame["type"] == "done" {
+                        if let Some(traceback) = frame["error"]["traceback"].as_str() {
+                            println!("{traceback}");
+                        }
                         break;
                     }
                 }

@@ -1,0 +1,96 @@
+"""How a failing cell tells why."""
+
+from session import Case
+
+
+class Errors(Case):
+    def test_a_traceback_is_plain_and_shows_the_line(self):
+        error = self.fails("x = 1\nx / 0  # here")
+        self.assertEqual((error["name"], error["message"]), ("ZeroDivisionError", "division by zero"))
+        self.assertIn("----> 2 x / 0  # here", error["traceback"])
+        self.assertTrue(error["traceback"].rstrip().endswith("ZeroDivisionError: division by zero"))
+        self.assertNotIn("\x1b", error["traceback"])
+        self.assertNotIn("interactiveshell", error["traceback"])
+
+    def test_nothing_of_an_error_is_output(self):
+        cell = self.run_cell("1 / 0")
+        self.assertEqual((cell.stdout, cell.stderr, cell.result), ("", "", None))
+
+    def test_a_syntax_error_points_at_the_place(self):
+        error = self.fails("x = 1\ndef broken(:\n    pass")
+        self.assertEqual(error["name"], "SyntaxError")
+        self.assertIn("line 2", error["traceback"])
+        self.assertIn("def broken(:", error["traceback"])
+
+    def test_an_indentation_error_is_named(self):
+        self.assertEqual(self.fails("if True:\nx")["name"], "IndentationError")
+
+    def test_return_outside_of_a_function_is_a_syntax_error(self):
+        self.assertEqual(self.fails("return 1")["name"], "SyntaxError")
+
+    def test_an_error_in_a_function_of_an_earlier_cell_shows_both_places(self):
+        self.succeeds("def half(x):\n    return x / 0")
+        error = self.fails("# halves\nhalf(2)")
+        self.assertIn("----> 2 half(2)", error["traceback"])
+        self.assertIn("----> 2     return x / 0", error["traceback"])
+
+    def test_variables_survive_an_error(self):
+        self.fails("x = 41\n1 / 0")
+        self.assertEqual(self.succeeds("x + 1").text, "42")
+
+    def test_what_came_before_an_error_was_printed(self):
+        self.assertEqual(self.run_cell("print('before')\n1 / 0").stdout, "before\n")
+
+    def test_exceptions_whose_text_fails_are_named(self):
+        error = self.fails("class Bad(Exception):\n    def __str__(self): 1 / 0\nraise Bad()")
+        self.assertEqual((error["name"], error["message"]), ("Bad", "<its text cannot be shown>"))
+        self.assertIn("raise Bad()", error["traceback"])
+        error = self.fails("class Bad(Exception):\n    def __repr__(self): 1 / 0\nraise Bad('x')")
+        self.assertEqual((error["name"], error["message"]), ("Bad", "x"))
+
+    def test_a_class_that_lies_about_its_name_is_told_by_its_own(self):
+        error = self.fails(
+            "class Meta(type):\n    __name__ = property(lambda self: 1 / 0)\n"
+            "class Odd(Exception, metaclass=Meta): pass\nraise Odd('x')"
+        )
+        self.assertEqual((error["name"], error["message"]), ("Odd", "x"))
+
+    def test_a_chain_of_exceptions_is_shown_whole(self):
+        error = self.fails("try:\n    {}['key']\nexcept KeyError as e:\n    raise ValueError('outer') from e")
+        self.assertEqual(error["name"], "ValueError")
+        for part in ("KeyError: 'key'", "direct cause", "ValueError: outer"):
+            self.assertIn(part, error["traceback"])
+
+    def test_a_group_of_exceptions_is_shown_whole(self):
+        cell = self.run_cell("raise ExceptionGroup('several', [ValueError('a'), TypeError('b')])")
+        self.assertEqual((cell.error["name"], cell.stderr), ("ExceptionGroup", ""))
+        for part in ("line 1", "ValueError: a", "TypeError: b"):
+            self.assertIn(part, cell.error["traceback"])
+        self.assertNotIn("interactiveshell", cell.error["traceback"])
+
+    def test_an_exception_that_is_its_own_context_does_not_hang(self):
+        self.assertEqual(
+            self.fails("a, b = ValueError(), KeyError()\na.__context__, b.__context__ = b, a\nraise a")["name"],
+            "ValueError",
+        )
+
+    def test_endless_recursion_is_an_error(self):
+        self.assertEqual(self.fails("def f(): return f()\nf()")["name"], "RecursionError")
+        self.assertEqual(self.succeeds("1").text, "1")
+
+    def test_a_failed_assertion_shows_its_text(self):
+        self.assertEqual(self.fails("assert 1 == 2, 'not equal'")["message"], "not equal")
+
+    def test_an_error_of_a_script_is_told_on_stderr(self):
+        cell = self.succeeds("open('script.py', 'w').write('1 / 0\\n')\n%run script.py")
+        self.assertIn("ZeroDivisionError", cell.stderr)
+
+    def test_the_last_error_can_be_shown_again(self):
+        self.fails("1 / 0")
+        self.assertIn("ZeroDivisionError: division by zero", self.succeeds("%tb").stderr)
+
+    def test_input_is_refused(self):
+        error = self.fails("input('name?')")
+        self.assertEqual(error["name"], "EOFError")
+        self.assertIn("not available", error["message"])
+        self.assertEqual(self.succeeds("import sys\nsys.stdin.read()").text, "''")

@@ -1,0 +1,163 @@
+"""What a session is, and what survives in it."""
+
+import unittest
+
+from session import Case, Session
+
+
+class Life(Case):
+    def test_a_session_is_the_main_program_in_its_home(self):
+        self.assertEqual(self.succeeds("__name__").text, "'__main__'")
+        self.assertEqual(self.succeeds("import sys\nsys.argv").text, "['']")
+        self.assertEqual(self.succeeds("import os\nos.getcwd()").text, "'/home/session'")
+        self.assertEqual(self.succeeds("sys.modules['__main__'].__dict__ is globals()").text, "True")
+
+    def test_modules_beside_the_code_can_be_imported(self):
+        self.succeeds("open('beside.py', 'w').write('x = 42')\nimport beside")
+        self.assertEqual(self.succeeds("beside.x").text, "42")
+
+    def test_the_kernels_own_folder_is_not_searched(self):
+        self.assertEqual(self.succeeds("import sys\n'/opt/hearth' in sys.path").text, "False")
+
+    def test_nothing_of_the_warm_up_is_left(self):
+        names = self.succeeds("[n for n in dir() if not n.startswith('_')]").text
+        self.assertEqual(names, "['In', 'Out', 'exit', 'get_ipython', 'open', 'quit']")
+        self.assertEqual(self.succeeds("import sys\nhasattr(sys, 'last_value')").text, "False")
+
+    def test_top_level_await_works_again_and_again(self):
+        for n in range(3):
+            cell = self.succeeds(f"import asyncio\nawait asyncio.sleep(0, {n})")
+            self.assertEqual(cell.text, str(n))
+
+    def test_an_event_loop_of_ones_own_works(self):
+        cell = self.succeeds("import asyncio\nasyncio.run(asyncio.sleep(0, 'x'))")
+        self.assertEqual(cell.text, "'x'")
+
+    def test_leaving_ends_the_cell_and_not_the_session(self):
+        self.succeeds("import sys\nx = 42")
+        for code, message in (("sys.exit()", ""), ("sys.exit(3)", "3"), ("exit()", ""), ("quit(1)", "1"), ("exit", "")):
+            cell = self.run_cell(code)
+            self.assertEqual((cell.error["name"], cell.error["message"]), ("SystemExit", message), code)
+            self.assertEqual((cell.stdout, cell.stderr), ("", ""), code)
+        self.assertEqual(self.succeeds("x").text, "42")
+
+    def test_changed_modules_and_builtins_do_not_break_the_next_cell(self):
+        self.succeeds(
+            "import json, os, signal, socket, sys, threading\n"
+            "json.dumps = json.loads = json.JSONEncoder = json.JSONDecoder = None\n"
+            "os._exit = os.getpid = os.close = signal.signal = signal.alarm = None\n"
+            "socket.socket = threading.get_ident = None\n"
+            "len = str = print = list = 1"
+        )
+        self.assertEqual(self.succeeds("display(1)\n1 + 1").text, "2")
+
+    def test_a_forgotten_alarm_does_not_go_off_between_cells(self):
+        self.succeeds("import signal\nsignal.alarm(100)\nsignal.getitimer(signal.ITIMER_REAL)[0] > 0")
+        self.assertEqual(self.succeeds("signal.getitimer(signal.ITIMER_REAL)").text, "(0.0, 0.0)")
+
+    def test_futures_hold_for_the_cells_after_them(self):
+        self.succeeds("from __future__ import annotations")
+        self.assertEqual(self.succeeds("def f(x: Nowhere): pass\nf.__annotations__").text, "{'x': 'Nowhere'}")
+
+    def test_a_hundred_cells_later_everything_still_works(self):
+        for n in range(100):
+            self.assertEqual(self.succeeds(f"{n} + 1").text, str(n + 1))
+
+
+class Processes(Case):
+    def test_only_the_first_of_two_that_come_back_from_a_cell_answers(self):
+        code = "import os\npid = os.fork()\nif pid: print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+        self.assertEqual(self.succeeds(code).stdout, "0\n")
+        self.assertEqual(self.succeeds("1 + 1").text, "2")
+
+    def test_a_forked_child_that_fails_says_so(self):
+        cell = self.succeeds(code := "import os\npid = os.fork()\nif pid == 0: raise KeyError('child')\nos.waitpid(pid, 0)[1]")
+        self.assertEqual(cell.text, str(1 << 8), code)
+        self.assertIn("KeyError: 'child'", cell.stderr)
+
+    def test_a_pool_of_forked_processes_works(self):
+        cell = self.succeeds(
+            "import multiprocessing\ndef double(x): return 2 * x\n"
+            "with multiprocessing.Pool(2) as pool: doubled = pool.map(double, range(5))\ndoubled"
+        )
+        self.assertEqual(cell.text, "[0, 2, 4, 6, 8]")
+
+    def test_a_pool_of_spawned_processes_works_even_after_a_reset(self):
+        for before in ("pass", "%reset -f"):
+            self.succeeds(before)
+            cell = self.succeeds(
+                "import math, multiprocessing\n"
+                "with multiprocessing.get_context('spawn').Pool(1) as pool: roots = pool.map(math.sqrt, [4, 9])\nroots"
+            )
+            self.assertEqual(cell.text, "[2.0, 3.0]")
+
+    def test_threads_print_into_their_cell(self):
+        cell = self.succeeds(
+            "import threading\nthreads = [threading.Thread(target=print, args=(n,)) for n in range(4)]\n"
+            "for t in threads: t.start()\nfor t in threads: t.join()"
+        )
+        self.assertEqual(sorted(cell.stdout.split()), ["0", "1", "2", "3"])
+
+    def test_parallel_jobs_work(self):
+        cell = self.succeeds(
+            "from concurrent.futures import ThreadPoolExecutor\n"
+            "with ThreadPoolExecutor(4) as pool: squares = list(pool.map(lambda x: x * x, range(4)))\nsquares"
+        )
+        self.assertEqual(cell.text, "[0, 1, 4, 9]")
+
+
+class Interrupts(Case):
+    def interrupted(self, code):
+        self.session.begin(code)
+        self.session.end(until="go")
+        self.session.interrupt()
+        cell = self.session.end()
+        self.assertEqual(cell.error and cell.error["name"], "KeyboardInterrupt")
+        return cell
+
+    def test_an_endless_loop_ends_and_variables_survive(self):
+        cell = self.interrupted("x = 42\nprint('go')\nwhile True: pass")
+        self.assertIn("while True: pass", cell.error["traceback"])
+        self.assertEqual(self.succeeds("x").text, "42")
+
+    def test_a_blocking_call_ends(self):
+        self.interrupted("import threading\nprint('go')\nthreading.Event().wait()")
+        self.interrupted("print('go')\n!cat /dev/zero > /dev/null")
+
+    def test_a_waiting_coroutine_ends_and_does_not_go_on_in_the_next_cell(self):
+        cell = self.interrupted("import asyncio\nprint('go')\nawait asyncio.Event().wait()\nprint('went on')")
+        self.assertIn("await asyncio.Event().wait()", cell.error["traceback"])
+        cell = self.succeeds("await asyncio.sleep(0, 1)")
+        self.assertEqual((cell.text, cell.stdout), ("1", ""))
+
+    def test_a_busy_coroutine_ends(self):
+        self.interrupted("import asyncio\nawait asyncio.sleep(0)\nprint('go')\nwhile True: pass")
+
+    def test_frames_stay_whole(self):
+        for _ in range(5):
+            self.interrupted(
+                "print('go')\nwhile True: display({'text/plain': 'x' * 300_000}, raw=True)"
+            )
+        self.assertEqual(self.succeeds("1").text, "1")
+
+    def test_between_cells_nothing_happens(self):
+        self.succeeds("1")
+        for _ in range(10):
+            self.session.interrupt()
+        self.assertEqual(self.succeeds("1").text, "1")
+
+    def test_a_handler_of_ones_own_ends_with_its_cell(self):
+        self.succeeds("import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN); None")
+        self.interrupted("print('go')\nwhile True: pass")
+
+
+class Siblings(unittest.TestCase):
+    def test_two_kernels_of_one_zygote_draw_different_numbers(self):
+        code = "import os, random, uuid\nimport numpy\n"
+        for expression in ("random.random()", "numpy.random.rand()", "numpy.random.default_rng().random()", "uuid.uuid4()"):
+            drawn = set()
+            for _ in range(3):
+                session = Session()
+                drawn.add(session.run(code + expression).text)
+                session.close()
+            self.assertEqual(len(drawn), 3, expression)
