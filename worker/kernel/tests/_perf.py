@@ -1,26 +1,12 @@
-import session
-s=session.Session()
-r=s.run('''
-import sys, os
-fd=os.open('/proc/self/smaps_rollup',os.O_RDONLY)
-def dirty():
-    for l in os.pread(fd,4096,0).split(b"\\n"):
-        if l.startswith(b'Private_Dirty'): return int(l.split()[1])
-stack=[];out=[]
-def prof(frame,event,arg):
-    if event=='call': stack.append(dirty())
-    elif event=='c_call': stack.append(dirty())
-    elif event in('return','c_return','c_exception') and stack:
-        d=dirty()-stack.pop()
-        if d>400: out.append((len(stack),d,(arg.__name__ if event[0]=='c' else '')+' in '+frame.f_code.co_qualname,frame.f_code.co_filename[-40:],frame.f_lineno))
-dirty()
-try: 1/0
-except Exception as e:
-    t=get_ipython().InteractiveTB
-    i=sys.exc_info()
-    sys.setprofile(prof)
-    t.structured_traceback(*i)
-    sys.setprofile(None)
-for o in out: print(*o)
-''')
-print(r.stdout, r.error and r.error['traceback'])
+import session, time
+def mem(pid):
+    d={l.split(':')[0]:int(l.split()[1]) for l in open(f'/proc/{pid}/smaps_rollup') if 'kB' in l}
+    return d['Private_Dirty']+d['Private_Clean']
+for code in ['1+1','print(1)','1/0','import pandas as pd; pd.DataFrame({"a":[1]})','import matplotlib.pyplot as plt\nplt.plot([1,2])','await __import__("asyncio").sleep(0)','import numpy as np; np.arange(10).sum()','[str(n) for n in range(200)]','def f(): return f()\nf()']:
+    s=session.Session()
+    a=mem(s.pid); t0=time.perf_counter(); s.run(code); t0=time.perf_counter()-t0; b=mem(s.pid)
+    t=[]
+    for _ in range(200 if 'plt' not in code and 'f()' not in code else 10):
+        t1=time.perf_counter(); s.run(code); t.append(time.perf_counter()-t1)
+    t.sort(); print(repr(code[:30]), f'ready {a} first {b} kB, {t0*1e3:.1f} ms; then p50 {t[len(t)//2]*1e3:.3f} p99 {t[-1-len(t)//100]*1e3:.3f} ms; after {mem(s.pid)} kB')
+    s.close()

@@ -223,6 +223,9 @@ async fn capture(pipe: &mut pipe::Receiver, into: &mut Captured) {
 /// Reads exactly what the pipe holds now: a background writer could keep it from ever being empty.
 fn drain(pipe: &mut pipe::Receiver, into: &mut Captured) {
     let mut left = rustix::io::ioctl_fionread(pipe.as_fd()).unwrap_or(0);
+    if left == 0 {
+        return;
+    }
     let mut chunk = [0; CHUNK];
     while left > 0 {
         let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);

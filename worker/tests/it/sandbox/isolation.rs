@@ -55,7 +55,8 @@ fn rustix_open(cage: &worker::sandbox::Cage, name: &str) -> std::os::fd::OwnedFd
     rustix::fs::openat(cage.data(), name, flags, mode).unwrap()
 }
 
-#[tokio::test]
+// The search takes long, and the worker must beat meanwhile.
+#[tokio::test(flavor = "multi_thread")]
 async fn what_one_session_was_sent_is_not_in_the_memory_of_another() {
     let host = Host::start().await;
     let (_one_cage, mut one) = host.session().await;

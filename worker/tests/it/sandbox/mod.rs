@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use proto::pool::Limits;
+use rustix::io::ioctl_fionread;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -180,7 +181,12 @@ impl Session {
                 }
             }
         }
-        while let Ok(1..) = self.kernel.stdout.try_read_buf(&mut printed) {}
+        // Not by `try_read`, which asks the runtime first, and that may not have heard of it yet.
+        let mut held = vec![0; usize::try_from(ioctl_fionread(&self.kernel.stdout).unwrap()).unwrap()];
+        if !held.is_empty() {
+            let count = rustix::io::read(&self.kernel.stdout, &mut held).unwrap();
+            printed.extend_from_slice(&held[..count]);
+        }
         String::from_utf8(printed).unwrap()
     }
 
