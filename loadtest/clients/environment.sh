@@ -6,7 +6,8 @@ set -euo pipefail
 client=$(cd "$(dirname "$0")/$1" && pwd)
 mkdir -p "$2"
 directory=$(cd "$2" && pwd)
-wanted=$(cd "$client" && find . -name 'requirements.txt' -o -name 'package*.json' | sort | xargs sha256sum)
+wanted=$(cd "$client" &&
+  find . -name requirements.txt -o -name 'package*.json' | sort | xargs sha256sum)
 
 [ "$(cat "$directory/installed" 2>/dev/null)" != "$wanted" ] || exit 0
 echo "clients: installing $1"

@@ -3,17 +3,16 @@
 # SSL_CERT_FILE and TOKEN say. Environments are made in DIRECTORY and kept there.
 # Usage: run.sh DIRECTORY [CLIENT...]
 set -euo pipefail
-cd "$(dirname "$0")"
 
 : "${POOL_ENDPOINT:?}" "${POOL_ENDPOINT_HTTPS:?}" "${SSL_CERT_FILE:?}" "${TOKEN:?}"
 mkdir -p "${1:?the directory for the environments is missing}"
 directory=$(cd "$1" && pwd)
 shift
+cd "$(dirname "$0")"
 [ $# -gt 0 ] || set -- */requirements.txt
 here=$PWD
 export directory here PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$here/common
 
-# What a client's tests print goes to stdout and stderr; they run in a directory that goes with them.
 tests() { # CLIENT
   local bin=$directory/$1/bin
   if [ -f "$here/$1/test.mjs" ]; then
@@ -33,6 +32,7 @@ client() { # CLIENT
     echo "clients: the environment of $1 cannot be made: $(<"$log")"
     return $status
   }
+  # For files that clients leave where they run.
   scratch=$(mktemp -d)
   (cd "$scratch" && tests "$1") >"$log" 2>&1 || status=$?
   rm -rf "$scratch"

@@ -12,14 +12,16 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 
 import hearth_frames
 import hearth_shell
 
 # User code may replace what modules hold: keep what is needed after it ran.
-_alarm, _exit, _getpid, _signal, _SIGINT = signal.alarm, os._exit, os.getpid, signal.signal, signal.SIGINT
-_encode, _read, _run, _TooLong = hearth_frames.encode, hearth_frames.read, hearth_shell.run, hearth_frames.TooLong
-_get_ident = threading.get_ident
+_alarm, _signal, _SIGINT = signal.alarm, signal.signal, signal.SIGINT
+_exit, _getpid, _get_ident = os._exit, os.getpid, threading.get_ident
+_encode, _read, _TooLong = hearth_frames.encode, hearth_frames.read, hearth_frames.TooLong
+_run, _describe = hearth_shell.run, hearth_shell.describe
 _fflush = ctypes.CDLL(None).fflush
 
 
@@ -100,10 +102,11 @@ def _cell(shell, channel, request):
         _signal(_SIGINT, signal.default_int_handler)
         result, error = _run(shell, request["code"], displayed)
         _signal(_SIGINT, signal.SIG_IGN)
-    except KeyboardInterrupt:
-        # After the last of the cell's own code, or before the first.
+    except BaseException as failure:
+        # An interrupt after the last of the cell's own code or before the first; or the shell is
+        # broken, and this cell not the one to blame.
         _signal(_SIGINT, signal.SIG_IGN)
-        result, error = None, {"name": "KeyboardInterrupt", "message": "", "traceback": "KeyboardInterrupt"}
+        result, error = None, _describe(failure, traceback.format_exc())
     # An alarm that the cell forgot would go off in here.
     _alarm(0)
     _settle()

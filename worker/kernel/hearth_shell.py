@@ -44,9 +44,14 @@ def texts(data):
     """A mime bundle with text values only: binary as base64, JSON types as JSON text."""
     shown = {}
     for mime, content in data.items():
+        if not isinstance(mime, str):
+            continue
         if isinstance(content, bytes):
             content = base64.b64encode(content).decode("ascii")
-        elif not isinstance(content, str):
+        elif isinstance(content, str):
+            # A subclass, such as of text that escapes itself, may do anything in `replace`.
+            content = str.__str__(content)
+        else:
             try:
                 content = json.dumps(content)
             except (TypeError, ValueError):
@@ -144,13 +149,17 @@ class Shell(InteractiveShell):
             return loop.run_until_complete(task)
         except KeyboardInterrupt as interrupt:
             # It hit the loop while the cell waited. Left alone, the cell would go on within the next.
-            self.shown.clear()
             task.cancel()
             result = loop.run_until_complete(task)
-            if isinstance(result.error_in_exec, asyncio.CancelledError):
-                where = "".join(text for _, text in self.shown)
-                self.shown = [(interrupt, where.replace("CancelledError", "KeyboardInterrupt"))]
+            cancelled = result.error_in_exec
+            if isinstance(cancelled, asyncio.CancelledError):
                 result.error_in_exec = interrupt
+                self.shown = [
+                    (interrupt, text.replace("CancelledError", "KeyboardInterrupt"))
+                    if error is cancelled
+                    else (error, text)
+                    for error, text in self.shown
+                ]
             return result
 
     def showtraceback(self, exc_tuple=None, *args, **kwargs):
@@ -187,7 +196,7 @@ def _tell_inspect_of_cells(trace):
     memory shared with the zygote: 11 MB."""
     for frame, _ in traceback.walk_tb(trace):
         name = frame.f_code.co_filename
-        if name.startswith("<"):
+        if name.startswith("<ipython-input-"):
             for known in (name, os.path.abspath(name)):
                 inspect.modulesbyfile[known] = "__main__"
 
@@ -228,11 +237,14 @@ def build():
     builtins.input = _refuse_input
     warnings.filterwarnings("ignore", "To exit: use", UserWarning)
     from IPython.core.pylabtools import activate_matplotlib
+    from matplotlib import pyplot
     from matplotlib_inline.backend_inline import configure_inline_support
 
     # What the backend does by itself when the shell is there before it is imported.
     activate_matplotlib(INLINE)
     configure_inline_support(shell, INLINE)
+    # It would draw every figure once more, before it is drawn as an image and closed.
+    pyplot.uninstall_repl_displayhook()
     return shell
 
 
@@ -244,7 +256,7 @@ def describe(error, trace):
     """What is told of an exception: class name, text and plain traceback."""
     name = _class_name(type(error))
     try:
-        message = str(error)
+        message = str.__str__(str(error))
     except BaseException:
         message = "<its text cannot be shown>"
     return {"name": name, "message": message[:TEXT_LIMIT], "traceback": trace[-TEXT_LIMIT:]}
@@ -265,7 +277,8 @@ def run(shell, code, displayed):
             trace = text
         else:
             # Shown without being the cell's end, as by `%tb` or of a figure that cannot be drawn.
-            print(text, file=sys.stderr)
+            with contextlib.suppress(Exception):
+                print(text, file=sys.stderr)
     if failed is None:
         return SINK.result, None
     if trace is None:

@@ -4,6 +4,10 @@ import os
 import pathlib
 import shutil
 import tempfile
+import unittest
+import urllib.error
+import urllib.parse
+import urllib.request
 import uuid
 
 ENDPOINT = os.environ["POOL_ENDPOINT"]
@@ -20,9 +24,26 @@ plt.show()
 """
 
 
-def new_id():
-    """A session that nobody has used."""
-    return f"client-{uuid.uuid4()}"
+def new_id(prefix="client-"):
+    """A session that nobody has used, and that goes with the module's tests."""
+    session = f"{prefix}{uuid.uuid4()}"
+    unittest.addModuleCleanup(_delete, session)
+    return session
+
+
+def _delete(session):
+    """Makes room for others; what a deletion must do is tested where a client has it."""
+    query = urllib.parse.urlencode({"api-version": "2025-10-02-preview", "identifier": session})
+    request = urllib.request.Request(
+        f"{ENDPOINT}/session?{query}",
+        method="DELETE",
+        headers={"Authorization": f"Bearer {TOKEN}"},
+    )
+    try:
+        urllib.request.urlopen(request, timeout=30).close()
+    except urllib.error.HTTPError as error:
+        # Not every test gets as far as using its session.
+        error.close()
 
 
 def directory(test):

@@ -68,8 +68,10 @@ class Tool(unittest.TestCase):
     """As an agent uses it."""
 
     def call(self, code):
-        call = {"name": "Python_REPL", "args": {"python_code": code}, "id": "1", "type": "tool_call"}
-        return tool().invoke(call)
+        arguments = {"python_code": code}
+        return tool().invoke(
+            {"name": "Python_REPL", "args": arguments, "id": "1", "type": "tool_call"}
+        )
 
     def test_invoked_with_code_it_answers_json(self):
         answer = json.loads(tool().invoke("print('hello')\n1 + 1"))
@@ -115,7 +117,7 @@ class Sessions(unittest.TestCase):
         self.assertEqual(other.list_files(), [])
 
     def test_an_identifier_of_odd_characters_is_one_session(self):
-        session = "user|1-(a){b}[c];%#&" + new_id()
+        session = new_id("user|1-(a){b}[c];%#&")
         tool(session_id=session).execute("v = 7")
         self.assertEqual(tool(session_id=session).execute("v")["result"], 7)
 

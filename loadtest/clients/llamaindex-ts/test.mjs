@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { describe, test } from "node:test";
+import { after, describe, test } from "node:test";
 
 import { AzureDynamicSessionTool } from "@llamaindex/azure";
 
@@ -12,7 +12,21 @@ const BINARY = Buffer.from(Array.from({ length: 256 * 1024 }, (_, i) => i % 256)
 const PNG = Buffer.from("\x89PNG\r\n\x1a\n", "latin1");
 const PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.show()";
 
-const newId = () => `client-${randomUUID()}`;
+const sessions = [];
+const newId = () => {
+  sessions.push(`client-${randomUUID()}`);
+  return sessions.at(-1);
+};
+after(async () => {
+  for (const identifier of sessions) {
+    const query = new URLSearchParams({ "api-version": "2025-10-02-preview", identifier });
+    await fetch(`${process.env.POOL_ENDPOINT}/session?${query}`, {
+      method: "DELETE",
+      headers: { Authorization: `Bearer ${process.env.TOKEN}` },
+    });
+  }
+});
+
 const tool = ({ sessionId = newId(), token = process.env.TOKEN } = {}) =>
   new AzureDynamicSessionTool({
     poolManagementEndpoint: process.env.POOL_ENDPOINT,

@@ -22,7 +22,10 @@ from stack import (
 )
 
 TEXT = re.compile(
-    "Status:\n(?P<Status>.*)\nResult:\n(?P<Result>.*)\nStdout:\n(?P<Stdout>.*)\nStderr:\n(?P<Stderr>.*)",
+    "Status:\n(?P<Status>.*)\n"
+    "Result:\n(?P<Result>.*)\n"
+    "Stdout:\n(?P<Stdout>.*)\n"
+    "Stderr:\n(?P<Stderr>.*)",
     re.DOTALL,
 )
 

@@ -39,6 +39,9 @@ chmod -R a+rX "$root/opt/hearth"
 ip link set lo up 2>/dev/null || true
 
 [ $# -gt 0 ] || set -- discover --start-directory /opt/hearth/tests
+# No exec: a change of user makes a process outlive its parent, this shell takes it along.
+status=0
 # shellcheck disable=SC2046 # one word for each variable
-exec chroot --userspec=1000:1000 --groups= "$root" /usr/bin/env -i $(cat "$kernel/environment") \
-  /usr/bin/python3 -I /opt/hearth/tests/__main__.py "$@" </dev/null
+chroot --userspec=1000:1000 --groups= "$root" /usr/bin/env -i $(cat "$kernel/environment") \
+  /usr/bin/python3 -I /opt/hearth/tests/__main__.py "$@" </dev/null || status=$?
+exit "$status"

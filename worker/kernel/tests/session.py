@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pathlib
 import select
 import signal
 import socket
@@ -20,7 +21,7 @@ import hearth_warm  # noqa: E402
 
 sys.path.remove(KERNEL)
 SHELL = hearth_warm.warm()
-PATIENCE = 30  # seconds of silence that count as a hang
+PATIENCE = 20  # seconds of silence that count as a hang
 
 
 @dataclass
@@ -44,6 +45,8 @@ class Session:
 
     def __init__(self):
         self.socket, theirs = socket.socketpair()
+        patience = struct.pack("ll", PATIENCE, 0)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
         self.stdout, out = os.pipe()
         self.stderr, err = os.pipe()
         sys.stdout.flush()
@@ -72,6 +75,11 @@ class Session:
         self.cells += 1
         frame = {"type": "execute", "id": self.cells, "code": code}
         self.socket.sendall(hearth_frames.encode(frame))
+
+    def wait_until_asleep(self):
+        """Returns when the kernel's main thread waits for something."""
+        while pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            os.sched_yield()
 
     def interrupt(self):
         """What the worker does to a cell that takes too long."""

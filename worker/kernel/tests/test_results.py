@@ -57,6 +57,16 @@ class Results(Case):
         self.assertIn("ZeroDivisionError", cell.stderr)
         self.assertIn("4300 digits", self.succeeds("10 ** 5000").stderr)
 
+    def test_odd_mime_bundles_do_no_harm(self):
+        self.succeeds(
+            "class Text(str):\n    def replace(self, *_): return 7\n    __len__ = replace\n"
+            "class Odd:\n    def _repr_mimebundle_(self, **_):\n"
+            "        return {1: 'x', ('t',): 'y', 'a/b': Text('z'), 'c/d': {1, 2}, 'e/f': [1]}\n"
+        )
+        result = self.succeeds("Odd()").result
+        result.pop("text/plain")
+        self.assertEqual(result, {"a/b": "z", "e/f": "[1]"})
+
     def test_a_long_text_is_cut(self):
         cell = self.succeeds("class Long:\n    def __repr__(self): return 'x' * (5 << 20)\nLong()")
         self.assertEqual(cell.text[-30:], "xxxxx\n[cut: longer than 4 MiB]"[-30:])
