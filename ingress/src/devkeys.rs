@@ -9,15 +9,13 @@ use std::{
 
 use jsonwebtoken::{
     Algorithm, EncodingKey, Header, encode, get_current_timestamp,
-    jwk::{Jwk, JwkSet},
+    jwk::{Jwk, JwkSet, ThumbprintHash},
 };
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde::Serialize;
 
 use crate::config::TokenArguments;
 
-/// Key id of the development key.
-pub const KEY_ID: &str = "development";
 /// Names that the development certificate is good for.
 pub const CERTIFICATE_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
@@ -43,7 +41,7 @@ pub fn make(directory: &Path) -> anyhow::Result<()> {
     if !set_file.exists() {
         let key = EncodingKey::from_ec_pem(&fs::read(&key_file)?)?;
         let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256)?;
-        jwk.common.key_id = Some(KEY_ID.to_owned());
+        jwk.common.key_id = Some(key_id(&jwk)?);
         fs::write(&set_file, serde_json::to_vec_pretty(&JwkSet { keys: vec![jwk] })?)?;
     }
     Ok(())
@@ -81,7 +79,8 @@ pub fn self_signed() -> Result<(String, String), rcgen::Error> {
 /// The key cannot be read.
 pub fn token(arguments: &TokenArguments) -> anyhow::Result<String> {
     let key = EncodingKey::from_ec_pem(&fs::read(&arguments.key)?)?;
-    let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::ES256) };
+    let kid = key_id(&Jwk::from_encoding_key(&key, Algorithm::ES256)?)?;
+    let header = Header { kid: Some(kid), ..Header::new(Algorithm::ES256) };
     let now = get_current_timestamp();
     let claims = Claims {
         iss: &arguments.issuer,
@@ -91,6 +90,11 @@ pub fn token(arguments: &TokenArguments) -> anyhow::Result<String> {
         exp: now + arguments.ttl_seconds,
     };
     Ok(encode(&header, &claims, &key)?)
+}
+
+/// A key's id is its thumbprint (RFC 7638), so that another key has another one.
+fn key_id(jwk: &Jwk) -> jsonwebtoken::errors::Result<String> {
+    jwk.thumbprint(ThumbprintHash::SHA256)
 }
 
 fn write_secret(path: &Path, contents: &[u8]) -> io::Result<()> {

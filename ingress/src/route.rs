@@ -36,7 +36,7 @@ pub enum RouteError {
     /// A worker's refusal or failure.
     #[error(transparent)]
     Fault(#[from] Fault),
-    /// No worker had room within [`limits::PLACEMENT_BUDGET`].
+    /// No worker had room within [`limits::ROOM_BUDGET`].
     #[error("no worker has room")]
     NoCapacity,
     /// The session's owner did not answer in time, and is not known to be gone.
@@ -82,6 +82,8 @@ struct Journey<'a> {
     /// Since when both subjects of the owner have had no listener.
     silent_since: Option<Instant>,
     busy: u32,
+    /// Since when no worker takes the session, which nobody owns.
+    roomless_since: Option<Instant>,
 }
 
 /// Brings the job there and the answer back.
@@ -98,6 +100,7 @@ pub async fn route(bus: &Bus, job: &Job, missing: Missing) -> Result<Answer, Rou
         pause: BACK_OFF.0,
         silent_since: None,
         busy: 0,
+        roomless_since: None,
     };
     let subject = subject::session(&job.pool, &job.session, job.request.verb());
     let payload = Bytes::from(wire::encode(job)?);
@@ -127,7 +130,10 @@ impl Journey<'_> {
         let owner = self.owner(&record).await?;
         let settled = self.bus.connected_for() >= placement::SETTLED_AFTER;
         match placement::choose(&record, owner, settled) {
-            Next::Wait => Ok(None),
+            Next::Wait => {
+                self.roomless_since = None;
+                Ok(None)
+            }
             Next::Place { seen } => self.place(seen).await,
         }
     }
@@ -164,8 +170,13 @@ impl Journey<'_> {
                 Heard::Nobody => {}
             }
         }
-        self.pause = BACK_OFF.1;
+        self.no_room();
         Ok(None)
+    }
+
+    fn no_room(&mut self) {
+        self.pause = BACK_OFF.1;
+        self.roomless_since.get_or_insert_with(Instant::now);
     }
 
     /// What a refused placement means: `None` is another try.
@@ -175,7 +186,7 @@ impl Journey<'_> {
             FaultCode::Busy => {
                 self.busy += 1;
                 if self.busy.is_multiple_of(BUSY_IN_A_ROW) {
-                    self.pause = BACK_OFF.1;
+                    self.no_room();
                 }
                 None
             }
@@ -184,9 +195,11 @@ impl Journey<'_> {
     }
 
     async fn pause_once(&mut self) -> Result<(), RouteError> {
+        if self.roomless_since.is_some_and(|since| since.elapsed() >= limits::ROOM_BUDGET) {
+            return Err(RouteError::NoCapacity);
+        }
         if self.started.elapsed() >= limits::PLACEMENT_BUDGET {
-            let waits_for_owner = self.silent_since.is_none() && self.busy == 0;
-            return Err(if waits_for_owner { RouteError::OwnerSilent } else { RouteError::NoCapacity });
+            return Err(RouteError::OwnerSilent);
         }
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(BACK_OFF.1);

@@ -80,6 +80,17 @@ pub fn children_of(parent: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Direct children of the calling thread, for which a single-threaded process need not look at all
+/// processes.
+#[must_use]
+pub fn children_of_this_thread() -> Vec<u32> {
+    let listed = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    listed
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
 /// Whether a process has ended and only waits to be reaped.
 #[must_use]
 pub fn is_zombie(pid: u32) -> bool {

@@ -107,6 +107,18 @@ impl PeerPlaces {
     }
 }
 
+/// Tests of the client libraries.
+#[must_use]
+pub fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
+/// Where the client libraries are installed: `HEARTH_CLIENTS` or `.hearth/venv/clients`.
+#[must_use]
+pub fn client_environments() -> PathBuf {
+    place("HEARTH_CLIENTS", || root().join(".hearth/venv/clients"))
+}
+
 /// Where the benchmark writes its figures for machines: `HEARTH_BENCH_JSON` or
 /// `.hearth/bench.json`.
 #[must_use]

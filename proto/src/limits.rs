@@ -44,8 +44,11 @@ pub const SILENCE: Duration = Duration::from_secs(2);
 pub const WORKER_TTL: Duration = Duration::from_secs(10);
 /// Interval of a worker's beats.
 pub const WORKER_BEAT: Duration = Duration::from_secs(3);
-/// How long a request may look for a worker with room.
+/// How long a request may wait for its session's owner to answer or to be known as gone.
 pub const PLACEMENT_BUDGET: Duration = Duration::from_secs(10);
+/// How long a request may look for a worker with room, within [`PLACEMENT_BUDGET`]. Shorter than the
+/// patience of any known client (5 s).
+pub const ROOM_BUDGET: Duration = Duration::from_secs(3);
 /// After SIGINT the kernel gets this long before it is killed.
 pub const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
 /// A slot of this age without a lease is abandoned.

@@ -158,7 +158,7 @@ def _become_a_session(shell):
     os.umask(0o022)
     sys.path.insert(0, "")
     sys.argv = [""]
-    sys.stdin = open(os.devnull, encoding="utf-8")
+    sys.stdin = open(0, encoding="utf-8", closefd=False)
     _use_streams(_stream(1), _stream(2))
     for name in ("boot", "hearth_warm"):
         sys.modules.pop(name, None)

@@ -61,6 +61,7 @@ def _libraries():
     np.linalg.inv(np.eye(3) + 0.1), np.fft.fft(np.arange(8)), np.random.default_rng(1).normal(size=3)
 
     import matplotlib.pyplot as plt
+    import pkg_resources  # noqa: F401 # AutoGen asks it for the packages, and reads its warning as one
     import scipy.optimize  # noqa: F401
     import scipy.stats  # noqa: F401
     from sklearn.ensemble import RandomForestClassifier  # noqa: F401

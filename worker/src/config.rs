@@ -43,7 +43,7 @@ pub struct Config {
     #[arg(long, env = "HEARTH_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Sessions that this worker holds at once.
-    #[arg(long, env = "HEARTH_MAX_SESSIONS", default_value_t = 200)]
+    #[arg(long, env = "HEARTH_MAX_SESSIONS", default_value_t = 600)]
     pub max_sessions: u32,
     /// Empty cages kept ready for each kind of limits.
     #[arg(long, env = "HEARTH_CAGES", default_value_t = 8)]

@@ -1,6 +1,6 @@
 //! Uploads: multipart bodies, however they are labelled, streamed on as they come.
 
-use std::{pin::Pin, time::Duration};
+use std::{borrow::Cow, pin::Pin, time::Duration};
 
 use axum::{
     body::{Body, BodyDataStream},
@@ -9,6 +9,9 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use multer::{Field, Multipart};
+use percent_encoding::{
+    AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode,
+};
 use proto::{
     blob::Blob,
     file::{DirectoryPath, FilePath},
@@ -27,6 +30,10 @@ const SILENCE: Duration = Duration::from_secs(30);
 const SNIFFED: usize = 256;
 /// Files in one request.
 const FILES: usize = 64;
+
+/// What such senders encode.
+const QUOTED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// One file of an upload: its place, and its bytes inline or staged.
 pub type Received = (FilePath, Blob);
@@ -67,8 +74,8 @@ async fn receive_all(
         if field.name() != Some("file") {
             continue;
         }
-        let name = field.file_name().unwrap_or_default();
-        let path = FilePath::in_directory(directory, name)?;
+        let name = plain_name(field.file_name().unwrap_or_default());
+        let path = FilePath::in_directory(directory, &name)?;
         if received.iter().any(|(other, _)| *other == path) {
             return Err(ApiError::invalid("two files of the body have the same name"));
         }
@@ -82,6 +89,17 @@ async fn receive_all(
         return Err(ApiError::invalid("the body has no part called `file`"));
     }
     Ok(())
+}
+
+/// The name that a sender means. Some, aiohttp among them, percent-encode what is not plain ASCII
+/// (RFC 7578 §2 allows it) and later ask for the name itself. Only a name that is exactly such an
+/// encoding is decoded: `100%.txt` or `a%2fb c` are names as they stand.
+fn plain_name(name: &str) -> Cow<'_, str> {
+    let decoded = percent_decode_str(name).decode_utf8();
+    match decoded {
+        Ok(decoded) if utf8_percent_encode(&decoded, QUOTED).to_string() == name => decoded,
+        _ => name.into(),
+    }
 }
 
 /// One file's bytes: kept while they are few, staged from then on.
@@ -223,6 +241,21 @@ mod tests {
         headers.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
         let (name, bytes) = first_file(&headers, body(&form("hello"), 7)).await.unwrap();
         assert_eq!((name.as_str(), bytes.as_ref()), ("x.txt", b"hello".as_slice()));
+    }
+
+    #[test]
+    fn only_a_name_that_is_an_exact_encoding_is_decoded() {
+        for (sent, meant) in [
+            ("my%20file%20%C3%A9.txt", "my file é.txt"),
+            ("plain.txt", "plain.txt"),
+            ("my file.txt", "my file.txt"),
+            ("100%.txt", "100%.txt"),
+            ("50%20 off", "50%20 off"),
+            ("%c3%a9", "%c3%a9"),
+            ("%FF", "%FF"),
+        ] {
+            assert_eq!(plain_name(sent), meant);
+        }
     }
 
     #[tokio::test]

@@ -7,7 +7,10 @@ use std::{
     collections::BTreeSet,
     fs::{self, OpenOptions},
     io::{self, BufRead, Write},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::{
+        fd::AsFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -16,18 +19,25 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+    process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid},
 };
 
 use super::{
     order::{Halt, Order, Process, Report},
     sweep,
 };
+use crate::inventory::{self, is_zombie};
 
 /// How long a process may take to end after SIGTERM. A worker ends all its sessions in this time.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// How long a process may take to vanish after SIGKILL.
 const KILL_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often orphans are looked for.
+const REAP_EVERY: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000_000,
+};
 
 struct Kept {
     name: String,
@@ -78,8 +88,15 @@ pub fn leash(parent: u32, program: &Path, arguments: &[std::ffi::OsString]) -> R
 
 impl Keeper {
     fn serve(&mut self) -> Result<()> {
-        for line in io::stdin().lock().lines() {
-            let order = serde_json::from_str(&line?).context("not an order")?;
+        let mut input = io::stdin().lock();
+        let mut line = String::new();
+        loop {
+            self.reap_orphans_until_ready(&input)?;
+            line.clear();
+            if input.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let order = serde_json::from_str(&line).context("not an order")?;
             let report = self
                 .obey(order)
                 .unwrap_or_else(|error| Report::Failed(format!("{error:#}")));
@@ -87,6 +104,20 @@ impl Keeper {
             serde_json::to_writer(&mut output, &report)?;
             output.write_all(b"\n")?;
             output.flush()?;
+        }
+    }
+
+    /// Waits for the next order, and meanwhile does what a host's process 1 does: a cage whose
+    /// kernel's zygote was killed cannot end before somebody has reaped the kernel. Orders come one
+    /// at a time, so nothing of the next can be read ahead.
+    fn reap_orphans_until_ready(&self, input: &impl AsFd) -> Result<()> {
+        let mut watched = [PollFd::new(input, PollFlags::IN)];
+        while poll(&mut watched, Some(&REAP_EVERY))? == 0 {
+            let own: Vec<u32> = self.kept.iter().map(|kept| kept.child.id()).collect();
+            let children = inventory::children_of_this_thread().into_iter();
+            for orphan in children.filter(|child| !own.contains(child) && is_zombie(*child)) {
+                waitpid(Pid::from_raw(i32::try_from(orphan)?), WaitOptions::NOHANG)?;
+            }
         }
         Ok(())
     }

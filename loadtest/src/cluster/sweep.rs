@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use rustix::{
     mount::{UnmountFlags, unmount},
-    process::{Pid, Signal, WaitOptions, kill_process, waitpid},
+    process::{Pid, Signal, WaitOptions, kill_process, wait},
 };
 
 use crate::inventory;
@@ -22,34 +22,28 @@ pub(super) fn sweep(directory: &Path, cgroups: &BTreeSet<String>) -> Vec<String>
 /// Kills this process's remaining descendants. It is their subreaper, so each death brings the
 /// next generation up.
 fn end_orphans() -> Vec<String> {
-    let me = std::process::id();
     let mut found = Vec::new();
     loop {
-        let children = inventory::children_of(me);
+        let children = inventory::children_of_this_thread();
         if children.is_empty() {
             return found;
         }
-        for child in children {
-            let Some(pid) = i32::try_from(child).ok().and_then(Pid::from_raw) else {
-                continue;
-            };
+        for &child in &children {
             if !inventory::is_zombie(child) {
                 found.push(format!("process {child} {}", inventory::name_of(child)));
             }
-            // It may have ended by itself, which leaves nothing to kill but something to reap.
-            if kill_process(pid, Signal::KILL).is_ok() {
-                found.extend(reap(pid));
+            let pid = i32::try_from(child).ok().and_then(Pid::from_raw);
+            // One that has ended by itself needs no killing.
+            pid.map(|pid| kill_process(pid, Signal::KILL));
+        }
+        // In whatever order they end: process 1 of a cage waits for all others in it.
+        for _ in children {
+            if let Err(error) = wait(WaitOptions::empty()) {
+                found.push(format!("orphans that cannot be reaped: {error}"));
+                return found;
             }
         }
     }
-}
-
-/// Waits for a killed child; says why if that is impossible.
-fn reap(pid: Pid) -> Option<String> {
-    let waited = waitpid(Some(pid), WaitOptions::empty());
-    waited
-        .err()
-        .map(|error| format!("process {pid:?} cannot be reaped: {error}"))
 }
 
 fn unmount_below(directory: &Path) -> Vec<String> {

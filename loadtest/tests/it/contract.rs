@@ -245,7 +245,6 @@ async fn a_body_without_code_is_refused_by_name() {
     for body in [
         json!({ "properties": {} }),
         json!({}),
-        json!({ "properties": { "pythonCode": "1" } }),
         json!({ "properties": { "code": null } }),
     ] {
         let request = session.request(Method::POST, "code/execute").json(&body);

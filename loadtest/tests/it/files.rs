@@ -15,7 +15,7 @@ async fn an_uploaded_file_is_there_for_code_and_callers() {
         .unwrap();
     assert_eq!(
         (stored.filename.as_str(), stored.size),
-        ("important.json", 22)
+        ("important.json", 21)
     );
     let code = "import json\nsum(json.load(open('/mnt/data/important.json'))['d'])";
     assert_eq!(value(&session, code).await, -1530);

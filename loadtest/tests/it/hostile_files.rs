@@ -46,7 +46,9 @@ async fn names_that_lead_out_are_refused_and_store_nothing() {
         assert!(answer["error"]["code"].is_string(), "{shown:?} {answer}");
     }
     assert_eq!(session.list().await.unwrap(), []);
-    let code = "import glob\nglob.glob('/**/*evil*', recursive=True)";
+    let code = "import glob\n\
+                [found for place in ('/mnt', '/tmp', '/home', '/etc') \
+                 for found in glob.glob(place + '/**/*evil*', recursive=True)]";
     assert_eq!(value(&session, code).await, serde_json::json!([]));
 }
 

@@ -115,6 +115,7 @@ pub fn take(buffer: &mut bytes::BytesMut) -> Result<Option<FromKernel>, FrameErr
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
+    use data_encoding::HEXLOWER;
     use proptest::prelude::*;
 
     use super::*;
@@ -147,6 +148,35 @@ mod tests {
     #[test]
     fn an_unknown_frame_is_malformed() {
         assert!(matches!(take(&mut framed(r#"{"type":"own"}"#)), Err(FrameError::Malformed(_))));
+    }
+
+    /// The samples that the kernel's own tests read and write too.
+    fn golden(direction: &str) -> Vec<(serde_json::Value, Vec<u8>)> {
+        let text = include_str!("../../kernel/tests/frames.golden.json");
+        let golden: serde_json::Value = serde_json::from_str(text).unwrap();
+        let samples = golden[direction].as_array().unwrap().iter();
+        let hex = |sample: &serde_json::Value| {
+            HEXLOWER.decode(sample["hex"].as_str().unwrap().as_bytes()).unwrap()
+        };
+        samples.map(|sample| (sample["frame"].clone(), hex(sample))).collect()
+    }
+
+    #[test]
+    fn what_the_kernel_says_is_understood() {
+        for (frame, bytes) in golden("from_kernel") {
+            let mut buffer = BytesMut::from(&bytes[..]);
+            let expected: FromKernel = serde_json::from_value(frame).unwrap();
+            assert_eq!(take(&mut buffer).unwrap(), Some(expected));
+            assert!(buffer.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_kernel_is_told_what_it_understands() {
+        for (frame, bytes) in golden("to_kernel") {
+            let (id, code) = (frame["id"].as_u64().unwrap(), frame["code"].as_str().unwrap());
+            assert_eq!(encode(&ToKernel::Execute { id, code }).unwrap(), bytes);
+        }
     }
 
     proptest! {

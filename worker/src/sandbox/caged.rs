@@ -46,7 +46,7 @@ fn place(directory: &str) -> PathBuf {
 
 /// Runs the process. Must be the first thing that `main` does: no other thread may exist.
 pub fn main() -> ! {
-    match start().and_then(Caged::serve) {
+    match start().and_then(Caged::run) {
         Ok(()) => sys::exit_now(0),
         Err(error) => {
             eprintln!("caged: {error}");
@@ -104,6 +104,7 @@ struct Caged {
     control: OwnedFd,
     hierarchies: std::sync::Arc<Hierarchies>,
     image: PathBuf,
+    reaper: Reaper,
     cages: HashMap<String, Held>,
     dying: Vec<Dying>,
     /// None until the worker has started.
@@ -145,6 +146,7 @@ impl Caged {
             control: control.try_clone()?,
             hierarchies,
             image,
+            reaper: Reaper::of_this_process()?,
             cages: HashMap::new(),
             dying: Vec::new(),
             last_beat_nanos: None,
@@ -153,12 +155,18 @@ impl Caged {
         })
     }
 
-    fn serve(mut self) -> io::Result<()> {
+    /// Serves until the worker ends, and takes all cages along.
+    fn run(mut self) -> io::Result<()> {
+        let served = self.serve();
+        self.end().and(served)
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
         loop {
             let left = self.time_left();
             if left.is_zero() {
                 eprintln!("caged: the worker is silent, all cages are killed");
-                return self.end();
+                return Ok(());
             }
             sys::end_unless_called_again(left);
             let control_ready = self.wait(left)?;
@@ -166,7 +174,7 @@ impl Caged {
             if !control_ready {
                 continue;
             }
-            let Some(packet) = channel::receive(&self.control)? else { return self.end() };
+            let Some(packet) = channel::receive(&self.control)? else { return Ok(()) };
             let (reply, descriptors) = match message::decode(&packet.bytes)? {
                 Request::Beat { taken_nanos } => {
                     self.last_beat_nanos = self.last_beat_nanos.max(Some(taken_nanos));
@@ -252,7 +260,7 @@ impl Caged {
         let mut container =
             ContainerBuilder::new(make.cage.clone(), SyscallType::default())
                 .with_root_path(place(CONTAINERS))?
-                .with_executor(Reaper)
+                .with_executor(self.reaper.clone())
                 .as_init(bundle)
                 .with_systemd(false)
                 .with_detach(true)

@@ -4,18 +4,33 @@
 //! descriptors, deaf to every signal from inside.
 
 use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
-use rustix::process::{DumpableBehavior, Signal, WaitOptions};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{DumpableBehavior, PidfdFlags, Signal, WaitOptions};
 
 use super::sys;
 
 /// What libcontainer runs in place of a program.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reaper;
+#[derive(Clone, Debug)]
+pub(super) struct Reaper {
+    caged: Arc<OwnedFd>,
+}
+
+impl Reaper {
+    /// The reaper of a cage that this process, `caged`, is about to make.
+    pub(super) fn of_this_process() -> io::Result<Self> {
+        let me = rustix::process::getpid();
+        let caged = rustix::process::pidfd_open(me, PidfdFlags::empty())?;
+        Ok(Self { caged: Arc::new(caged) })
+    }
+}
 
 impl Executor for Reaper {
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
@@ -28,18 +43,16 @@ impl Executor for Reaper {
     }
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        reap_for_ever()
+        reap_for_ever(&self.caged)
     }
 }
 
-fn reap_for_ever() -> ! {
-    // Undumpable, its directory in /proc is closed to the session. And whatever ends `caged`, ends
-    // this process and with it everything in the cage.
-    let locked = sys::close_from(0)
-        .and_then(|()| Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?))
-        .and_then(|()| {
-            Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
-        });
+fn reap_for_ever(caged: &OwnedFd) -> ! {
+    // Undumpable, its directory in /proc is closed to the session.
+    let locked = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(io::Error::from)
+        .and_then(|()| end_with(caged))
+        .and_then(|()| sys::close_from(0));
     if locked.is_err() {
         sys::exit_now(1);
     }
@@ -47,4 +60,15 @@ fn reap_for_ever() -> ! {
     sys::sleep_between_children(|| {
         while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
     })
+}
+
+/// From here on whatever ends `caged` ends this process, and with it everything in the cage.
+fn end_with(caged: &OwnedFd) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have ended already, and the signal is sent only once.
+    let mut watched = [PollFd::new(caged, PollFlags::IN)];
+    match rustix::event::poll(&mut watched, Some(&Timespec::default()))? {
+        0 => Ok(()),
+        _ => Err(io::ErrorKind::BrokenPipe.into()),
+    }
 }

@@ -1,7 +1,7 @@
 //! One session's task: it turns what happens into events, asks the machine, and performs the
 //! actions.
 
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
@@ -321,7 +321,7 @@ impl Actor {
         let (certainty, tell) = (self.certainty.clone(), self.seat.teller());
         self.file_jobs.spawn(async move {
             let work = file_job::perform(&job, &data, &context.store);
-            let answer = file_job::with_heartbeats(&mut responder, work).await;
+            let answer = file_job::with_heartbeats(slice::from_mut(&mut responder), work).await;
             if !answer::give(responder, &certainty, answer).await {
                 tell(Note::LeaseLost);
             }
@@ -343,7 +343,7 @@ impl Actor {
                 Ok(outcome) => {
                     let owner = Owner { pool: &pool, session: &session, operation: &operation };
                     let carried = answer::carried(outcome, &context.store, owner);
-                    file_job::with_heartbeats(&mut responder, carried).await
+                    file_job::with_heartbeats(slice::from_mut(&mut responder), carried).await
                 }
                 Err(fault) => Err(fault),
             };

@@ -2,13 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_nats::{Client, Subscriber};
 use futures_util::StreamExt;
 use proto::{
     fault::{Fault, FaultCode},
     message::Answer,
 };
 
-use super::{actor::Actor, machine::End, work::Work};
+use tokio::task::JoinSet;
+
+use super::{actor::Actor, file_job::with_heartbeats, machine::End, work::Work};
 use crate::{
     bus::Responder,
     lease::{HeldLease, LeaseError},
@@ -18,8 +21,27 @@ use crate::{
 /// Messages that were on their way when the subscription ended arrive within this time.
 const IN_FLIGHT: Duration = Duration::from_millis(100);
 
+/// File operations that are under way when a session ends may take this long.
+const FILE_JOBS_WITHIN: Duration = Duration::from_secs(5);
+
 /// Ends the session.
 pub(super) async fn end(mut actor: Actor, why: End) {
+    let mut stoppers = std::mem::take(&mut actor.stoppers);
+    let (client, mut jobs) = with_heartbeats(&mut stoppers, tear_down(actor, why)).await;
+    for responder in stoppers {
+        responder.finish(Ok(Answer::Gone)).await;
+    }
+    // Whoever sent these has not been accepted and looks for the session anew.
+    while let Ok(Some(message)) = tokio::time::timeout(IN_FLIGHT, jobs.next()).await {
+        if let Some(inbox) = message.reply {
+            let gone = Fault::new(FaultCode::Stopping, "the session has ended");
+            Responder::new(client.clone(), inbox).finish(Err(gone)).await;
+        }
+    }
+}
+
+/// Everything up to the return of the slot. What is left is the closed subscription.
+async fn tear_down(mut actor: Actor, why: End) -> (Client, Subscriber) {
     let refusal = refusal(why);
     for responder in under_way(&mut actor) {
         responder.finish(Err(refusal.clone())).await;
@@ -33,24 +55,25 @@ pub(super) async fn end(mut actor: Actor, why: End) {
     if let Err(error) = leave {
         tracing::warn!(error = &error as &dyn std::error::Error, "session not unsubscribed");
     }
-    actor.file_jobs.shutdown().await;
+    finish(actor.file_jobs, why).await;
     destroy(actor.work, actor.sandbox.map(|sandbox| sandbox.cage)).await;
     if let Some(lease) = lease
         && let Err(error) = lease.release().await
     {
         tracing::warn!(error = &error as &dyn std::error::Error, "lease left behind");
     }
-    for responder in actor.stoppers {
-        responder.finish(Ok(Answer::Gone)).await;
-    }
-    // Whoever sent these has not been accepted and looks for the session anew.
-    let client = &actor.context.client;
-    while let Ok(Some(message)) = tokio::time::timeout(IN_FLIGHT, actor.jobs.next()).await {
-        if let Some(inbox) = message.reply {
-            let gone = Fault::new(FaultCode::Stopping, "the session has ended");
-            Responder::new(client.clone(), inbox).finish(Err(gone)).await;
+    (actor.context.client, actor.jobs)
+}
+
+/// File operations that have begun are finished, unless the session is someone else's by now.
+async fn finish(mut file_jobs: JoinSet<()>, why: End) {
+    if why != End::Fenced {
+        let all = async { while file_jobs.join_next().await.is_some() {} };
+        if tokio::time::timeout(FILE_JOBS_WITHIN, all).await.is_err() {
+            tracing::warn!("file operations are cut off by the session's end");
         }
     }
+    file_jobs.shutdown().await;
 }
 
 /// What those hear whose work the end cuts off.

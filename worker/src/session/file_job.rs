@@ -48,15 +48,17 @@ pub async fn perform(job: &Job, data: &DataDir, store: &Store) -> Result<Answer,
     })
 }
 
-/// Does `work` while telling the sender that it goes on.
-pub async fn with_heartbeats<T>(responder: &mut Responder, work: impl Future<Output = T>) -> T {
+/// Does `work` while telling those who wait that it goes on.
+pub async fn with_heartbeats<T>(waiting: &mut [Responder], work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     let mut beat = tokio::time::interval(limits::HEARTBEAT);
     beat.reset();
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = beat.tick() => responder.heartbeat().await,
+            _ = beat.tick() => for responder in &mut *waiting {
+                responder.heartbeat().await;
+            },
         }
     }
 }

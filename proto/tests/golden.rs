@@ -1,0 +1,166 @@
+//! The messages of the bus against committed bytes: an ingress and a worker of different versions
+//! talk to each other during every upgrade. A message of an older version stays here for as long as
+//! that version may run.
+#![cfg(test)]
+#![expect(clippy::unwrap_used, reason = "a test's way to fail")]
+
+use std::collections::BTreeMap;
+
+use data_encoding::HEXLOWER;
+use proto::{
+    blob::{Blob, Staged},
+    execution::{Bundle, Ending, Outcome},
+    fault::{Fault, FaultCode},
+    file::{FileEntry, FileKind},
+    id::{Epoch, Identifier, Incarnation},
+    lease::{Lease, LeaseState, Slot, WorkerBeat},
+    message::{Answer, Carried, Frame, FrameBody, Job, Placement, Request, SessionInfo, VERSION},
+    wire,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+const GOLDEN: &str = include_str!("golden.json");
+
+/// Encodings by name; each value must also come back from its own encoding.
+#[derive(Default)]
+struct Encoded(BTreeMap<String, String>);
+
+impl Encoded {
+    fn add<T>(&mut self, name: &str, value: &T)
+    where
+        T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+    {
+        let bytes = wire::encode(value).unwrap();
+        assert_eq!(&wire::decode::<T>(&bytes).unwrap(), value, "{name}");
+        self.0.insert(name.to_owned(), HEXLOWER.encode(&bytes));
+    }
+}
+
+fn job(request: Request) -> Job {
+    Job {
+        v: VERSION,
+        operation: "operation-1".parse().unwrap(),
+        pool: "01JDE1KZ0000000000000000PY".parse().unwrap(),
+        session: "a".repeat(26).parse().unwrap(),
+        identifier: identifier(),
+        budget_ms: 230_000,
+        request,
+    }
+}
+
+fn identifier() -> Identifier {
+    "user|1".repeat(2).parse().unwrap()
+}
+
+fn requests() -> Vec<(&'static str, Request)> {
+    let path = || "dir/a b.txt".parse().unwrap();
+    let staged = Staged { key: "staging/p/s/op-upload-n".into(), size: 1 << 20 };
+    vec![
+        ("execute", Request::Execute { code: Blob::Inline(b"1+1".to_vec()), timeout_ms: 220_000 }),
+        ("cancel", Request::Cancel { target: "operation-0".parse().unwrap() }),
+        ("upload", Request::Upload { path: path(), content: Blob::Staged(staged) }),
+        ("list", Request::List { directory: "dir".parse().unwrap(), recursive: true }),
+        ("stat", Request::Stat { path: path() }),
+        ("download", Request::Download { path: path() }),
+        ("delete", Request::Delete { path: path() }),
+        ("describe", Request::Describe),
+        ("stop", Request::Stop),
+    ]
+}
+
+fn outcome() -> Outcome {
+    let plain = vec![("text/plain".to_owned(), "2".to_owned())];
+    Outcome {
+        ending: Ending::Succeeded,
+        stdout: "out\n".into(),
+        stderr: String::new(),
+        result: Some(Bundle(plain)),
+        displays: vec![Bundle(vec![("image/png".into(), "iVBORw0KGgo=".into())])],
+        duration_ms: 7,
+    }
+}
+
+fn frames() -> Vec<(&'static str, FrameBody)> {
+    let entry = FileEntry {
+        path: "dir/a b.txt".into(),
+        kind: FileKind::File,
+        size: 3,
+        modified_ns: 1_767_225_600_123_456_789,
+    };
+    let content = Blob::Inline(b"abc".to_vec());
+    let fault = Fault::new(FaultCode::SessionPoolFull, "the pool is full");
+    let session = SessionInfo {
+        identifier: identifier(),
+        incarnation: incarnation(),
+        idle_ms: 5,
+        remaining_ms: 299_995,
+    };
+    vec![
+        ("accepted", FrameBody::Accepted),
+        ("heartbeat", FrameBody::Heartbeat),
+        ("executed", FrameBody::Done(Answer::Executed(Carried::Inline(outcome())))),
+        ("file", FrameBody::Done(Answer::File(entry.clone()))),
+        ("files", FrameBody::Done(Answer::Files(vec![entry.clone()]))),
+        ("content", FrameBody::Done(Answer::Content { entry, content })),
+        ("gone", FrameBody::Done(Answer::Gone)),
+        ("session", FrameBody::Done(Answer::Session(session))),
+        ("failed", FrameBody::Failed(fault)),
+    ]
+}
+
+fn incarnation() -> Incarnation {
+    Incarnation::from_ulid("01JDE1KZ0000000000000000PX".parse().unwrap())
+}
+
+#[test]
+fn messages_are_encoded_as_ever() {
+    let mut encoded = Encoded::default();
+    for (name, request) in requests() {
+        encoded.add(&format!("job {name}"), &job(request));
+    }
+    for (name, body) in frames() {
+        let frame = Frame { epoch: Epoch::default().next(), n: 2, body };
+        encoded.add(&format!("frame {name}"), &frame);
+    }
+    encoded.add("placement", &Placement { job: job(Request::Describe), seen: 42 });
+    let worker = || "worker-1".parse().unwrap();
+    encoded.add("slot", &Slot { worker: worker(), nonce: "n".into() });
+    let lease = Lease {
+        identifier: identifier(),
+        owner: worker(),
+        epoch: Epoch::default().next(),
+        incarnation: incarnation(),
+        slot: 9,
+        state: LeaseState::Active,
+    };
+    encoded.add("lease", &lease);
+    let beat = WorkerBeat { capacity: 600, sessions: 3, draining: false, versions: (1, 1) };
+    encoded.add("beat", &beat);
+    let golden: BTreeMap<String, String> = serde_json::from_str(GOLDEN).unwrap();
+    let now = serde_json::to_string_pretty(&encoded.0).unwrap();
+    assert_eq!(encoded.0, golden, "{now}");
+}
+
+#[test]
+fn what_a_newer_peer_adds_is_passed_over_and_what_it_asks_is_unknown() {
+    #[derive(Serialize)]
+    struct NewerBeat {
+        capacity: u32,
+        sessions: u32,
+        draining: bool,
+        versions: (u16, u16),
+        added: &'static str,
+    }
+    let newer =
+        NewerBeat { capacity: 1, sessions: 0, draining: true, versions: (1, 2), added: "later" };
+    let read: WorkerBeat = wire::decode(&wire::encode(&newer).unwrap()).unwrap();
+    assert!(read.draining);
+
+    #[derive(Serialize)]
+    #[serde(tag = "op", rename_all = "snake_case")]
+    enum NewerRequest {
+        Snapshot,
+    }
+    let bytes = wire::encode(&NewerRequest::Snapshot).unwrap();
+    assert_eq!(wire::decode::<Request>(&bytes).unwrap(), Request::Unknown);
+}
