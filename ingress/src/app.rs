@@ -25,8 +25,7 @@ use crate::{
 /// Time that a connection has for the head of a request.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Time that open requests have when the server stops: the longest execution.
-const STOP_WITHIN: Duration =
-    Duration::from_secs(proto::limits::EXECUTION_SECONDS as u64 + 10);
+const STOP_WITHIN: Duration = Duration::from_secs(proto::limits::EXECUTION_SECONDS as u64 + 10);
 
 /// What handlers share.
 #[derive(Clone, Debug)]
@@ -48,28 +47,41 @@ impl App {
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         let pools = by_address(config.read_pools()?);
         let keys = Keys::open(&config.jwks).await.context("key set")?;
-        let rules =
-            Rules { issuer: config.jwt_issuer.clone(), audiences: config.jwt_audience.clone() };
+        let rules = Rules {
+            issuer: config.jwt_issuer.clone(),
+            audiences: config.jwt_audience.clone(),
+        };
         let authenticator = Authenticator::new(keys, rules, config.jwt_required_role.clone());
         let store = Store::open(&config.store)?;
         let instance = config.instance.clone();
         let instance = instance.unwrap_or_else(|| Ulid::new().to_string().to_lowercase());
         let bus = Bus::connect(&config.nats, config.read_nats_auth()?, &instance).await?;
         let service = Service::new(bus.clone(), store, config.read_cluster_key()?);
-        Ok(Self { authenticator, bus, service, pools: Arc::new(pools) })
+        Ok(Self {
+            authenticator,
+            bus,
+            service,
+            pools: Arc::new(pools),
+        })
     }
 
     /// The pool at an address; subscription and resource group are compared without case.
     #[must_use]
     pub fn pool(&self, address: &Address) -> Option<Arc<Pool>> {
-        let Address { subscription, resource_group, pool, .. } = address;
+        let Address {
+            subscription,
+            resource_group,
+            pool,
+            ..
+        } = address;
         let subscription = subscription.to_ascii_lowercase();
         let resource_group = resource_group.to_ascii_lowercase();
-        self.pools.get(&(subscription, resource_group, pool.clone())).cloned()
+        self.pools
+            .get(&(subscription, resource_group, pool.clone()))
+            .cloned()
     }
 
     /// The router of what stands below a pool.
-    #[must_use]
     pub fn operations(&self) -> Router {
         api::operations(self.clone())
     }
@@ -79,7 +91,10 @@ fn by_address(pools: Pools) -> HashMap<(String, String, String), Arc<Pool>> {
     let keyed = pools.pool.into_iter().map(|pool| {
         let subscription = pool.subscription.to_ascii_lowercase();
         let resource_group = pool.resource_group.to_ascii_lowercase();
-        ((subscription, resource_group, pool.name.as_str().to_owned()), Arc::new(pool))
+        (
+            (subscription, resource_group, pool.name.as_str().to_owned()),
+            Arc::new(pool),
+        )
     });
     keyed.collect()
 }
@@ -107,7 +122,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     plain.set_nonblocking(true)?;
     let server = axum_server::from_tcp(plain)?.handle(handle.clone());
     let server = server.first_request_timeout(HEAD_WITHIN);
-    servers.spawn(server.acceptor(NoDelayAcceptor::new()).serve(router.clone().into_make_service()));
+    servers.spawn(
+        server
+            .acceptor(NoDelayAcceptor::new())
+            .serve(router.clone().into_make_service()),
+    );
     if let Some(secure) = secure {
         secure.set_nonblocking(true)?;
         let tls = tls::config(&config).await?;
@@ -118,8 +137,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     tracing::info!(listen = %config.listen, tls = ?config.tls_listen, "serving");
 
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

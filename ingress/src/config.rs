@@ -147,8 +147,8 @@ impl Config {
     /// It cannot be read, or a pool in it is refused.
     pub fn read_pools(&self) -> Result<Pools, ConfigError> {
         let text = read(&self.pools)?;
-        let pools: Pools = toml::from_str(&text)
-            .map_err(|error| ConfigError::Pools(self.pools.clone(), error))?;
+        let pools: Pools =
+            toml::from_str(&text).map_err(|error| ConfigError::Pools(self.pools.clone(), error))?;
         pools.check()?;
         Ok(pools)
     }
@@ -159,7 +159,8 @@ impl Config {
     /// The file cannot be read or holds something else.
     pub fn read_cluster_key(&self) -> Result<ClusterKey, ConfigError> {
         let text = read(&self.cluster_key)?;
-        text.parse().map_err(|error| ConfigError::ClusterKey(self.cluster_key.clone(), error))
+        text.parse()
+            .map_err(|error| ConfigError::ClusterKey(self.cluster_key.clone(), error))
     }
 
     /// Reads the credentials for NATS.
@@ -173,9 +174,10 @@ impl Config {
         let metadata = metadata.map_err(|error| ConfigError::Read(path.clone(), error))?;
         let closed = metadata.permissions().mode() & 0o077 == 0;
         match read(path)?.trim().split_once(':') {
-            Some((user, password)) if closed => {
-                Ok(NatsAuth { user: user.to_owned(), password: password.to_owned() })
-            }
+            Some((user, password)) if closed => Ok(NatsAuth {
+                user: user.to_owned(),
+                password: password.to_owned(),
+            }),
             _ => Err(ConfigError::Auth(path.clone())),
         }
     }
@@ -188,7 +190,11 @@ fn read(path: &PathBuf) -> Result<String, ConfigError> {
 /// One token of a subject.
 fn instance(text: &str) -> Result<String, String> {
     let fits = (1..=64).contains(&text.len());
-    if fits && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+    if fits
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    {
         Ok(text.to_owned())
     } else {
         Err("1 to 64 letters, digits or `-`".to_owned())

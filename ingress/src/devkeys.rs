@@ -34,15 +34,21 @@ struct Claims<'a> {
 /// The files cannot be written or the existing key cannot be read.
 pub fn make(directory: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(directory)?;
-    let (key_file, set_file) = (directory.join("signing-key.pem"), directory.join("jwks.json"));
+    let (key_file, set_file) = (
+        directory.join("signing-key.pem"),
+        directory.join("jwks.json"),
+    );
     if !key_file.exists() {
         write_secret(&key_file, KeyPair::generate()?.serialize_pem().as_bytes())?;
     }
     if !set_file.exists() {
         let key = EncodingKey::from_ec_pem(&fs::read(&key_file)?)?;
         let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256)?;
-        jwk.common.key_id = Some(key_id(&jwk)?);
-        fs::write(&set_file, serde_json::to_vec_pretty(&JwkSet { keys: vec![jwk] })?)?;
+        jwk.common.key_id = Some(key_id(&key)?);
+        fs::write(
+            &set_file,
+            serde_json::to_vec_pretty(&JwkSet { keys: vec![jwk] })?,
+        )?;
     }
     Ok(())
 }
@@ -79,8 +85,10 @@ pub fn self_signed() -> Result<(String, String), rcgen::Error> {
 /// The key cannot be read.
 pub fn token(arguments: &TokenArguments) -> anyhow::Result<String> {
     let key = EncodingKey::from_ec_pem(&fs::read(&arguments.key)?)?;
-    let kid = key_id(&Jwk::from_encoding_key(&key, Algorithm::ES256)?)?;
-    let header = Header { kid: Some(kid), ..Header::new(Algorithm::ES256) };
+    let header = Header {
+        kid: Some(key_id(&key)?),
+        ..Header::new(Algorithm::ES256)
+    };
     let now = get_current_timestamp();
     let claims = Claims {
         iss: &arguments.issuer,
@@ -92,12 +100,19 @@ pub fn token(arguments: &TokenArguments) -> anyhow::Result<String> {
     Ok(encode(&header, &claims, &key)?)
 }
 
-/// A key's id is its thumbprint (RFC 7638), so that another key has another one.
-fn key_id(jwk: &Jwk) -> jsonwebtoken::errors::Result<String> {
-    jwk.thumbprint(ThumbprintHash::SHA256)
+/// Id of a development key: its thumbprint (RFC 7638), so that another key has another one.
+///
+/// # Errors
+/// It is no ES256 key.
+pub fn key_id(key: &EncodingKey) -> jsonwebtoken::errors::Result<String> {
+    Jwk::from_encoding_key(key, Algorithm::ES256)?.thumbprint(ThumbprintHash::SHA256)
 }
 
 fn write_secret(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(contents)
 }

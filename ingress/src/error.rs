@@ -122,7 +122,10 @@ impl ApiError {
     /// A failure with its words.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     /// A wrong part of the request.
@@ -141,7 +144,10 @@ impl ApiError {
     #[must_use]
     pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = cause, "request failed");
-        Self::new(ErrorCode::InternalError, "the request failed for a reason inside the service")
+        Self::new(
+            ErrorCode::InternalError,
+            "the request failed for a reason inside the service",
+        )
     }
 }
 
@@ -198,7 +204,10 @@ impl From<ServiceError> for ApiError {
             ServiceError::Route(error) => error.into(),
             ServiceError::Store(cause) => {
                 tracing::error!(error = &cause as &dyn std::error::Error, "object store");
-                Self::new(ErrorCode::StorageUnavailable, "the object store did not answer")
+                Self::new(
+                    ErrorCode::StorageUnavailable,
+                    "the object store did not answer",
+                )
             }
             ServiceError::Answer | ServiceError::Wire(_) => Self::internal(&error),
         }
@@ -209,9 +218,10 @@ impl From<RouteError> for ApiError {
     fn from(error: RouteError) -> Self {
         match error {
             RouteError::Fault(fault) => fault.into(),
-            RouteError::NoCapacity => {
-                Self::new(ErrorCode::NoCapacity, "no worker has room for a new session")
-            }
+            RouteError::NoCapacity => Self::new(
+                ErrorCode::NoCapacity,
+                "no worker has room for a new session",
+            ),
             RouteError::OwnerSilent => {
                 let message = "the session's worker does not answer; nothing was done";
                 Self::new(ErrorCode::NoCapacity, message)
@@ -222,7 +232,10 @@ impl From<RouteError> for ApiError {
             ),
             RouteError::Bus(cause) => {
                 tracing::error!(error = &cause as &dyn std::error::Error, "bus");
-                Self::new(ErrorCode::BusUnavailable, "the service is not connected; nothing ran")
+                Self::new(
+                    ErrorCode::BusUnavailable,
+                    "the service is not connected; nothing ran",
+                )
             }
             RouteError::Wire(_) => Self::internal(&error),
         }
@@ -251,7 +264,11 @@ impl IntoResponse for ApiError {
         }
         let mut name = format!("{:?}", self.code);
         name.retain(|character| character.is_ascii_alphanumeric());
-        let error = BodyError { code: self.code, message: self.message, trace_id };
+        let error = BodyError {
+            code: self.code,
+            message: self.message,
+            trace_id,
+        };
         let mut response = (status, Json(Body { error })).into_response();
         let headers = response.headers_mut();
         if let Ok(name) = HeaderValue::from_str(&name) {

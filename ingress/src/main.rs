@@ -22,7 +22,10 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "a token is printed for the caller of the command")]
+#[expect(
+    clippy::print_stdout,
+    reason = "a token is printed for the caller of the command"
+)]
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::DevKeys(place) => devkeys::make(&place.out_dir),

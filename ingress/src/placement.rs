@@ -46,7 +46,9 @@ pub enum Next {
 /// Chooses. `settled` says whether this ingress has been connected for [`SETTLED_AFTER`].
 #[must_use]
 pub fn choose(record: &Record, owner: Owner, settled: bool) -> Next {
-    let Record::Held(lease, revision) = record else { return Next::Place { seen: 0 } };
+    let Record::Held(lease, revision) = record else {
+        return Next::Place { seen: 0 };
+    };
     let silent = owner.silent.is_some_and(|silence| silence >= GONE_AFTER);
     let gone = match (owner.has_key, owner.draining) {
         (false, _) => settled,
@@ -81,13 +83,20 @@ mod tests {
 
     fn owner(has_key: bool, draining: bool, silent_ms: u64) -> Owner {
         let silent = (silent_ms > 0).then(|| Duration::from_millis(silent_ms));
-        Owner { has_key, draining, silent }
+        Owner {
+            has_key,
+            draining,
+            silent,
+        }
     }
 
     #[test]
     fn a_session_without_a_record_is_placed_at_once() {
         let nobody = owner(false, false, 0);
-        assert_eq!(choose(&Record::None, nobody, false), Next::Place { seen: 0 });
+        assert_eq!(
+            choose(&Record::None, nobody, false),
+            Next::Place { seen: 0 }
+        );
     }
 
     #[test]

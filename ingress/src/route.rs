@@ -105,7 +105,10 @@ pub async fn route(bus: &Bus, job: &Job, missing: Missing) -> Result<Answer, Rou
     let subject = subject::session(&job.pool, &job.session, job.request.verb());
     let payload = Bytes::from(wire::encode(job)?);
     loop {
-        match journey.ask(subject.clone(), payload.clone(), limits::ACCEPT_WITHIN).await? {
+        match journey
+            .ask(subject.clone(), payload.clone(), limits::ACCEPT_WITHIN)
+            .await?
+        {
             Heard::Answer(answer) => return Ok(answer),
             Heard::Fault(fault) => return Err(fault.into()),
             Heard::Refused(_) => journey.silent_since = None,
@@ -140,12 +143,21 @@ impl Journey<'_> {
 
     async fn owner(&mut self, record: &Record) -> Result<Owner, RouteError> {
         let Record::Held(lease, _) = record else {
-            return Ok(Owner { has_key: false, draining: false, silent: None });
+            return Ok(Owner {
+                has_key: false,
+                draining: false,
+                silent: None,
+            });
         };
         let key = self.bus.worker(&lease.owner).await?;
-        let mut control =
-            self.bus.send(subject::worker_control(&lease.owner), Bytes::new()).await?;
-        let silent = matches!(timeout(ALIVE_WITHIN, control.next()).await, Ok(Arrival::Nobody));
+        let mut control = self
+            .bus
+            .send(subject::worker_control(&lease.owner), Bytes::new())
+            .await?;
+        let silent = matches!(
+            timeout(ALIVE_WITHIN, control.next()).await,
+            Ok(Arrival::Nobody)
+        );
         if silent {
             self.silent_since.get_or_insert_with(Instant::now);
         } else {
@@ -159,7 +171,10 @@ impl Journey<'_> {
     }
 
     async fn place(&mut self, seen: u64) -> Result<Option<Result<Answer, RouteError>>, RouteError> {
-        let placement = Placement { job: self.job.clone(), seen };
+        let placement = Placement {
+            job: self.job.clone(),
+            seen,
+        };
         let payload = Bytes::from(wire::encode(&placement)?);
         for readiness in [Readiness::Warm, Readiness::Any] {
             let subject = subject::place(&self.job.pool, readiness);
@@ -195,7 +210,10 @@ impl Journey<'_> {
     }
 
     async fn pause_once(&mut self) -> Result<(), RouteError> {
-        if self.roomless_since.is_some_and(|since| since.elapsed() >= limits::ROOM_BUDGET) {
+        if self
+            .roomless_since
+            .is_some_and(|since| since.elapsed() >= limits::ROOM_BUDGET)
+        {
             return Err(RouteError::NoCapacity);
         }
         if self.started.elapsed() >= limits::PLACEMENT_BUDGET {
@@ -271,7 +289,9 @@ impl HangUp {
             Request::Execute { .. } => Some(Job {
                 v: VERSION,
                 operation: proto::id::OperationId::from_ulid(Ulid::new()),
-                request: Request::Cancel { target: job.operation.clone() },
+                request: Request::Cancel {
+                    target: job.operation.clone(),
+                },
                 pool: job.pool.clone(),
                 session: job.session.clone(),
                 identifier: job.identifier.clone(),
@@ -279,7 +299,10 @@ impl HangUp {
             }),
             _ => None,
         };
-        Self { bus: bus.clone(), cancel }
+        Self {
+            bus: bus.clone(),
+            cancel,
+        }
     }
 
     fn answered(&mut self) {
@@ -289,11 +312,15 @@ impl HangUp {
 
 impl Drop for HangUp {
     fn drop(&mut self) {
-        let Some(job) = self.cancel.take() else { return };
+        let Some(job) = self.cancel.take() else {
+            return;
+        };
         let bus = self.bus.clone();
         tokio::spawn(async move {
             let subject = subject::session(&job.pool, &job.session, job.request.verb());
-            let Ok(payload) = wire::encode(&job) else { return };
+            let Ok(payload) = wire::encode(&job) else {
+                return;
+            };
             // Nobody waits for the answer: the inbox closes at once.
             if let Err(error) = bus.send(subject, payload.into()).await {
                 tracing::debug!(error = &error as &dyn std::error::Error, "cancel not sent");

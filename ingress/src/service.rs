@@ -73,7 +73,11 @@ impl Service {
     /// The use cases over this bus and store.
     #[must_use]
     pub fn new(bus: Bus, store: Store, cluster_key: ClusterKey) -> Self {
-        Self { bus, store, cluster_key }
+        Self {
+            bus,
+            store,
+            cluster_key,
+        }
     }
 
     /// The session of this name.
@@ -85,7 +89,12 @@ impl Service {
         operation: OperationId,
     ) -> Session {
         let key = SessionKey::derive(&self.cluster_key, &pool.id, &identifier);
-        Session { pool, identifier, operation, key }
+        Session {
+            pool,
+            identifier,
+            operation,
+            key,
+        }
     }
 
     /// Runs code. `timeout` is the caller's wish; the pool's ceiling applies.
@@ -103,11 +112,19 @@ impl Service {
             Blob::Inline(code)
         } else {
             let place = (&session.pool.id, &session.key);
-            Blob::Staged(self.store.stage(code.into(), place, &session.operation).await?)
+            Blob::Staged(
+                self.store
+                    .stage(code.into(), place, &session.operation)
+                    .await?,
+            )
         };
         let staged = staged(&code);
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let job = job(session, Request::Execute { code, timeout_ms }, EXECUTE_BUDGET);
+        let job = job(
+            session,
+            Request::Execute { code, timeout_ms },
+            EXECUTE_BUDGET,
+        );
         let answer = self.send(&job, Missing::Allocate, staged).await?;
         match answer {
             Answer::Executed(Carried::Inline(outcome)) => Ok(outcome),
@@ -163,7 +180,14 @@ impl Service {
         directory: DirectoryPath,
         recursive: bool,
     ) -> Result<Vec<FileEntry>, ServiceError> {
-        let job = job(session, Request::List { directory, recursive }, FILE_BUDGET);
+        let job = job(
+            session,
+            Request::List {
+                directory,
+                recursive,
+            },
+            FILE_BUDGET,
+        );
         match self.send(&job, Missing::Allocate, None).await? {
             Answer::Files(entries) => Ok(entries),
             _ => Err(ServiceError::Answer),
@@ -175,7 +199,12 @@ impl Service {
     /// # Errors
     /// The platform failed or there is no such file.
     pub async fn stat(&self, session: &Session, path: FilePath) -> Result<FileEntry, ServiceError> {
-        match self.send(&job(session, Request::Stat { path }, FILE_BUDGET), Missing::Allocate, None)
+        match self
+            .send(
+                &job(session, Request::Stat { path }, FILE_BUDGET),
+                Missing::Allocate,
+                None,
+            )
             .await?
         {
             Answer::File(entry) => Ok(entry),
@@ -194,12 +223,14 @@ impl Service {
     ) -> Result<(FileEntry, Content), ServiceError> {
         let job = job(session, Request::Download { path }, FILE_BUDGET);
         match self.send(&job, Missing::Allocate, None).await? {
-            Answer::Content { entry, content: Blob::Inline(bytes) } => {
-                Ok((entry, stream::iter([Ok(bytes.into())]).boxed()))
-            }
-            Answer::Content { entry, content: Blob::Staged(staged) } => {
-                Ok((entry, self.store.read(staged).await?.boxed()))
-            }
+            Answer::Content {
+                entry,
+                content: Blob::Inline(bytes),
+            } => Ok((entry, stream::iter([Ok(bytes.into())]).boxed())),
+            Answer::Content {
+                entry,
+                content: Blob::Staged(staged),
+            } => Ok((entry, self.store.read(staged).await?.boxed())),
             _ => Err(ServiceError::Answer),
         }
     }
@@ -218,7 +249,8 @@ impl Service {
     /// # Errors
     /// The platform failed, or the session does not run ([`FaultCode::NotOwner`]).
     pub async fn stop(&self, session: &Session) -> Result<(), ServiceError> {
-        self.gone(&job(session, Request::Stop, FILE_BUDGET), Missing::Refuse).await
+        self.gone(&job(session, Request::Stop, FILE_BUDGET), Missing::Refuse)
+            .await
     }
 
     /// Describes a session that runs.
@@ -259,7 +291,13 @@ impl ServiceError {
     /// Whether the session does not run.
     #[must_use]
     pub fn is_not_running(&self) -> bool {
-        matches!(self, Self::Route(RouteError::Fault(Fault { code: FaultCode::NotOwner, .. })))
+        matches!(
+            self,
+            Self::Route(RouteError::Fault(Fault {
+                code: FaultCode::NotOwner,
+                ..
+            }))
+        )
     }
 }
 

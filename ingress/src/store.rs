@@ -65,7 +65,9 @@ impl Store {
             std::fs::create_dir_all(directory)?;
         }
         let (objects, prefix) = object_store::parse_url(&url)?;
-        Ok(Self { objects: Arc::new(PrefixStore::new(objects, prefix)) })
+        Ok(Self {
+            objects: Arc::new(PrefixStore::new(objects, prefix)),
+        })
     }
 
     /// Puts bytes into a new staging object.
@@ -80,7 +82,9 @@ impl Store {
     ) -> Result<Staged, StoreError> {
         let key = key((pool, session), operation);
         let size = bytes.len() as u64;
-        self.objects.put(&Path::from(&*key), PutPayload::from_bytes(bytes)).await?;
+        self.objects
+            .put(&Path::from(&*key), PutPayload::from_bytes(bytes))
+            .await?;
         Ok(Staged { key, size })
     }
 
@@ -95,7 +99,11 @@ impl Store {
     ) -> Result<Upload, StoreError> {
         let key = key((pool, session), operation);
         let upload = self.objects.put_multipart(&Path::from(&*key)).await?;
-        Ok(Upload { key, size: 0, parts: WriteMultipart::new_with_chunk_size(upload, PART) })
+        Ok(Upload {
+            key,
+            size: 0,
+            parts: WriteMultipart::new_with_chunk_size(upload, PART),
+        })
     }
 
     /// Reads a staging object; it is removed when the stream is dropped, at its end or before.
@@ -106,12 +114,18 @@ impl Store {
         &self,
         staged: Staged,
     ) -> Result<impl Stream<Item = object_store::Result<Bytes>> + Send + use<>, StoreError> {
-        let removal = Removal { store: self.clone(), key: Some(staged.key.clone()) };
+        let removal = Removal {
+            store: self.clone(),
+            key: Some(staged.key.clone()),
+        };
         let object = self.objects.get(&Path::from(&*staged.key)).await?;
         if object.meta.size != staged.size {
             return Err(StoreError::Length);
         }
-        Ok(Reading { stream: object.into_stream(), _removal: removal })
+        Ok(Reading {
+            stream: object.into_stream(),
+            _removal: removal,
+        })
     }
 
     /// Reads a staging object into memory and removes it; `limit` bounds it.
@@ -119,13 +133,25 @@ impl Store {
     /// # Errors
     /// The store failed or the object is longer.
     pub async fn read_all(&self, staged: Staged, limit: u64) -> Result<Bytes, StoreError> {
-        let removal = Removal { store: self.clone(), key: Some(staged.key.clone()) };
+        let removal = Removal {
+            store: self.clone(),
+            key: Some(staged.key.clone()),
+        };
         if staged.size > limit {
             return Err(StoreError::Length);
         }
-        let bytes = self.objects.get(&Path::from(&*staged.key)).await?.bytes().await?;
+        let bytes = self
+            .objects
+            .get(&Path::from(&*staged.key))
+            .await?
+            .bytes()
+            .await?;
         drop(removal);
-        if bytes.len() as u64 == staged.size { Ok(bytes) } else { Err(StoreError::Length) }
+        if bytes.len() as u64 == staged.size {
+            Ok(bytes)
+        } else {
+            Err(StoreError::Length)
+        }
     }
 
     /// Removes a staging object that nobody will read. A failure costs space only and is logged.
@@ -134,7 +160,10 @@ impl Store {
             // Whoever read it has removed it already.
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "staged object left");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "staged object left"
+                );
             }
         }
     }
@@ -158,13 +187,19 @@ impl Upload {
     /// The store failed; nothing is visible.
     pub async fn finish(self) -> Result<Staged, StoreError> {
         self.parts.finish().await?;
-        Ok(Staged { key: self.key, size: self.size })
+        Ok(Staged {
+            key: self.key,
+            size: self.size,
+        })
     }
 
     /// Gives up; nothing is left.
     pub async fn abort(self) {
         if let Err(error) = self.parts.abort().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "upload not given up");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "upload not given up"
+            );
         }
     }
 }

@@ -159,6 +159,17 @@ impl Times {
 
     fn figures(&self, memory: &Memory, options: &Options) -> Figures {
         let mut figures = Figures::new(options.rounds, options.cores);
+        self.own_times(&mut figures);
+        let idle = "private memory of an idle session after 1+1";
+        figures.size(idle, memory.idle_session, Some(8 << 20));
+        let ingress = "resident memory of ingress";
+        figures.size(ingress, memory.ingress, Some(40 << 20));
+        self.peers_times(&mut figures);
+        self.ratios(&mut figures);
+        figures
+    }
+
+    fn own_times(&self, figures: &mut Figures) {
         figures.time("warm 1+1", &self.warm, Some(1.5));
         for new in &self.new {
             let target = match (new.stock, new.code) {
@@ -167,74 +178,41 @@ impl Times {
                 (Stock::Spare, FRAME) => Some(12.0),
                 _ => None,
             };
-            figures.time(
-                &format!("new session, {}: {}", new.stock, title(new.code)),
-                &new.samples,
-                target,
-            );
+            let name = format!("new session, {}: {}", new.stock, title(new.code));
+            figures.time(&name, &new.samples, target);
         }
-        figures.time(
-            &format!("burst of {BURST} new sessions, all answered"),
-            &self.bursts,
-            Some(2000.0),
-        );
-        figures.size(
-            "private memory of an idle session after 1+1",
-            memory.idle_session,
-            Some(8 << 20),
-        );
-        figures.size("resident memory of ingress", memory.ingress, Some(40 << 20));
+        let burst = format!("burst of {BURST} new sessions, all answered");
+        figures.time(&burst, &self.bursts, Some(2000.0));
+    }
+
+    fn peers_times(&self, figures: &mut Figures) {
         figures.time("gateway: warm 1+1", &self.gateway_warm, None);
         figures.time("ipykernel over ZMQ: warm 1+1", &self.zmq_warm, None);
-        figures.time(
-            &format!("gateway: new kernel: {IMPORTS}"),
-            &self.gateway_new,
-            None,
-        );
-        figures.time(
-            &format!("ipykernel over ZMQ: new kernel: {IMPORTS}"),
-            &self.zmq_new,
-            None,
-        );
-        let new = |stock| {
-            let found = self
-                .new
-                .iter()
-                .find(|new| new.stock == stock && new.code == IMPORTS);
-            found.map(|new| new.samples.clone()).unwrap_or_default()
-        };
-        figures.ratio(
-            "warm 1+1, gateway / Hearth",
-            &self.gateway_warm,
-            &self.warm,
-            Some(20.0),
-        );
-        figures.ratio(
-            "warm 1+1, ipykernel / Hearth",
-            &self.zmq_warm,
-            &self.warm,
-            Some(2.0),
-        );
-        let (spare, cage) = (new(Stock::Spare), new(Stock::Cage));
-        figures.ratio(
-            "new with imports, gateway / Hearth with a spare",
-            &self.gateway_new,
-            &spare,
-            Some(60.0),
-        );
-        figures.ratio(
-            "new with imports, gateway / Hearth with a cage",
-            &self.gateway_new,
-            &cage,
-            None,
-        );
-        figures.ratio(
-            "new with imports, ipykernel / Hearth with a spare",
-            &self.zmq_new,
-            &spare,
-            None,
-        );
-        figures
+        let name = format!("gateway: new kernel: {IMPORTS}");
+        figures.time(&name, &self.gateway_new, None);
+        let name = format!("ipykernel over ZMQ: new kernel: {IMPORTS}");
+        figures.time(&name, &self.zmq_new, None);
+    }
+
+    fn ratios(&self, figures: &mut Figures) {
+        let (warm, gateway, zmq) = (&self.warm, &self.gateway_warm, &self.zmq_warm);
+        figures.ratio("warm 1+1, gateway / Hearth", gateway, warm, Some(20.0));
+        figures.ratio("warm 1+1, ipykernel / Hearth", zmq, warm, Some(2.0));
+        let (spare, cage) = (self.imports(Stock::Spare), self.imports(Stock::Cage));
+        let (gateway, zmq) = (&self.gateway_new, &self.zmq_new);
+        let name = "new with imports, gateway / Hearth with a spare";
+        figures.ratio(name, gateway, &spare, Some(60.0));
+        let name = "new with imports, gateway / Hearth with a cage";
+        figures.ratio(name, gateway, &cage, None);
+        let name = "new with imports, ipykernel / Hearth with a spare";
+        figures.ratio(name, zmq, &spare, None);
+    }
+
+    /// First answers of new sessions that import.
+    fn imports(&self, stock: Stock) -> Samples {
+        let mut all = self.new.iter();
+        let found = all.find(|new| new.stock == stock && new.code == IMPORTS);
+        found.map(|new| new.samples.clone()).unwrap_or_default()
     }
 }
 

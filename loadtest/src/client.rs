@@ -171,7 +171,6 @@ impl Client {
     }
 
     /// A request below the endpoint, with the token and nothing else.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http
             .request(method, format!("{}/{path}", self.endpoint))
@@ -200,13 +199,11 @@ impl Session {
     }
 
     /// A request for this session: the client's, with `identifier` and `api-version`.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.versioned(method, path, API_VERSION)
     }
 
     /// The same for another version of the contract.
-    #[must_use]
     pub fn versioned(&self, method: Method, path: &str, version: &str) -> RequestBuilder {
         let identifier = escape(&self.identifier);
         let target = format!("{path}?identifier={identifier}&api-version={version}");

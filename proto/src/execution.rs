@@ -47,7 +47,13 @@ impl Ending {
     #[must_use]
     pub fn explanation(&self) -> Option<String> {
         const GONE: &str = "The session's variables are lost; its files are kept.";
-        let restarted = |restarted: bool| if restarted { GONE } else { "Its variables are kept." };
+        let restarted = |restarted: bool| {
+            if restarted {
+                GONE
+            } else {
+                "Its variables are kept."
+            }
+        };
         match self {
             Self::Succeeded => None,
             Self::Raised { traceback, .. } => Some(traceback.clone()),
@@ -56,9 +62,9 @@ impl Ending {
                 restarted(*lost)
             )),
             Self::OutOfMemory => Some(format!("Execution aborted: out of memory. {GONE}")),
-            Self::KernelCrashed { how } => {
-                Some(format!("Execution aborted: the Python process ended ({how}). {GONE}"))
-            }
+            Self::KernelCrashed { how } => Some(format!(
+                "Execution aborted: the Python process ended ({how}). {GONE}"
+            )),
             Self::Cancelled { restarted: lost } => {
                 Some(format!("Execution cancelled. {}", restarted(*lost)))
             }
@@ -82,7 +88,10 @@ impl Bundle {
     /// The content in one form.
     #[must_use]
     pub fn get(&self, mime: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == mime).map(|(_, content)| content.as_str())
+        self.0
+            .iter()
+            .find(|(name, _)| name == mime)
+            .map(|(_, content)| content.as_str())
     }
 }
 
@@ -108,12 +117,18 @@ impl Outcome {
     #[must_use]
     pub fn text_bytes(&self) -> usize {
         let bundle = |bundle: &Bundle| -> usize {
-            bundle.0.iter().map(|(mime, content)| mime.len() + content.len()).sum()
+            bundle
+                .0
+                .iter()
+                .map(|(mime, content)| mime.len() + content.len())
+                .sum()
         };
         let ending = match &self.ending {
-            Ending::Raised { name, message, traceback } => {
-                name.len() + message.len() + traceback.len()
-            }
+            Ending::Raised {
+                name,
+                message,
+                traceback,
+            } => name.len() + message.len() + traceback.len(),
             Ending::KernelCrashed { how } => how.len(),
             Ending::Succeeded
             | Ending::TimedOut { .. }

@@ -57,6 +57,9 @@ impl Fault {
     /// A failure with its words.
     #[must_use]
     pub fn new(code: FaultCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }

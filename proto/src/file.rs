@@ -50,7 +50,9 @@ impl FilePath {
     /// The directory that holds it, `""` at the top.
     #[must_use]
     pub fn directory(&self) -> &str {
-        self.0.rsplit_once('/').map_or("", |(directory, _)| directory)
+        self.0
+            .rsplit_once('/')
+            .map_or("", |(directory, _)| directory)
     }
 
     /// The file `name` in the directory `directory`, both as callers write them.
@@ -59,7 +61,11 @@ impl FilePath {
     /// As [`FromStr`].
     pub fn in_directory(directory: &DirectoryPath, name: &str) -> Result<Self, PathError> {
         let file: Self = name.parse()?;
-        if directory.0.is_empty() { Ok(file) } else { format!("{}/{file}", directory.0).parse() }
+        if directory.0.is_empty() {
+            Ok(file)
+        } else {
+            format!("{}/{file}", directory.0).parse()
+        }
     }
 }
 
@@ -79,7 +85,9 @@ impl DirectoryPath {
 /// Strips what clients put in front: `/mnt/data`, as often as it stands there at the very start,
 /// and leading slashes only where `/mnt/data` followed them.
 fn relative(text: &str) -> Result<&str, PathError> {
-    let below = text.strip_prefix(DATA_ROOT).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let below = text
+        .strip_prefix(DATA_ROOT)
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'));
     match below {
         Some(rest) => Ok(rest.trim_start_matches('/')),
         None if text.starts_with('/') => Err(PathError::Absolute),
@@ -186,10 +194,19 @@ mod tests {
 
     #[test]
     fn the_data_root_is_stripped_once() {
-        assert_eq!("/mnt/data/x.txt".parse::<FilePath>().unwrap().as_str(), "x.txt");
+        assert_eq!(
+            "/mnt/data/x.txt".parse::<FilePath>().unwrap().as_str(),
+            "x.txt"
+        );
         assert_eq!("x.txt".parse::<FilePath>().unwrap().as_str(), "x.txt");
-        assert_eq!("/mnt/data//a/b".parse::<FilePath>().unwrap().as_str(), "a/b");
-        assert_eq!("mnt/data/x".parse::<FilePath>().unwrap().as_str(), "mnt/data/x");
+        assert_eq!(
+            "/mnt/data//a/b".parse::<FilePath>().unwrap().as_str(),
+            "a/b"
+        );
+        assert_eq!(
+            "mnt/data/x".parse::<FilePath>().unwrap().as_str(),
+            "mnt/data/x"
+        );
     }
 
     #[test]
@@ -197,22 +214,36 @@ mod tests {
         assert_eq!("../x".parse::<FilePath>(), Err(PathError::Dots));
         assert_eq!("a/../../x".parse::<FilePath>(), Err(PathError::Dots));
         assert_eq!("/etc/passwd".parse::<FilePath>(), Err(PathError::Absolute));
-        assert_eq!("/mnt/database".parse::<FilePath>(), Err(PathError::Absolute));
+        assert_eq!(
+            "/mnt/database".parse::<FilePath>(),
+            Err(PathError::Absolute)
+        );
         assert_eq!("a\0b".parse::<FilePath>(), Err(PathError::Control));
         assert_eq!("".parse::<FilePath>(), Err(PathError::Empty));
         assert_eq!("/mnt/data/".parse::<FilePath>(), Err(PathError::Empty));
         assert_eq!("a//b".parse::<FilePath>(), Err(PathError::Empty));
         assert_eq!("a".repeat(256).parse::<FilePath>(), Err(PathError::TooLong));
-        assert_eq!("a/".repeat(600).parse::<FilePath>(), Err(PathError::TooLong));
+        assert_eq!(
+            "a/".repeat(600).parse::<FilePath>(),
+            Err(PathError::TooLong)
+        );
     }
 
     #[test]
     fn every_spelling_of_the_root_directory_is_the_root() {
         for root in ["", "/", "/mnt/data", "/mnt/data/"] {
-            assert_eq!(root.parse::<DirectoryPath>().unwrap().as_str(), "", "{root:?}");
+            assert_eq!(
+                root.parse::<DirectoryPath>().unwrap().as_str(),
+                "",
+                "{root:?}"
+            );
         }
         for sub in ["sub/dir", "/sub/dir", "/mnt/data/sub/dir", "sub/dir/"] {
-            assert_eq!(sub.parse::<DirectoryPath>().unwrap().as_str(), "sub/dir", "{sub:?}");
+            assert_eq!(
+                sub.parse::<DirectoryPath>().unwrap().as_str(),
+                "sub/dir",
+                "{sub:?}"
+            );
         }
     }
 

@@ -229,7 +229,9 @@ impl Incarnation {
 impl TryFrom<String> for Incarnation {
     type Error = IdError;
     fn try_from(text: String) -> Result<Self, IdError> {
-        Ulid::from_string(&text).map(Self).map_err(|_| IdError::Ulid)
+        Ulid::from_string(&text)
+            .map(Self)
+            .map_err(|_| IdError::Ulid)
     }
 }
 
@@ -273,13 +275,27 @@ mod tests {
 
     #[test]
     fn identifiers_keep_the_contracts_bounds() {
-        assert_eq!("abc".parse::<Identifier>(), Err(IdError::IdentifierLength(3)));
+        assert_eq!(
+            "abc".parse::<Identifier>(),
+            Err(IdError::IdentifierLength(3))
+        );
         assert!("abcd".parse::<Identifier>().is_ok());
         assert!("a".repeat(128).parse::<Identifier>().is_ok());
-        assert_eq!("a".repeat(129).parse::<Identifier>(), Err(IdError::IdentifierLength(129)));
-        assert!("user|1-(a){b}[c];<>#&%^$_:\"'?/.,@*+=!~\\`".parse::<Identifier>().is_ok());
+        assert_eq!(
+            "a".repeat(129).parse::<Identifier>(),
+            Err(IdError::IdentifierLength(129))
+        );
+        assert!(
+            "user|1-(a){b}[c];<>#&%^$_:\"'?/.,@*+=!~\\`"
+                .parse::<Identifier>()
+                .is_ok()
+        );
         for bad in ["ab cd", "ab\ncd", "abc\0d", "žluť", "日本語日"] {
-            assert_eq!(bad.parse::<Identifier>(), Err(IdError::IdentifierCharacter), "{bad:?}");
+            assert_eq!(
+                bad.parse::<Identifier>(),
+                Err(IdError::IdentifierCharacter),
+                "{bad:?}"
+            );
         }
     }
 
@@ -291,9 +307,15 @@ mod tests {
         let name: Identifier = "user-1".parse().unwrap();
         let derived = SessionKey::derive(&key, &pool, &name);
         assert_eq!(derived, SessionKey::derive(&key, &pool, &name));
-        assert_eq!(derived.as_str().parse::<SessionKey>().as_ref(), Ok(&derived));
+        assert_eq!(
+            derived.as_str().parse::<SessionKey>().as_ref(),
+            Ok(&derived)
+        );
         assert_ne!(derived, SessionKey::derive(&other, &pool, &name));
-        assert_ne!(derived, SessionKey::derive(&key, &pool, &"user-2".parse().unwrap()));
+        assert_ne!(
+            derived,
+            SessionKey::derive(&key, &pool, &"user-2".parse().unwrap())
+        );
     }
 
     #[test]

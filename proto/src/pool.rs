@@ -155,22 +155,40 @@ impl Pool {
         if !is_address(&self.resource_group) {
             return Err(PoolError::Address(name(), "resource_group"));
         }
-        self.limits.check().map_err(|(field, bound)| PoolError::Limit(name(), field, bound))
+        self.limits
+            .check()
+            .map_err(|(field, bound)| PoolError::Limit(name(), field, bound))
     }
 }
 
 impl Limits {
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let bounds = [
-            (self.memory_bytes >= 64 << 20, "memory_bytes", "at least 67108864 (64 MiB)"),
-            ((8..=32_768).contains(&self.processes), "processes", "8 to 32768"),
-            ((50..=256_000).contains(&self.cpu_millis), "cpu_millis", "50 to 256000"),
+            (
+                self.memory_bytes >= 64 << 20,
+                "memory_bytes",
+                "at least 67108864 (64 MiB)",
+            ),
+            (
+                (8..=32_768).contains(&self.processes),
+                "processes",
+                "8 to 32768",
+            ),
+            (
+                (50..=256_000).contains(&self.cpu_millis),
+                "cpu_millis",
+                "50 to 256000",
+            ),
             (
                 (4 << 20..=1 << 40).contains(&self.data_bytes),
                 "data_bytes",
                 "4194304 (4 MiB) to 1099511627776 (1 TiB)",
             ),
-            (self.scratch_bytes >= 1 << 20, "scratch_bytes", "at least 1048576 (1 MiB)"),
+            (
+                self.scratch_bytes >= 1 << 20,
+                "scratch_bytes",
+                "at least 1048576 (1 MiB)",
+            ),
             (
                 (1..=limits::EXECUTION_SECONDS).contains(&self.execution_seconds),
                 "execution_seconds",
@@ -201,7 +219,9 @@ impl Pools {
                 other.id == pool.id
                     || (other.name == pool.name
                         && other.subscription.eq_ignore_ascii_case(&pool.subscription)
-                        && other.resource_group.eq_ignore_ascii_case(&pool.resource_group))
+                        && other
+                            .resource_group
+                            .eq_ignore_ascii_case(&pool.resource_group))
             });
             if clash {
                 return Err(PoolError::Duplicate(pool.name.clone()));
@@ -213,7 +233,9 @@ impl Pools {
 
 fn is_address(part: &str) -> bool {
     (1..=90).contains(&part.len())
-        && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.()".contains(&byte))
+        && part
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.()".contains(&byte))
 }
 
 #[cfg(test)]
@@ -242,22 +264,54 @@ mod tests {
 
     #[test]
     fn a_short_cooldown_needs_the_development_override() {
-        let short = Pool { cooldown_seconds: 2, ..pool() };
+        let short = Pool {
+            cooldown_seconds: 2,
+            ..pool()
+        };
         assert!(matches!(short.check(), Err(PoolError::Cooldown(_, 2))));
-        assert_eq!(Pool { development: true, ..short }.check(), Ok(()));
+        assert_eq!(
+            Pool {
+                development: true,
+                ..short
+            }
+            .check(),
+            Ok(())
+        );
     }
 
     #[test]
     fn egress_is_refused_in_words() {
-        let error = Pool { network: Network::EgressEnabled, ..pool() }.check().unwrap_err();
+        let error = Pool {
+            network: Network::EgressEnabled,
+            ..pool()
+        }
+        .check()
+        .unwrap_err();
         assert!(error.to_string().contains("not supported yet"));
     }
 
     #[test]
     fn out_of_bounds_numbers_are_refused() {
-        assert!(Pool { max_sessions: 0, ..pool() }.check().is_err());
-        assert!(Pool { max_sessions: 601, ..pool() }.check().is_err());
-        let limits = Limits { execution_seconds: 221, ..Limits::default() };
+        assert!(
+            Pool {
+                max_sessions: 0,
+                ..pool()
+            }
+            .check()
+            .is_err()
+        );
+        assert!(
+            Pool {
+                max_sessions: 601,
+                ..pool()
+            }
+            .check()
+            .is_err()
+        );
+        let limits = Limits {
+            execution_seconds: 221,
+            ..Limits::default()
+        };
         assert!(matches!(
             Pool { limits, ..pool() }.check(),
             Err(PoolError::Limit(_, "execution_seconds", _))
@@ -272,7 +326,10 @@ mod tests {
             ..pool()
         };
         assert!(matches!(
-            Pools { pool: vec![pool(), other] }.check(),
+            Pools {
+                pool: vec![pool(), other]
+            }
+            .check(),
             Err(PoolError::Duplicate(_))
         ));
     }

@@ -31,5 +31,9 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, WireError> {
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     let mut rest = bytes;
     let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))?;
-    if rest.is_empty() { Ok(value) } else { Err(WireError::Trailing(rest.len())) }
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(WireError::Trailing(rest.len()))
+    }
 }

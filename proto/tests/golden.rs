@@ -2,7 +2,6 @@
 //! talk to each other during every upgrade. A message of an older version stays here for as long as
 //! that version may run.
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "a test's way to fail")]
 
 use std::collections::BTreeMap;
 
@@ -54,12 +53,38 @@ fn identifier() -> Identifier {
 
 fn requests() -> Vec<(&'static str, Request)> {
     let path = || "dir/a b.txt".parse().unwrap();
-    let staged = Staged { key: "staging/p/s/op-upload-n".into(), size: 1 << 20 };
+    let staged = Staged {
+        key: "staging/p/s/op-upload-n".into(),
+        size: 1 << 20,
+    };
     vec![
-        ("execute", Request::Execute { code: Blob::Inline(b"1+1".to_vec()), timeout_ms: 220_000 }),
-        ("cancel", Request::Cancel { target: "operation-0".parse().unwrap() }),
-        ("upload", Request::Upload { path: path(), content: Blob::Staged(staged) }),
-        ("list", Request::List { directory: "dir".parse().unwrap(), recursive: true }),
+        (
+            "execute",
+            Request::Execute {
+                code: Blob::Inline(b"1+1".to_vec()),
+                timeout_ms: 220_000,
+            },
+        ),
+        (
+            "cancel",
+            Request::Cancel {
+                target: "operation-0".parse().unwrap(),
+            },
+        ),
+        (
+            "upload",
+            Request::Upload {
+                path: path(),
+                content: Blob::Staged(staged),
+            },
+        ),
+        (
+            "list",
+            Request::List {
+                directory: "dir".parse().unwrap(),
+                recursive: true,
+            },
+        ),
         ("stat", Request::Stat { path: path() }),
         ("download", Request::Download { path: path() }),
         ("delete", Request::Delete { path: path() }),
@@ -98,10 +123,16 @@ fn frames() -> Vec<(&'static str, FrameBody)> {
     vec![
         ("accepted", FrameBody::Accepted),
         ("heartbeat", FrameBody::Heartbeat),
-        ("executed", FrameBody::Done(Answer::Executed(Carried::Inline(outcome())))),
+        (
+            "executed",
+            FrameBody::Done(Answer::Executed(Carried::Inline(outcome()))),
+        ),
         ("file", FrameBody::Done(Answer::File(entry.clone()))),
         ("files", FrameBody::Done(Answer::Files(vec![entry.clone()]))),
-        ("content", FrameBody::Done(Answer::Content { entry, content })),
+        (
+            "content",
+            FrameBody::Done(Answer::Content { entry, content }),
+        ),
         ("gone", FrameBody::Done(Answer::Gone)),
         ("session", FrameBody::Done(Answer::Session(session))),
         ("failed", FrameBody::Failed(fault)),
@@ -119,12 +150,28 @@ fn messages_are_encoded_as_ever() {
         encoded.add(&format!("job {name}"), &job(request));
     }
     for (name, body) in frames() {
-        let frame = Frame { epoch: Epoch::default().next(), n: 2, body };
+        let frame = Frame {
+            epoch: Epoch::default().next(),
+            n: 2,
+            body,
+        };
         encoded.add(&format!("frame {name}"), &frame);
     }
-    encoded.add("placement", &Placement { job: job(Request::Describe), seen: 42 });
+    encoded.add(
+        "placement",
+        &Placement {
+            job: job(Request::Describe),
+            seen: 42,
+        },
+    );
     let worker = || "worker-1".parse().unwrap();
-    encoded.add("slot", &Slot { worker: worker(), nonce: "n".into() });
+    encoded.add(
+        "slot",
+        &Slot {
+            worker: worker(),
+            nonce: "n".into(),
+        },
+    );
     let lease = Lease {
         identifier: identifier(),
         owner: worker(),
@@ -134,7 +181,12 @@ fn messages_are_encoded_as_ever() {
         state: LeaseState::Active,
     };
     encoded.add("lease", &lease);
-    let beat = WorkerBeat { capacity: 600, sessions: 3, draining: false, versions: (1, 1) };
+    let beat = WorkerBeat {
+        capacity: 600,
+        sessions: 3,
+        draining: false,
+        versions: (1, 1),
+    };
     encoded.add("beat", &beat);
     let golden: BTreeMap<String, String> = serde_json::from_str(GOLDEN).unwrap();
     let now = serde_json::to_string_pretty(&encoded.0).unwrap();
@@ -151,8 +203,13 @@ fn what_a_newer_peer_adds_is_passed_over_and_what_it_asks_is_unknown() {
         versions: (u16, u16),
         added: &'static str,
     }
-    let newer =
-        NewerBeat { capacity: 1, sessions: 0, draining: true, versions: (1, 2), added: "later" };
+    let newer = NewerBeat {
+        capacity: 1,
+        sessions: 0,
+        draining: true,
+        versions: (1, 2),
+        added: "later",
+    };
     let read: WorkerBeat = wire::decode(&wire::encode(&newer).unwrap()).unwrap();
     assert!(read.draining);
 

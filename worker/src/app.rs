@@ -57,10 +57,15 @@ impl Worker {
         for pool in &pools.pool {
             ledgers.push(Ledger::open(jetstream.clone(), config.id.clone(), pool.clone()).await?);
         }
-        let sandboxes = Sandboxes::start(config.sandbox()).await.context("sandboxes")?;
+        let sandboxes = Sandboxes::start(config.sandbox())
+            .await
+            .context("sandboxes")?;
         for pool in &pools.pool {
             // A host that cannot make sandboxes says so now, not by never being ready.
-            let cage = sandboxes.cage(&pool.limits).await.context("a sandbox to try")?;
+            let cage = sandboxes
+                .cage(&pool.limits)
+                .await
+                .context("a sandbox to try")?;
             stock::join(&cage).await.context("an interpreter to try")?;
         }
 
@@ -76,7 +81,14 @@ impl Worker {
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
         };
-        let worker = Self { config, context, sandboxes, heart, stop, background };
+        let worker = Self {
+            config,
+            context,
+            sandboxes,
+            heart,
+            stop,
+            background,
+        };
         worker.start_background(ledgers);
         worker.context.stock.filled().await;
         worker.say_ready()?;
@@ -94,7 +106,11 @@ impl Worker {
             });
         };
         until(Box::pin(self.context.doubt.clone().watch_clock()));
-        until(Box::pin(beat(self.heart.clone(), self.sandboxes.clone(), self.describer())));
+        until(Box::pin(beat(
+            self.heart.clone(),
+            self.sandboxes.clone(),
+            self.describer(),
+        )));
         let (client, id) = (self.context.client.clone(), self.config.id.clone());
         until(Box::pin(presence::prove_life(client, id)));
         for ledger in ledgers {
@@ -160,7 +176,10 @@ fn open_stock(
     background: &TaskTracker,
     stop: &CancellationToken,
 ) -> Stock {
-    let targets = Targets { cages: config.cages, spares: config.spares };
+    let targets = Targets {
+        cages: config.cages,
+        spares: config.spares,
+    };
     let kinds = pools.pool.iter().map(|pool| pool.limits.clone());
     Stock::open(sandboxes.clone(), targets, kinds, background, stop)
 }

@@ -63,7 +63,10 @@ impl Doubt {
             let before = Instant::now();
             tokio::time::sleep(TICK).await;
             if before.elapsed() > TICK + LATE {
-                tracing::warn!(late_ms = before.elapsed().as_millis(), "this process stood still");
+                tracing::warn!(
+                    late_ms = before.elapsed().as_millis(),
+                    "this process stood still"
+                );
                 self.raise();
             }
         }
@@ -133,7 +136,12 @@ impl Responder {
     /// Answers on `inbox`, with no epoch yet.
     #[must_use]
     pub fn new(client: Client, inbox: Subject) -> Self {
-        Self { client, inbox, epoch: Epoch::default(), next: 0 }
+        Self {
+            client,
+            inbox,
+            epoch: Epoch::default(),
+            next: 0,
+        }
     }
 
     /// Speaks for an owner from here on.
@@ -161,12 +169,19 @@ impl Responder {
     }
 
     async fn send(&mut self, body: FrameBody) {
-        let frame = Frame { epoch: self.epoch, n: self.next, body };
+        let frame = Frame {
+            epoch: self.epoch,
+            n: self.next,
+            body,
+        };
         self.next += 1;
         let sent = match wire::encode(&frame) {
             Ok(bytes) => self.client.publish(self.inbox.clone(), bytes.into()).await,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "frame not encoded");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "frame not encoded"
+                );
                 return;
             }
         };

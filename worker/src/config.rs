@@ -96,8 +96,8 @@ impl Config {
     /// It cannot be read, or a pool in it is refused.
     pub fn read_pools(&self) -> Result<Pools, ConfigError> {
         let text = read(&self.pools)?;
-        let pools: Pools = toml::from_str(&text)
-            .map_err(|error| ConfigError::Pools(self.pools.clone(), error))?;
+        let pools: Pools =
+            toml::from_str(&text).map_err(|error| ConfigError::Pools(self.pools.clone(), error))?;
         pools.check()?;
         Ok(pools)
     }
@@ -134,9 +134,10 @@ impl Config {
         }
         let text = read(path)?;
         match text.trim().split_once(':') {
-            Some((user, password)) => {
-                Ok(NatsAuth { user: user.to_owned(), password: password.to_owned() })
-            }
+            Some((user, password)) => Ok(NatsAuth {
+                user: user.to_owned(),
+                password: password.to_owned(),
+            }),
             None => Err(ConfigError::Auth(path.clone())),
         }
     }

@@ -10,7 +10,11 @@ use worker::{app::Worker, config::Config, sandbox};
 
 fn main() -> ExitCode {
     // The helpers must stay single-threaded and touch neither arguments nor environment.
-    match std::env::args_os().next().as_deref().and_then(std::ffi::OsStr::to_str) {
+    match std::env::args_os()
+        .next()
+        .as_deref()
+        .and_then(std::ffi::OsStr::to_str)
+    {
         Some(sandbox::CAGED) => sandbox::caged::main(),
         Some(sandbox::ZYGOTE) => sandbox::launcher::main(),
         _ => {}
@@ -49,5 +53,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         () = worker.failed() => true,
     };
     worker.end().await?;
-    if failed { anyhow::bail!("the sandbox machinery failed") } else { Ok(()) }
+    if failed {
+        anyhow::bail!("the sandbox machinery failed")
+    } else {
+        Ok(())
+    }
 }

@@ -30,7 +30,10 @@ pub async fn prove_life(client: Client, worker: WorkerId) {
     let asked = match client.subscribe(subject::worker_control(&worker)).await {
         Ok(asked) => asked,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "proof of life not heard");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "proof of life not heard"
+            );
             return;
         }
     };
@@ -59,7 +62,10 @@ async fn listen(context: Context, ledger: Ledger, readiness: Readiness) {
         match context.client.queue_subscribe(subject.clone(), group).await {
             Ok(jobs) => take(&context, &ledger, jobs, readiness).await,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "placement not heard");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "placement not heard"
+                );
             }
         }
     }
@@ -68,7 +74,9 @@ async fn listen(context: Context, ledger: Ledger, readiness: Readiness) {
 /// Takes jobs for as long as they are wanted, and then those that were on their way.
 async fn take(context: &Context, ledger: &Ledger, mut jobs: Subscriber, readiness: Readiness) {
     let start = |message| {
-        context.tasks.spawn(place::place(context.clone(), ledger.clone(), message));
+        context
+            .tasks
+            .spawn(place::place(context.clone(), ledger.clone(), message));
     };
     let mut look = tokio::time::interval(LOOK_EVERY);
     while wanted(context, ledger.pool(), readiness) {
@@ -82,7 +90,10 @@ async fn take(context: &Context, ledger: &Ledger, mut jobs: Subscriber, readines
         }
     }
     if let Err(error) = jobs.drain().await {
-        tracing::error!(error = &error as &dyn std::error::Error, "placement still heard");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "placement still heard"
+        );
     }
     while let Ok(Some(message)) = tokio::time::timeout(IN_FLIGHT, jobs.next()).await {
         start(message);

@@ -99,8 +99,10 @@ impl Stock {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
-        let shelves: HashMap<_, _> =
-            kinds.into_iter().map(|limits| (limits, Shelf::default())).collect();
+        let shelves: HashMap<_, _> = kinds
+            .into_iter()
+            .map(|limits| (limits, Shelf::default()))
+            .collect();
         let kinds: Vec<Limits> = shelves.keys().cloned().collect();
         let inner = Inner {
             sandboxes,
@@ -109,7 +111,9 @@ impl Stock {
             hurried: Hurried::default(),
             changed: Notify::new(),
         };
-        let stock = Self { inner: Arc::new(inner) };
+        let stock = Self {
+            inner: Arc::new(inner),
+        };
         for limits in kinds {
             let (stock, stop) = (stock.clone(), stop.clone());
             tasks.spawn(async move {
@@ -148,7 +152,10 @@ impl Stock {
     /// Whether a new session with these limits would get a spare.
     #[must_use]
     pub fn is_warm(&self, limits: &Limits) -> bool {
-        self.inner.shelves.get(limits).is_some_and(|shelf| !shelf.goods().spares.is_empty())
+        self.inner
+            .shelves
+            .get(limits)
+            .is_some_and(|shelf| !shelf.goods().spares.is_empty())
     }
 
     /// Waits until some shelf has changed.
@@ -162,7 +169,12 @@ impl Stock {
             let changed = self.inner.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.inner.shelves.values().all(|shelf| shelf.lacks(self.inner.targets).is_none()) {
+            if self
+                .inner
+                .shelves
+                .values()
+                .all(|shelf| shelf.lacks(self.inner.targets).is_none())
+            {
                 return;
             }
             changed.await;
@@ -183,7 +195,9 @@ impl Stock {
     }
 
     async fn refill(&self, limits: &Limits) {
-        let Some(shelf) = self.inner.shelves.get(limits) else { return };
+        let Some(shelf) = self.inner.shelves.get(limits) else {
+            return;
+        };
         loop {
             let wanted = shelf.wanted.notified();
             let Some(lack) = shelf.lacks(self.inner.targets) else {
@@ -194,7 +208,10 @@ impl Stock {
             match self.make(limits, lack).await {
                 Ok(()) => self.inner.changed.notify_waiters(),
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "stock not refilled");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "stock not refilled"
+                    );
                     tokio::time::sleep(RETRY).await;
                 }
             }
@@ -202,8 +219,14 @@ impl Stock {
     }
 
     async fn make(&self, limits: &Limits, lack: Lack) -> Result<(), StockError> {
-        let Some(shelf) = self.inner.shelves.get(limits) else { return Ok(()) };
-        let ready = if lack == Lack::Spare { shelf.goods().cages.pop() } else { None };
+        let Some(shelf) = self.inner.shelves.get(limits) else {
+            return Ok(());
+        };
+        let ready = if lack == Lack::Spare {
+            shelf.goods().cages.pop()
+        } else {
+            None
+        };
         let cage = match ready {
             Some(cage) => cage,
             None => self.inner.sandboxes.cage(limits).await?,

@@ -56,8 +56,7 @@ impl Store {
     /// # Errors
     /// The URL is wrong or the directory cannot be made.
     pub fn open(address: &str) -> Result<Self, StoreError> {
-        let url =
-            url::Url::parse(address).map_err(|error| StoreError::Address(Box::new(error)))?;
+        let url = url::Url::parse(address).map_err(|error| StoreError::Address(Box::new(error)))?;
         if url.scheme() == "file" {
             let directory = url
                 .to_file_path()
@@ -65,7 +64,9 @@ impl Store {
             std::fs::create_dir_all(directory)?;
         }
         let (objects, prefix) = object_store::parse_url(&url)?;
-        Ok(Self { objects: Arc::new(PrefixStore::new(objects, prefix)) })
+        Ok(Self {
+            objects: Arc::new(PrefixStore::new(objects, prefix)),
+        })
     }
 
     /// Puts bytes into a new staging object.
@@ -78,8 +79,13 @@ impl Store {
         owner: Owner<'_>,
         purpose: &str,
     ) -> Result<Staged, StoreError> {
-        let staged = Staged { key: key(owner, purpose), size: bytes.len() as u64 };
-        self.objects.put(&Path::from(&*staged.key), PutPayload::from(bytes)).await?;
+        let staged = Staged {
+            key: key(owner, purpose),
+            size: bytes.len() as u64,
+        };
+        self.objects
+            .put(&Path::from(&*staged.key), PutPayload::from(bytes))
+            .await?;
         Ok(staged)
     }
 
@@ -153,7 +159,11 @@ impl Store {
         staged: &Staged,
         writer: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), StoreError> {
-        let mut stream = self.objects.get(&Path::from(&*staged.key)).await?.into_stream();
+        let mut stream = self
+            .objects
+            .get(&Path::from(&*staged.key))
+            .await?
+            .into_stream();
         let mut size = 0;
         while let Some(part) = stream.next().await {
             let part: Bytes = part?;
@@ -163,13 +173,20 @@ impl Store {
             }
             writer.write_all(&part).await?;
         }
-        if size == staged.size { Ok(()) } else { Err(StoreError::Length) }
+        if size == staged.size {
+            Ok(())
+        } else {
+            Err(StoreError::Length)
+        }
     }
 
     /// Removes a staging object. A failure costs space only and is logged.
     pub async fn discard(&self, staged: &Staged) {
         if let Err(error) = self.objects.delete(&Path::from(&*staged.key)).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "staged object left behind");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "staged object left behind"
+            );
         }
     }
 }

@@ -40,12 +40,21 @@ impl Address {
             _ => None,
         };
         let operation = format!("/{}", rest.join("/"));
-        Some(Self { subscription, resource_group, pool, identifier, operation })
+        Some(Self {
+            subscription,
+            resource_group,
+            pool,
+            identifier,
+            operation,
+        })
     }
 }
 
 fn decode(part: &str) -> Option<String> {
-    percent_decode_str(part).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+    percent_decode_str(part)
+        .decode_utf8()
+        .ok()
+        .map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -64,7 +73,10 @@ mod tests {
         let odd = Address::parse("//SUBSCRIPTIONS/s/resourcegroups//g/sessionPools/p///files/");
         assert_eq!(plain, odd);
         assert_eq!(plain.unwrap().operation, "/files");
-        assert_eq!(operation("/subscriptions/s/resourceGroups/g/sessionPools/p"), "/");
+        assert_eq!(
+            operation("/subscriptions/s/resourceGroups/g/sessionPools/p"),
+            "/"
+        );
     }
 
     #[test]
@@ -78,12 +90,21 @@ mod tests {
     #[test]
     fn encoded_slashes_stay_inside_their_part() {
         let base = "/subscriptions/s/resourceGroups/g/sessionPools/p";
-        assert_eq!(operation(&format!("{base}/files/content/a%2Fb")), "/files/content/a%2Fb");
+        assert_eq!(
+            operation(&format!("{base}/files/content/a%2Fb")),
+            "/files/content/a%2Fb"
+        );
     }
 
     #[test]
     fn anything_else_is_no_address() {
-        for path in ["", "/", "/healthz", "/subscriptions/s", "/subscriptions/s/x/g/sessionPools/p"] {
+        for path in [
+            "",
+            "/",
+            "/healthz",
+            "/subscriptions/s",
+            "/subscriptions/s/x/g/sessionPools/p",
+        ] {
             assert_eq!(Address::parse(path), None, "{path}");
         }
     }

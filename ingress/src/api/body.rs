@@ -73,7 +73,11 @@ impl ExecuteBody {
             return Err(ApiError::new(ErrorCode::RequestTooLarge, message));
         }
         let identifier = text(fields, "identifier")?.map(str::to_owned);
-        Ok(Self { code, timeout: timeout(fields)?, identifier })
+        Ok(Self {
+            code,
+            timeout: timeout(fields)?,
+            identifier,
+        })
     }
 }
 
@@ -91,13 +95,19 @@ fn check_kind(fields: &Map<String, Value>) -> Result<(), ApiError> {
         && !kind.eq_ignore_ascii_case("synchronous")
     {
         let message = "`executionType` must be `synchronous`: others are not supported here";
-        return Err(ApiError::new(ErrorCode::SessionRequestNotSupported, message));
+        return Err(ApiError::new(
+            ErrorCode::SessionRequestNotSupported,
+            message,
+        ));
     }
-    match text(fields, "codeInputType")?.map(str::to_ascii_lowercase).as_deref() {
+    match text(fields, "codeInputType")?
+        .map(str::to_ascii_lowercase)
+        .as_deref()
+    {
         None | Some("inline" | "inlinetext" | "inlinebase64") => Ok(()),
-        Some(_) => {
-            Err(ApiError::invalid("`codeInputType` must be `inline`, `inlineText` or `inlineBase64`"))
-        }
+        Some(_) => Err(ApiError::invalid(
+            "`codeInputType` must be `inline`, `inlineText` or `inlineBase64`",
+        )),
     }
 }
 
@@ -106,7 +116,9 @@ fn decode(fields: &Map<String, Value>, code: &str) -> Result<String, ApiError> {
     if !kind.eq_ignore_ascii_case("inlineBase64") {
         return Ok(code.to_owned());
     }
-    let bytes = STANDARD.decode(code).map_err(|_| ApiError::invalid("`code` is not base64"))?;
+    let bytes = STANDARD
+        .decode(code)
+        .map_err(|_| ApiError::invalid("`code` is not base64"))?;
     String::from_utf8(bytes).map_err(|_| ApiError::invalid("`code` is not UTF-8 text"))
 }
 
@@ -115,9 +127,12 @@ fn timeout(fields: &Map<String, Value>) -> Result<Duration, ApiError> {
     let ceiling = u64::from(limits::EXECUTION_SECONDS);
     let seconds = match fields.get("timeoutInSeconds") {
         None | Some(Value::Null) => ceiling,
-        Some(value) => value.as_u64().filter(|seconds| *seconds > 0).ok_or_else(|| {
-            ApiError::invalid("`timeoutInSeconds` is not a whole number of at least 1")
-        })?,
+        Some(value) => value
+            .as_u64()
+            .filter(|seconds| *seconds > 0)
+            .ok_or_else(|| {
+                ApiError::invalid("`timeoutInSeconds` is not a whole number of at least 1")
+            })?,
     };
     Ok(Duration::from_secs(seconds.min(ceiling)))
 }
@@ -145,14 +160,25 @@ mod tests {
         ];
         for body in bodies {
             let parsed = parse(&body).unwrap();
-            assert_eq!((parsed.code.as_str(), parsed.timeout.as_secs()), ("1+1", 220), "{body}");
+            assert_eq!(
+                (parsed.code.as_str(), parsed.timeout.as_secs()),
+                ("1+1", 220),
+                "{body}"
+            );
         }
     }
 
     #[test]
     fn a_missing_code_has_its_own_name() {
-        for body in [json!({}), json!({ "properties": {} }), json!({ "shellCommand": "ls" })] {
-            assert_eq!(parse(&body).unwrap_err().code, ErrorCode::SessionPropertiesMissing);
+        for body in [
+            json!({}),
+            json!({ "properties": {} }),
+            json!({ "shellCommand": "ls" }),
+        ] {
+            assert_eq!(
+                parse(&body).unwrap_err().code,
+                ErrorCode::SessionPropertiesMissing
+            );
         }
     }
 
@@ -162,12 +188,30 @@ mod tests {
             (json!([]), "object"),
             (json!({ "properties": 1 }), "properties"),
             (json!({ "code": 1 }), "code"),
-            (json!({ "code": "1", "timeoutInSeconds": "5" }), "timeoutInSeconds"),
-            (json!({ "code": "1", "timeoutInSeconds": 0 }), "timeoutInSeconds"),
-            (json!({ "code": "1", "timeoutInSeconds": -1 }), "timeoutInSeconds"),
-            (json!({ "code": "1", "timeoutInSeconds": 1.5 }), "timeoutInSeconds"),
-            (json!({ "code": "1", "codeInputType": "file" }), "codeInputType"),
-            (json!({ "code": "1", "executionType": "asynchronous" }), "executionType"),
+            (
+                json!({ "code": "1", "timeoutInSeconds": "5" }),
+                "timeoutInSeconds",
+            ),
+            (
+                json!({ "code": "1", "timeoutInSeconds": 0 }),
+                "timeoutInSeconds",
+            ),
+            (
+                json!({ "code": "1", "timeoutInSeconds": -1 }),
+                "timeoutInSeconds",
+            ),
+            (
+                json!({ "code": "1", "timeoutInSeconds": 1.5 }),
+                "timeoutInSeconds",
+            ),
+            (
+                json!({ "code": "1", "codeInputType": "file" }),
+                "codeInputType",
+            ),
+            (
+                json!({ "code": "1", "executionType": "asynchronous" }),
+                "executionType",
+            ),
             (json!({ "code": "1", "identifier": 7 }), "identifier"),
         ];
         for (body, field) in table {

@@ -46,14 +46,17 @@ impl Caller {
     pub fn session(&self, app: &App) -> Result<Session, ApiError> {
         match &self.identifier {
             Some(identifier) => Ok(self.session_of(app, identifier.clone())),
-            None => Err(ApiError::invalid("the query parameter `identifier` is missing")),
+            None => Err(ApiError::invalid(
+                "the query parameter `identifier` is missing",
+            )),
         }
     }
 
     /// The session of this name.
     #[must_use]
     pub fn session_of(&self, app: &App, identifier: Identifier) -> Session {
-        app.service.session(self.pool.clone(), identifier, self.operation.clone())
+        app.service
+            .session(self.pool.clone(), identifier, self.operation.clone())
     }
 }
 
@@ -77,14 +80,19 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId)
     let address = Address::parse(request.uri().path())
         .ok_or_else(|| ApiError::new(ErrorCode::PathNotFound, "the path names no session pool"))?;
     let pool = app.pool(&address).ok_or_else(|| {
-        ApiError::new(ErrorCode::SessionPoolNotFound, "there is no session pool of this name")
+        ApiError::new(
+            ErrorCode::SessionPoolNotFound,
+            "there is no session pool of this name",
+        )
     })?;
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let oldest = address.operation.starts_with("/python/");
     query.check_version(!oldest)?;
     let identifier = match (query.get("identifier")?, address.identifier.as_deref()) {
         (Some(query), Some(path)) if query != path => {
-            return Err(ApiError::invalid("path and query name different identifiers"));
+            return Err(ApiError::invalid(
+                "path and query name different identifiers",
+            ));
         }
         (Some(name), _) | (None, Some(name)) => Some(name.parse()?),
         (None, None) => None,
@@ -96,15 +104,25 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId)
     let uri = Uri::try_from(&address.operation)
         .map_err(|_| ApiError::new(ErrorCode::PathNotFound, "the path is malformed"))?;
     *request.uri_mut() = uri;
-    let caller = Caller { pool, query, identifier, operation: operation.clone() };
+    let caller = Caller {
+        pool,
+        query,
+        identifier,
+        operation: operation.clone(),
+    };
     request.extensions_mut().insert(caller);
     Ok((request, operation))
 }
 
 /// A path below a pool that means nothing here.
 pub async fn unknown_operation(uri: Uri) -> ApiError {
-    const NEWER: [&str; 5] =
-        ["/executions", "/listSessions", "/metadata", "/mcp", "/.management/listSessions"];
+    const NEWER: [&str; 5] = [
+        "/executions",
+        "/listSessions",
+        "/metadata",
+        "/mcp",
+        "/.management/listSessions",
+    ];
     if NEWER.iter().any(|newer| uri.path().starts_with(newer)) {
         let message = "this operation is not supported by this server yet";
         return ApiError::new(ErrorCode::SessionRequestNotSupported, message);

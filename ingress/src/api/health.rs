@@ -21,7 +21,10 @@ pub async fn ready(State(app): State<App>) -> Result<impl IntoResponse, ApiError
         Ok(()) => Ok(([(header::CACHE_CONTROL, "no-store")], "ready\n")),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
-            Err(ApiError::new(ErrorCode::BusUnavailable, "the bus does not answer"))
+            Err(ApiError::new(
+                ErrorCode::BusUnavailable,
+                "the bus does not answer",
+            ))
         }
     }
 }

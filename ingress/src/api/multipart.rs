@@ -9,9 +9,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use multer::{Field, Multipart};
-use percent_encoding::{
-    AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode,
-};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use proto::{
     blob::Blob,
     file::{DirectoryPath, FilePath},
@@ -32,8 +30,11 @@ const SNIFFED: usize = 256;
 const FILES: usize = 64;
 
 /// What such senders encode.
-const QUOTED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// One file of an upload: its place, and its bytes inline or staged.
 pub type Received = (FilePath, Blob);
@@ -77,10 +78,14 @@ async fn receive_all(
         let name = plain_name(field.file_name().unwrap_or_default());
         let path = FilePath::in_directory(directory, &name)?;
         if received.iter().any(|(other, _)| *other == path) {
-            return Err(ApiError::invalid("two files of the body have the same name"));
+            return Err(ApiError::invalid(
+                "two files of the body have the same name",
+            ));
         }
         if received.len() == FILES {
-            return Err(ApiError::invalid(format!("the body has more than {FILES} files")));
+            return Err(ApiError::invalid(format!(
+                "the body has more than {FILES} files"
+            )));
         }
         let content = content(field, service, session).await?;
         received.push((path, content));
@@ -116,7 +121,10 @@ async fn content(
             let copied = copy(few.freeze(), field, &mut upload).await;
             return match copied {
                 Ok(()) => {
-                    let staged = upload.finish().await.map_err(crate::service::ServiceError::from)?;
+                    let staged = upload
+                        .finish()
+                        .await
+                        .map_err(crate::service::ServiceError::from)?;
                     Ok(Blob::Staged(staged))
                 }
                 Err(error) => {
@@ -153,10 +161,13 @@ async fn in_time<T>(
 ) -> Result<Option<T>, ApiError> {
     match tokio::time::timeout(SILENCE, step).await {
         Ok(Ok(step)) => Ok(step),
-        Ok(Err(error)) => {
-            Err(ApiError::invalid(format!("the multipart body is malformed: {error}")))
-        }
-        Err(_) => Err(ApiError::new(ErrorCode::RequestTimeout, "the body stopped arriving")),
+        Ok(Err(error)) => Err(ApiError::invalid(format!(
+            "the multipart body is malformed: {error}"
+        ))),
+        Err(_) => Err(ApiError::new(
+            ErrorCode::RequestTimeout,
+            "the body stopped arriving",
+        )),
     }
 }
 
@@ -229,9 +240,14 @@ mod tests {
 
     async fn first_file(headers: &HeaderMap, body: Body) -> Result<(String, Bytes), ApiError> {
         let mut parts = open(headers, body).await?;
-        let field = in_time(parts.next_field()).await?.ok_or(ApiError::invalid("none"))?;
+        let field = in_time(parts.next_field())
+            .await?
+            .ok_or_else(|| ApiError::invalid("none"))?;
         let name = field.file_name().unwrap_or_default().to_owned();
-        let bytes = field.bytes().await.map_err(|error| ApiError::invalid(error.to_string()))?;
+        let bytes = field
+            .bytes()
+            .await
+            .map_err(|error| ApiError::invalid(error.to_string()))?;
         Ok((name, bytes))
     }
 
@@ -240,7 +256,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
         let (name, bytes) = first_file(&headers, body(&form("hello"), 7)).await.unwrap();
-        assert_eq!((name.as_str(), bytes.as_ref()), ("x.txt", b"hello".as_slice()));
+        assert_eq!(
+            (name.as_str(), bytes.as_ref()),
+            ("x.txt", b"hello".as_slice())
+        );
     }
 
     #[test]
@@ -260,8 +279,17 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_multipart_is_refused() {
-        for text in ["", "{}", "--", "--b0undary", "no boundary\r\n", &"x".repeat(1000)] {
-            let refused = first_file(&HeaderMap::new(), body(text, 100)).await.unwrap_err();
+        for text in [
+            "",
+            "{}",
+            "--",
+            "--b0undary",
+            "no boundary\r\n",
+            &"x".repeat(1000),
+        ] {
+            let refused = first_file(&HeaderMap::new(), body(text, 100))
+                .await
+                .unwrap_err();
             assert_eq!(refused.code.status().as_u16(), 400, "{text:?}");
         }
     }

@@ -44,7 +44,9 @@ impl Query {
             .map(|(_, value)| value.as_str());
         let first = values.next();
         match values.find(|other| Some(*other) != first) {
-            Some(_) => Err(ApiError::invalid(format!("the query has two values for `{name}`"))),
+            Some(_) => Err(ApiError::invalid(format!(
+                "the query has two values for `{name}`"
+            ))),
             None => Ok(first),
         }
     }
@@ -102,7 +104,12 @@ mod tests {
     fn a_missing_version_is_fine_only_where_it_is_optional() {
         let none = Query::default();
         assert!(none.check_version(false).is_ok() && none.check_version(true).is_err());
-        assert!(Query::parse("api-version=2020-01-01").unwrap().check_version(false).is_err());
+        assert!(
+            Query::parse("api-version=2020-01-01")
+                .unwrap()
+                .check_version(false)
+                .is_err()
+        );
     }
 
     proptest! {

@@ -33,7 +33,7 @@ impl CellResult {
         if let Some(image) = shown().find_map(image) {
             return image;
         }
-        let text = outcome.result.as_ref().or(outcome.displays.last());
+        let text = outcome.result.as_ref().or_else(|| outcome.displays.last());
         match text.and_then(|bundle| bundle.get("text/plain")) {
             Some(text) => Self::of_text(text),
             None => Self::Text(String::new()),
@@ -52,7 +52,10 @@ impl CellResult {
 fn image(bundle: &Bundle) -> Option<CellResult> {
     IMAGES.iter().find_map(|(mime, format)| {
         let base64_data = bundle.get(mime)?.to_owned();
-        Some(CellResult::Image { format, base64_data })
+        Some(CellResult::Image {
+            format,
+            base64_data,
+        })
     })
 }
 
@@ -67,9 +70,15 @@ impl Serialize for CellResult {
         match self {
             Self::Json(json) => json.serialize(serializer),
             Self::Text(text) => serializer.serialize_str(text),
-            Self::Image { format, base64_data } => {
-                Image { r#type: "image", format, base64_data }.serialize(serializer)
+            Self::Image {
+                format,
+                base64_data,
+            } => Image {
+                r#type: "image",
+                format,
+                base64_data,
             }
+            .serialize(serializer),
         }
     }
 }
@@ -87,7 +96,14 @@ mod tests {
 
     fn outcome(result: Option<Bundle>, displays: Vec<Bundle>) -> Outcome {
         let (stdout, stderr) = (String::new(), String::new());
-        Outcome { ending: Ending::Succeeded, stdout, stderr, displays, result, duration_ms: 1 }
+        Outcome {
+            ending: Ending::Succeeded,
+            stdout,
+            stderr,
+            displays,
+            result,
+            duration_ms: 1,
+        }
     }
 
     fn json(outcome: &Outcome) -> String {
@@ -100,7 +116,10 @@ mod tests {
             ("42", "42"),
             ("-1530", "-1530"),
             ("3.5", "3.5"),
-            ("123456789012345678901234567890", "123456789012345678901234567890"),
+            (
+                "123456789012345678901234567890",
+                "123456789012345678901234567890",
+            ),
             ("[1, 2]", "[1, 2]"),
             ("nan", "\"nan\""),
             ("True", "\"True\""),
@@ -111,7 +130,11 @@ mod tests {
             ("null", "\"null\""),
         ];
         for (text, wire) in table {
-            assert_eq!(json(&outcome(Some(bundle("text/plain", text)), vec![])), wire, "{text}");
+            assert_eq!(
+                json(&outcome(Some(bundle("text/plain", text)), vec![])),
+                wire,
+                "{text}"
+            );
         }
     }
 
@@ -124,12 +147,18 @@ mod tests {
     fn the_last_image_wins_over_the_last_expression() {
         let images = vec![bundle("image/png", "one"), bundle("image/png", "two")];
         let shown = outcome(Some(bundle("text/plain", "42")), images);
-        assert_eq!(json(&shown), r#"{"type":"image","format":"png","base64_data":"two"}"#);
+        assert_eq!(
+            json(&shown),
+            r#"{"type":"image","format":"png","base64_data":"two"}"#
+        );
     }
 
     #[test]
     fn a_displayed_text_is_the_result_when_there_is_no_other() {
-        assert_eq!(json(&outcome(None, vec![bundle("text/plain", "shown")])), "\"shown\"");
+        assert_eq!(
+            json(&outcome(None, vec![bundle("text/plain", "shown")])),
+            "\"shown\""
+        );
     }
 
     proptest! {

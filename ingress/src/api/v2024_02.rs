@@ -32,7 +32,10 @@ pub async fn execute(
     body: Body,
 ) -> Result<impl IntoResponse, ApiError> {
     let outcome = run(&app, &caller, body).await?;
-    Ok(Json(Referenced { id: "1", properties: Executed::new("2", &outcome) }))
+    Ok(Json(Referenced {
+        id: "1",
+        properties: Executed::new("2", &outcome),
+    }))
 }
 
 /// `POST python/execute`: the same at the top level.
@@ -51,7 +54,10 @@ async fn run(app: &App, caller: &Caller, body: Body) -> Result<Outcome, ApiError
         (None, Some(identifier)) => caller.session_of(app, identifier.parse()?),
         _ => caller.session(app)?,
     };
-    Ok(app.service.execute(&session, body.code, body.timeout).await?)
+    Ok(app
+        .service
+        .execute(&session, body.code, body.timeout)
+        .await?)
 }
 
 /// `POST files/upload` and its aliases.
@@ -109,7 +115,9 @@ pub async fn download_by_query(
 ) -> Result<Response, ApiError> {
     match caller.query.get("filename")? {
         Some(name) => send_file(&app, &caller, name).await,
-        None => Err(ApiError::invalid("the query parameter `filename` is missing")),
+        None => Err(ApiError::invalid(
+            "the query parameter `filename` is missing",
+        )),
     }
 }
 
@@ -120,7 +128,10 @@ pub async fn stat(
     name: Name,
 ) -> Result<impl IntoResponse, ApiError> {
     let session = caller.session(&app)?;
-    let entry = app.service.stat(&session, path(&caller, &decoded(name)?)?).await?;
+    let entry = app
+        .service
+        .stat(&session, path(&caller, &decoded(name)?)?)
+        .await?;
     Ok(Json(Files::new(&[entry])))
 }
 
@@ -135,8 +146,12 @@ pub async fn delete_file(
         message: &'static str,
     }
     let session = caller.session(&app)?;
-    app.service.delete(&session, path(&caller, &decoded(name)?)?).await?;
-    Ok(Json(Deleted { message: "file deleted successfully" }))
+    app.service
+        .delete(&session, path(&caller, &decoded(name)?)?)
+        .await?;
+    Ok(Json(Deleted {
+        message: "file deleted successfully",
+    }))
 }
 
 /// `DELETE session`
@@ -156,7 +171,9 @@ pub async fn stop_session(
     let session = caller.session(&app)?;
     stop(&app, &caller).await?;
     let (identifier, pool) = (session.identifier, &caller.pool.name);
-    Ok(format!("Session {identifier} in session pool {pool} stopped."))
+    Ok(format!(
+        "Session {identifier} in session pool {pool} stopped."
+    ))
 }
 
 async fn stop(app: &App, caller: &Caller) -> Result<(), ApiError> {
@@ -164,7 +181,10 @@ async fn stop(app: &App, caller: &Caller) -> Result<(), ApiError> {
     match app.service.stop(&session).await {
         Err(error) if error.is_not_running() => {
             let message = "no session with this identifier is running";
-            Err(ApiError::new(ErrorCode::SessionWithIdentifierNotFound, message))
+            Err(ApiError::new(
+                ErrorCode::SessionWithIdentifierNotFound,
+                message,
+            ))
         }
         stopped => Ok(stopped?),
     }
@@ -202,7 +222,10 @@ fn file_response(path: &FilePath, entry: &FileEntry, content: Content) -> Respon
     };
     set(header::CONTENT_TYPE, kind.as_ref());
     set(header::CONTENT_LENGTH, &entry.size.to_string());
-    set(header::CONTENT_DISPOSITION, &format!("attachment; filename*=UTF-8''{name}"));
+    set(
+        header::CONTENT_DISPOSITION,
+        &format!("attachment; filename*=UTF-8''{name}"),
+    );
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::LAST_MODIFIED, &http_date(entry.modified_ns));
     (headers, Body::from_stream(content)).into_response()
@@ -242,7 +265,11 @@ impl Executed {
         }
         Self {
             id,
-            status: if outcome.ending.succeeded() { "Success" } else { "Failure" },
+            status: if outcome.ending.succeeded() {
+                "Success"
+            } else {
+                "Failure"
+            },
             stdout: outcome.stdout.clone(),
             stderr,
             execution_result: result.clone(),
@@ -288,7 +315,10 @@ impl Files {
                 last_modified_time: seven_digits(entry.modified_ns),
             },
         });
-        Self { id: "1".to_owned(), value: value.collect() }
+        Self {
+            id: "1".to_owned(),
+            value: value.collect(),
+        }
     }
 }
 
@@ -336,7 +366,10 @@ mod tests {
     #[test]
     fn an_answer_has_both_names_of_the_result_and_numbered_objects() {
         let outcome = outcome(Ending::Succeeded);
-        let answer = Referenced { id: "1", properties: Executed::new("2", &outcome) };
+        let answer = Referenced {
+            id: "1",
+            properties: Executed::new("2", &outcome),
+        };
         let expected = json!({ "$id": "1", "properties": {
             "$id": "2", "status": "Success", "stdout": "out", "stderr": "err", "result": "",
             "executionResult": "", "executionTimeInMilliseconds": 8 } });
@@ -347,7 +380,11 @@ mod tests {
     fn a_failure_explains_itself_after_what_the_code_wrote() {
         let answer = Executed::new("1", &outcome(Ending::OutOfMemory));
         assert_eq!(answer.status, "Failure");
-        assert!(answer.stderr.starts_with("err\nExecution aborted"), "{}", answer.stderr);
+        assert!(
+            answer.stderr.starts_with("err\nExecution aborted"),
+            "{}",
+            answer.stderr
+        );
     }
 
     #[test]
@@ -361,7 +398,10 @@ mod tests {
         let expected = json!({ "$id": "1", "value": [{ "$id": "2", "properties": {
             "$id": "3", "filename": "sub/x.txt", "size": 16,
             "lastModifiedTime": "2024-05-02T07:21:07.9922617Z" } }] });
-        assert_eq!(serde_json::to_value(Files::new(&[entry])).unwrap(), expected);
+        assert_eq!(
+            serde_json::to_value(Files::new(&[entry])).unwrap(),
+            expected
+        );
         assert_eq!(http_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
         assert_eq!(seven_digits(i64::MIN).len(), 28);
     }

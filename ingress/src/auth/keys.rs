@@ -99,7 +99,11 @@ impl KeySet {
     fn parse(bytes: &[u8], generation: u64) -> Result<Self, KeyError> {
         let set: JwkSet = serde_json::from_slice(bytes)?;
         let keys: Vec<Key> = set.keys.iter().filter_map(usable).collect();
-        if keys.is_empty() { Err(KeyError::Empty) } else { Ok(Self { generation, keys }) }
+        if keys.is_empty() {
+            Err(KeyError::Empty)
+        } else {
+            Ok(Self { generation, keys })
+        }
     }
 }
 
@@ -128,7 +132,11 @@ fn usable(jwk: &Jwk) -> Option<Key> {
         (Some(_), _) => false,
     };
     let key = DecodingKey::from_jwk(jwk).ok()?;
-    agrees.then(|| Key { id: jwk.common.key_id.clone(), algorithm, key })
+    agrees.then(|| Key {
+        id: jwk.common.key_id.clone(),
+        algorithm,
+        key,
+    })
 }
 
 impl Keys {
@@ -155,13 +163,19 @@ impl Keys {
             raw: Mutex::new(raw),
             refreshing: tokio::sync::Mutex::new(None),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The key set of now.
     #[must_use]
     pub fn current(&self) -> Arc<KeySet> {
-        self.inner.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner
+            .current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Reads the key set anew, unless that was done in the last 30 seconds.
@@ -185,17 +199,27 @@ impl Keys {
         loop {
             tick.tick().await;
             if let Err(error) = self.refresh().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "key set not refreshed");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "key set not refreshed"
+                );
             }
         }
     }
 
     async fn refresh(&self) -> Result<(), KeyError> {
         let raw = self.inner.source.read().await?;
-        let mut old = self.inner.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut old = self
+            .inner
+            .raw
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if *old != raw {
-            let mut current =
-                self.inner.current.write().unwrap_or_else(PoisonError::into_inner);
+            let mut current = self
+                .inner
+                .current
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
             *current = Arc::new(KeySet::parse(&raw, current.generation + 1)?);
             *old = raw;
             tracing::info!(generation = current.generation, "key set changed");
@@ -209,7 +233,11 @@ impl Source {
         match self {
             Self::File(path) => {
                 let bytes = tokio::fs::read(path).await?;
-                if bytes.len() <= SET_BYTES { Ok(bytes) } else { Err(KeyError::TooLong) }
+                if bytes.len() <= SET_BYTES {
+                    Ok(bytes)
+                } else {
+                    Err(KeyError::TooLong)
+                }
             }
             Self::Url(client, url) => {
                 let response = client.get(url.clone()).send().await?.error_for_status()?;
@@ -229,6 +257,8 @@ impl Source {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("generation", &self.current().generation).finish()
+        f.debug_struct("Keys")
+            .field("generation", &self.current().generation)
+            .finish()
     }
 }

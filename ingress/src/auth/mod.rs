@@ -36,10 +36,17 @@ impl Authenticator {
     /// Verifies against these keys by these rules.
     #[must_use]
     pub fn new(keys: Keys, rules: Rules, required_role: Option<String>) -> Self {
-        let verified =
-            Cache::builder().max_capacity(CAPACITY).expire_after(UntilTokenExpires).build();
+        let verified = Cache::builder()
+            .max_capacity(CAPACITY)
+            .expire_after(UntilTokenExpires)
+            .build();
         let required_role = required_role.map(Arc::from);
-        Self { keys, rules: Arc::new(rules), required_role, verified }
+        Self {
+            keys,
+            rules: Arc::new(rules),
+            required_role,
+            verified,
+        }
     }
 
     /// The keys, for readiness and refresh.
@@ -85,14 +92,18 @@ impl Authenticator {
             verified => (verified?, set.generation()),
         };
         let claims = Arc::new(claims);
-        self.verified.insert((digest, generation), claims.clone()).await;
+        self.verified
+            .insert((digest, generation), claims.clone())
+            .await;
         Ok(claims)
     }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
-        return Err(ApiError::unauthorized("the Authorization header is missing"));
+        return Err(ApiError::unauthorized(
+            "the Authorization header is missing",
+        ));
     };
     let value = value.to_str().unwrap_or_default();
     match value.split_once(' ') {
@@ -101,7 +112,9 @@ fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
         {
             Ok(token.trim())
         }
-        _ => Err(ApiError::unauthorized("the Authorization header is not `Bearer` and a token")),
+        _ => Err(ApiError::unauthorized(
+            "the Authorization header is not `Bearer` and a token",
+        )),
     }
 }
 
@@ -115,7 +128,9 @@ impl Expiry<([u8; 32], u64), Arc<Claims>> for UntilTokenExpires {
         claims: &Arc<Claims>,
         _created: std::time::Instant,
     ) -> Option<Duration> {
-        let left = claims.exp.saturating_sub(jsonwebtoken::get_current_timestamp());
+        let left = claims
+            .exp
+            .saturating_sub(jsonwebtoken::get_current_timestamp());
         Some(Duration::from_secs(left).min(REMEMBERED))
     }
 }

@@ -66,7 +66,9 @@ impl Claims {
 /// The first thing that is wrong.
 pub fn verify(token: &str, keys: &KeySet, rules: &Rules) -> Result<Claims, TokenError> {
     let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
-    let key = keys.find(header.kid.as_deref()).ok_or(TokenError::UnknownKey)?;
+    let key = keys
+        .find(header.kid.as_deref())
+        .ok_or(TokenError::UnknownKey)?;
     if header.alg != key.algorithm {
         return Err(TokenError::Algorithm);
     }

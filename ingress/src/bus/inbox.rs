@@ -55,7 +55,11 @@ impl Inboxes {
         let subscribed = client.subscribe(format!("{prefix}.*")).await;
         let mut messages = subscribed.map_err(|error| BusError::Send(Box::new(error)))?;
         let open = Open::default();
-        let inboxes = Self { prefix, next: Arc::default(), open: open.clone() };
+        let inboxes = Self {
+            prefix,
+            next: Arc::default(),
+            open: open.clone(),
+        };
         tokio::spawn(async move {
             while let Some(message) = messages.next().await {
                 deliver(&open, message);
@@ -67,16 +71,30 @@ impl Inboxes {
     pub(super) fn open_one(&self) -> Inbox {
         let (sender, messages) = mpsc::channel(FRAMES);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(number, sender);
-        Inbox { inboxes: self.clone(), number, messages, expected: 0 }
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(number, sender);
+        Inbox {
+            inboxes: self.clone(),
+            number,
+            messages,
+            expected: 0,
+        }
     }
 }
 
 fn deliver(open: &Open, message: Message) {
-    let number = message.subject.rsplit('.').next().and_then(|token| token.parse().ok());
+    let number = message
+        .subject
+        .rsplit('.')
+        .next()
+        .and_then(|token| token.parse().ok());
     let Some(number) = number else { return };
     let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(sender) = open.get(&number) else { return };
+    let Some(sender) = open.get(&number) else {
+        return;
+    };
     if sender.try_send(message).is_err() {
         open.remove(&number);
     }
@@ -89,7 +107,9 @@ impl Inbox {
 
     /// The next arrival.
     pub async fn next(&mut self) -> Arrival {
-        let Some(message) = self.messages.recv().await else { return Arrival::Gap };
+        let Some(message) = self.messages.recv().await else {
+            return Arrival::Gap;
+        };
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             return Arrival::Nobody;
         }
@@ -105,7 +125,11 @@ impl Inbox {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        let mut open = self.inboxes.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self
+            .inboxes
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         open.remove(&self.number);
     }
 }

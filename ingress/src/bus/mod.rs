@@ -67,11 +67,7 @@ impl Bus {
     ///
     /// # Errors
     /// No server can be reached, or it is too old.
-    pub async fn connect(
-        servers: &str,
-        auth: NatsAuth,
-        instance: &str,
-    ) -> Result<Self, BusError> {
+    pub async fn connect(servers: &str, auth: NatsAuth, instance: &str) -> Result<Self, BusError> {
         let connected = Connected(Arc::new(Mutex::new(Instant::now())));
         let noted = connected.clone();
         let prefix = subject::ingress_inbox(instance);
@@ -97,7 +93,12 @@ impl Bus {
         }
         let inboxes = Inboxes::open(&client, &prefix).await?;
         let jetstream = jetstream::new(client.clone());
-        Ok(Self { client, jetstream, inboxes, connected })
+        Ok(Self {
+            client,
+            jetstream,
+            inboxes,
+            connected,
+        })
     }
 
     /// Sends a message whose frames come to the returned inbox.
@@ -110,7 +111,10 @@ impl Bus {
             return Err(BusError::Down);
         }
         let inbox = self.inboxes.open_one();
-        let sent = self.client.publish_with_reply(subject, inbox.subject(), payload).await;
+        let sent = self
+            .client
+            .publish_with_reply(subject, inbox.subject(), payload)
+            .await;
         sent.map_err(|error| BusError::Send(Box::new(error)))?;
         Ok(inbox)
     }
@@ -118,7 +122,11 @@ impl Bus {
     /// How long this process has been connected without a break.
     #[must_use]
     pub fn connected_for(&self) -> Duration {
-        self.connected.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.connected
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed()
     }
 
     /// The session's lease record, from whichever server has it nearest: a hint.
@@ -139,7 +147,9 @@ impl Bus {
     /// # Errors
     /// The bus did not answer.
     pub async fn worker(&self, worker: &WorkerId) -> Result<Option<WorkerBeat>, BusError> {
-        let found = self.last(subject::WORKERS_STREAM, subject::worker(worker)).await?;
+        let found = self
+            .last(subject::WORKERS_STREAM, subject::worker(worker))
+            .await?;
         Ok(found.and_then(|(payload, _)| wire::decode(&payload).ok()))
     }
 
@@ -160,8 +170,9 @@ impl Bus {
     /// # Errors
     /// It does not.
     pub async fn check(&self) -> Result<(), BusError> {
-        let someone: WorkerId =
-            "readiness".parse().map_err(|error| BusError::Read(Box::new(error)))?;
+        let someone: WorkerId = "readiness"
+            .parse()
+            .map_err(|error| BusError::Read(Box::new(error)))?;
         self.worker(&someone).await.map(drop)
     }
 }
@@ -171,9 +182,9 @@ fn is_no_stream(error: &jetstream::stream::DirectGetError) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let text = cause.downcast_ref::<jetstream::context::RequestError>();
-        if text.is_some_and(|error| {
-            error.kind() == jetstream::context::RequestErrorKind::NoResponders
-        }) {
+        if text
+            .is_some_and(|error| error.kind() == jetstream::context::RequestErrorKind::NoResponders)
+        {
             return true;
         }
         let plain = cause.downcast_ref::<async_nats::RequestError>();

@@ -1,6 +1,9 @@
 //! What a stack is made of, before it runs.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 
@@ -197,10 +200,10 @@ struct Roll<'a> {
 }
 
 impl Roll<'_> {
-    fn process(&self, member: Member, program: &PathBuf, arguments: Vec<OsString>) -> Process {
+    fn process(&self, member: Member, program: &Path, arguments: Vec<OsString>) -> Process {
         Process {
             name: member.to_string(),
-            program: program.clone(),
+            program: program.to_owned(),
             arguments,
             environment: vec![("HEARTH_LOG".to_owned(), self.log_filter.to_owned())],
             log: self.layout.file("log").join(format!("{member}.log")),

@@ -183,7 +183,9 @@ async fn a_part_with_endless_headers_is_refused() {
 async fn twenty_mebibytes_make_the_round_trip() {
     let stack = shared().await;
     let session = stack.session();
-    let content: Vec<u8> = (0..20 * MIB).map(|n| (n * 31 % 251) as u8).collect();
+    let content: Vec<u8> = (0..20 * MIB)
+        .map(|n| u8::try_from(n * 31 % 251).unwrap())
+        .collect();
     assert_eq!(
         session.upload("big.bin", &content).await.unwrap().size,
         content.len() as u64

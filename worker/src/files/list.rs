@@ -16,7 +16,11 @@ pub(super) fn list(
     recursive: bool,
     limit: usize,
 ) -> Result<Vec<FileEntry>, FileError> {
-    let top = if directory.is_empty() { root.try_clone()? } else { root.open_dir(directory)? };
+    let top = if directory.is_empty() {
+        root.try_clone()?
+    } else {
+        root.open_dir(directory)?
+    };
     let mut found = Vec::new();
     let mut waiting = vec![(top, String::new())];
     while let Some((dir, prefix)) = waiting.pop() {
@@ -31,8 +35,12 @@ pub(super) fn list(
             }
             let path = format!("{prefix}{shown}");
             // What vanished or leads out between the two calls is left out.
-            let Ok(metadata) = root_relative(&dir, root, directory, &path, &name) else { continue };
-            let Some(told) = entry(&path, &metadata) else { continue };
+            let Ok(metadata) = root_relative(&dir, root, directory, &path, &name) else {
+                continue;
+            };
+            let Some(told) = entry(&path, &metadata) else {
+                continue;
+            };
             let enter = recursive && dir.symlink_metadata(&name).is_ok_and(|own| own.is_dir());
             if enter && let Ok(below) = dir.open_dir(&name) {
                 waiting.push((below, format!("{path}/")));
@@ -62,5 +70,9 @@ fn root_relative(
     } else {
         root.metadata(format!("{directory}/{path}"))?
     };
-    if through.is_file() { Ok(through) } else { Err(io::ErrorKind::NotFound.into()) }
+    if through.is_file() {
+        Ok(through)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }

@@ -2,11 +2,7 @@
 //! link in there, so each path is resolved beneath the root by `cap-std` (`openat2` with
 //! `RESOLVE_BENEATH`): no symlink is ever followed out.
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-    sync::Arc,
-};
+use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt};
 use proto::{
@@ -96,7 +92,10 @@ impl DataDir {
         // A descriptor opened with O_PATH cannot be listed, so the directory is opened anew.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(root, ".", flags, rustix::fs::Mode::empty())?;
-        Ok(Self { root: Arc::new(Dir::from_std_file(opened.into())), owner })
+        Ok(Self {
+            root: Arc::new(Dir::from_std_file(opened.into())),
+            owner,
+        })
     }
 
     /// Stores a file, replacing one of the same name only once it is complete. Missing directories
@@ -189,7 +188,10 @@ impl DataDir {
     /// # Errors
     /// There is no such file, or it is a directory.
     pub async fn delete(&self, path: &FilePath) -> Result<(), FileError> {
-        self.blocking(path, |this, path| Ok(this.root.remove_file(path.as_str())?)).await
+        self.blocking(path, |this, path| {
+            Ok(this.root.remove_file(path.as_str())?)
+        })
+        .await
     }
 
     /// Runs blocking file work where it does not hold up the runtime.
@@ -218,18 +220,28 @@ impl DataDir {
             }
             directory.push('/');
         }
-        if self.root.symlink_metadata(path.as_str()).is_ok_and(|found| found.is_dir()) {
+        if self
+            .root
+            .symlink_metadata(path.as_str())
+            .is_ok_and(|found| found.is_dir())
+        {
             return Err(FileError::WrongType);
         }
         let name = format!("{directory}{UNFINISHED}{}", Ulid::new());
-        let options = OpenOptions::new().write(true).create_new(true).mode(0o644).clone();
+        let options = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .clone();
         let file = self.root.open_with(&name, &options)?;
         Ok(Unfinished { name, file })
     }
 
     fn finish(&self, unfinished: &Unfinished, path: &FilePath) -> Result<FileEntry, FileError> {
         self.give(&unfinished.file)?;
-        let moved = self.root.rename(&unfinished.name, &self.root, path.as_str());
+        let moved = self
+            .root
+            .rename(&unfinished.name, &self.root, path.as_str());
         if let Err(error) = moved {
             self.root.remove_file(&unfinished.name)?;
             return Err(error.into());
@@ -240,7 +252,10 @@ impl DataDir {
     /// Makes the session the owner of what the worker created.
     fn give(&self, file: &impl std::os::fd::AsFd) -> Result<(), FileError> {
         let (user, group) = self.owner;
-        let (user, group) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(group));
+        let (user, group) = (
+            rustix::fs::Uid::from_raw(user),
+            rustix::fs::Gid::from_raw(group),
+        );
         // A directory is open for its path only, which `fchown` refuses.
         let itself = AtFlags::EMPTY_PATH;
         rustix::fs::chownat(file, "", Some(user), Some(group), itself).map_err(io::Error::from)?;
@@ -286,8 +301,15 @@ fn entry(path: &str, metadata: &Metadata) -> Option<FileEntry> {
     };
     let seconds = cap_std::fs::MetadataExt::mtime(metadata);
     let nanoseconds = cap_std::fs::MetadataExt::mtime_nsec(metadata);
-    let modified_ns = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
-    Some(FileEntry { path: path.to_owned(), kind, size, modified_ns })
+    let modified_ns = seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds);
+    Some(FileEntry {
+        path: path.to_owned(),
+        kind,
+        size,
+        modified_ns,
+    })
 }
 
 #[cfg(test)]

@@ -16,10 +16,17 @@ impl Fixture {
         std::fs::create_dir(outside.path().join("data")).unwrap();
         std::fs::write(outside.path().join("secret"), "host").unwrap();
         let root = std::fs::File::open(outside.path().join("data")).unwrap();
-        let me = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let me = (
+            rustix::process::getuid().as_raw(),
+            rustix::process::getgid().as_raw(),
+        );
         let data = DataDir::new(&root.into(), me).unwrap();
         let store = format!("file://{}/store", outside.path().display());
-        Self { data, store: Store::open(&store).unwrap(), outside }
+        Self {
+            data,
+            store: Store::open(&store).unwrap(),
+            outside,
+        }
     }
 
     fn inside(&self, name: &str) -> std::path::PathBuf {
@@ -28,20 +35,33 @@ impl Fixture {
 
     async fn put(&self, path: &str, bytes: &[u8]) -> Result<FileEntry, FileError> {
         let content = Blob::Inline(bytes.to_vec());
-        self.data.upload(&path.parse().unwrap(), &content, &self.store).await
+        self.data
+            .upload(&path.parse().unwrap(), &content, &self.store)
+            .await
     }
 
     async fn get(&self, path: &str) -> Result<Vec<u8>, FileError> {
         let pool: PoolId = "01JDE1KZ0000000000000000PY".parse().unwrap();
         let session: SessionKey = "a".repeat(26).parse().unwrap();
         let operation: OperationId = "op".parse().unwrap();
-        let owner = Owner { pool: &pool, session: &session, operation: &operation };
-        let (_, blob) = self.data.download(&path.parse().unwrap(), &self.store, owner).await?;
+        let owner = Owner {
+            pool: &pool,
+            session: &session,
+            operation: &operation,
+        };
+        let (_, blob) = self
+            .data
+            .download(&path.parse().unwrap(), &self.store, owner)
+            .await?;
         Ok(self.store.fetch_bytes(blob, 1 << 30).await.unwrap())
     }
 
     async fn names(&self) -> Vec<String> {
-        let all = self.data.list(&DirectoryPath::default(), true).await.unwrap();
+        let all = self
+            .data
+            .list(&DirectoryPath::default(), true)
+            .await
+            .unwrap();
         all.into_iter().map(|entry| entry.path).collect()
     }
 
@@ -78,16 +98,29 @@ async fn long_bodies_go_through_the_store_and_leave_nothing_there() {
 #[tokio::test]
 async fn a_link_that_leads_out_is_neither_read_nor_listed_nor_written_through() {
     let files = Fixture::new();
-    symlink(files.outside.path().join("secret"), files.inside("absolute")).unwrap();
+    symlink(
+        files.outside.path().join("secret"),
+        files.inside("absolute"),
+    )
+    .unwrap();
     symlink("../secret", files.inside("relative")).unwrap();
     symlink("..", files.inside("up")).unwrap();
     for link in ["absolute", "relative", "up/secret"] {
-        assert!(matches!(files.get(link).await, Err(FileError::Escapes)), "{link}");
+        assert!(
+            matches!(files.get(link).await, Err(FileError::Escapes)),
+            "{link}"
+        );
     }
-    assert!(matches!(files.put("up/new", b"x").await, Err(FileError::Escapes)));
+    assert!(matches!(
+        files.put("up/new", b"x").await,
+        Err(FileError::Escapes)
+    ));
     assert_eq!(files.names().await, Vec::<String>::new());
     files.put("absolute", b"mine").await.unwrap();
-    assert_eq!(std::fs::read(files.outside.path().join("secret")).unwrap(), b"host");
+    assert_eq!(
+        std::fs::read(files.outside.path().join("secret")).unwrap(),
+        b"host"
+    );
     assert_eq!(files.get("absolute").await.unwrap(), b"mine");
 }
 
@@ -109,7 +142,10 @@ async fn what_is_no_file_is_named_as_such() {
     std::fs::create_dir(files.inside("dir")).unwrap();
     assert!(matches!(files.get("fifo").await, Err(FileError::WrongType)));
     assert!(matches!(files.get("dir").await, Err(FileError::WrongType)));
-    assert!(matches!(files.put("dir", b"x").await, Err(FileError::WrongType)));
+    assert!(matches!(
+        files.put("dir", b"x").await,
+        Err(FileError::WrongType)
+    ));
     assert!(matches!(files.get("none").await, Err(FileError::NotFound)));
     let gone = files.data.delete(&"dir".parse().unwrap()).await;
     assert!(matches!(gone, Err(FileError::WrongType | FileError::Io(_))));

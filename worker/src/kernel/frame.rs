@@ -98,7 +98,9 @@ pub fn encode(frame: &ToKernel<'_>) -> Result<Vec<u8>, FrameError> {
 /// # Errors
 /// Bytes that can never become a frame.
 pub fn take(buffer: &mut bytes::BytesMut) -> Result<Option<FromKernel>, FrameError> {
-    let Some(prefix) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let Some(prefix) = buffer.first_chunk::<4>() else {
+        return Ok(None);
+    };
     let length = usize::try_from(u32::from_le_bytes(*prefix)).unwrap_or(usize::MAX);
     if length > KERNEL_FRAME_BYTES {
         return Err(FrameError::TooLong(length));
@@ -147,7 +149,10 @@ mod tests {
 
     #[test]
     fn an_unknown_frame_is_malformed() {
-        assert!(matches!(take(&mut framed(r#"{"type":"own"}"#)), Err(FrameError::Malformed(_))));
+        assert!(matches!(
+            take(&mut framed(r#"{"type":"own"}"#)),
+            Err(FrameError::Malformed(_))
+        ));
     }
 
     /// The samples that the kernel's own tests read and write too.
@@ -156,9 +161,13 @@ mod tests {
         let golden: serde_json::Value = serde_json::from_str(text).unwrap();
         let samples = golden[direction].as_array().unwrap().iter();
         let hex = |sample: &serde_json::Value| {
-            HEXLOWER.decode(sample["hex"].as_str().unwrap().as_bytes()).unwrap()
+            HEXLOWER
+                .decode(sample["hex"].as_str().unwrap().as_bytes())
+                .unwrap()
         };
-        samples.map(|sample| (sample["frame"].clone(), hex(sample))).collect()
+        samples
+            .map(|sample| (sample["frame"].clone(), hex(sample)))
+            .collect()
     }
 
     #[test]
@@ -174,7 +183,10 @@ mod tests {
     #[test]
     fn the_kernel_is_told_what_it_understands() {
         for (frame, bytes) in golden("to_kernel") {
-            let (id, code) = (frame["id"].as_u64().unwrap(), frame["code"].as_str().unwrap());
+            let (id, code) = (
+                frame["id"].as_u64().unwrap(),
+                frame["code"].as_str().unwrap(),
+            );
             assert_eq!(encode(&ToKernel::Execute { id, code }).unwrap(), bytes);
         }
     }

@@ -85,9 +85,21 @@ impl Kernel {
     /// # Errors
     /// The process ends or speaks out of turn.
     pub async fn ready(process: KernelProcess) -> Result<Self, KernelError> {
-        let KernelProcess { socket, stdout, stderr, process: handle } = process;
+        let KernelProcess {
+            socket,
+            stdout,
+            stderr,
+            process: handle,
+        } = process;
         let frames = BytesMut::new();
-        let mut kernel = Self { socket, frames, stdout, stderr, handle, cells: 0 };
+        let mut kernel = Self {
+            socket,
+            frames,
+            stdout,
+            stderr,
+            handle,
+            cells: 0,
+        };
         loop {
             match frame::take(&mut kernel.frames)? {
                 Some(FromKernel::Ready) => return Ok(kernel),
@@ -116,11 +128,18 @@ impl Kernel {
         let mut stdout = Captured::new(output_bytes);
         let mut stderr = Captured::new(output_bytes);
         let mut displays = Displays::default();
-        let end = self.cell(code, &mut stdout, &mut stderr, &mut displays).await;
+        let end = self
+            .cell(code, &mut stdout, &mut stderr, &mut displays)
+            .await;
         drain(&mut self.stdout, &mut stdout);
         drain(&mut self.stderr, &mut stderr);
         let (stdout, stderr) = (stdout.into_text(), stderr.into_text());
-        Cell { end, stdout, stderr, displays: displays.kept }
+        Cell {
+            end,
+            stdout,
+            stderr,
+            displays: displays.kept,
+        }
     }
 
     async fn cell(
@@ -131,7 +150,10 @@ impl Kernel {
         displays: &mut Displays,
     ) -> CellEnd {
         self.cells += 1;
-        let Ok(request) = frame::encode(&ToKernel::Execute { id: self.cells, code }) else {
+        let Ok(request) = frame::encode(&ToKernel::Execute {
+            id: self.cells,
+            code,
+        }) else {
             return CellEnd::Broken;
         };
         let mut unsent = request.as_slice();
@@ -140,7 +162,10 @@ impl Kernel {
             match frame::take(&mut self.frames) {
                 Ok(None) => {}
                 Ok(Some(FromKernel::Done { id, result, error })) if id == self.cells => {
-                    return CellEnd::Done { result: result.map(Bundle::from), error };
+                    return CellEnd::Done {
+                        result: result.map(Bundle::from),
+                        error,
+                    };
                 }
                 Ok(Some(FromKernel::Display { id, data })) if id == self.cells => {
                     displays.push(data.into());
@@ -210,14 +235,20 @@ async fn capture(pipe: &mut pipe::Receiver, into: &mut Captured) {
         if pipe.readable().await.is_err() {
             return std::future::pending().await;
         }
-        let mut chunk = [0; CHUNK];
-        match pipe.try_read(&mut chunk) {
-            Ok(0) => return std::future::pending().await,
-            Ok(count) => return into.push(chunk.get(..count).unwrap_or_default()),
+        match read_once(pipe, into) {
+            Ok(1..) => return,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return std::future::pending().await,
+            Ok(0) | Err(_) => return std::future::pending().await,
         }
     }
+}
+
+/// The chunk lives here and not in the future above, of which every session holds two.
+fn read_once(pipe: &pipe::Receiver, into: &mut Captured) -> io::Result<usize> {
+    let mut chunk = [0; CHUNK];
+    let count = pipe.try_read(&mut chunk)?;
+    into.push(chunk.get(..count).unwrap_or_default());
+    Ok(count)
 }
 
 /// Reads exactly what the pipe holds now: a background writer could keep it from ever being empty.
@@ -229,7 +260,9 @@ fn drain(pipe: &mut pipe::Receiver, into: &mut Captured) {
     let mut chunk = [0; CHUNK];
     while left > 0 {
         let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-        let Some(room) = chunk.get_mut(..want) else { return };
+        let Some(room) = chunk.get_mut(..want) else {
+            return;
+        };
         match rustix::io::read(pipe.as_fd(), room) {
             Ok(0) | Err(_) => return,
             Ok(count) => {

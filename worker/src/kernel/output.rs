@@ -15,7 +15,11 @@ impl Captured {
     #[must_use]
     pub fn new(limit: u64) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Self { kept: BytesMut::new(), limit, dropped: 0 }
+        Self {
+            kept: BytesMut::new(),
+            limit,
+            dropped: 0,
+        }
     }
 
     /// Takes what was read.
@@ -36,7 +40,9 @@ impl Captured {
                 text.pop();
             }
             let (limit, dropped) = (self.limit, self.dropped);
-            text.push_str(&format!("\n[output truncated after {limit} bytes; {dropped} more]\n"));
+            text.push_str(&format!(
+                "\n[output truncated after {limit} bytes; {dropped} more]\n"
+            ));
         }
         text
     }
@@ -59,7 +65,10 @@ mod tests {
         let mut captured = Captured::new(4);
         captured.push("žžž".as_bytes());
         captured.push(b"more");
-        assert_eq!(captured.into_text(), "žž\n[output truncated after 4 bytes; 6 more]\n");
+        assert_eq!(
+            captured.into_text(),
+            "žž\n[output truncated after 4 bytes; 6 more]\n"
+        );
     }
 
     #[test]

@@ -20,7 +20,10 @@ impl Heart {
     /// The bus is gone or refuses.
     pub async fn open(context: Context, worker: &WorkerId) -> Result<Self, BusError> {
         drop(streams::open_workers(&context).await?);
-        Ok(Self { context, subject: subject::worker(worker) })
+        Ok(Self {
+            context,
+            subject: subject::worker(worker),
+        })
     }
 
     /// Beats once. Returns the time taken *before* sending: from then on counts how long the
@@ -32,7 +35,10 @@ impl Heart {
         let taken = Instant::now();
         let payload = encode(beat)?;
         let write = async {
-            let acknowledged = self.context.publish(self.subject.clone(), payload.into()).await?;
+            let acknowledged = self
+                .context
+                .publish(self.subject.clone(), payload.into())
+                .await?;
             acknowledged.await.map(drop)
         };
         match tokio::time::timeout(limits::WORKER_BEAT, write).await {

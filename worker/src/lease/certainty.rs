@@ -23,7 +23,11 @@ impl Certainty {
     /// An ownership that was claimed after `doubt` counted `sure_at`.
     #[must_use]
     pub fn new(ownership: Ownership, doubt: Doubt, sure_at: u64) -> Self {
-        Self { ownership, doubt, sure_at: Arc::new(AtomicU64::new(sure_at)) }
+        Self {
+            ownership,
+            doubt,
+            sure_at: Arc::new(AtomicU64::new(sure_at)),
+        }
     }
 
     /// Whether this worker owns the session. Costs nothing unless there was a reconnect or a
@@ -41,7 +45,10 @@ impl Certainty {
                 }
                 Err(LeaseError::Lost) => return false,
                 Err(LeaseError::Bus(error)) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "owner not confirmed");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "owner not confirmed"
+                    );
                 }
             }
         }

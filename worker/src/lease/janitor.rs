@@ -1,11 +1,7 @@
 //! Frees slots that no lease belongs to: their creators died between the two writes, or their
 //! leases ended by time.
 
-use std::{
-    collections::HashMap,
-    sync::Mutex,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use async_nats::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
@@ -25,7 +21,10 @@ pub(super) struct Sweeps(Mutex<Option<Instant>>);
 
 impl Sweeps {
     fn is_due(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let due = last.is_none_or(|last| last.elapsed() >= SWEEP_EVERY);
         if due {
             *last = Some(Instant::now());
@@ -53,9 +52,15 @@ impl Ledger {
         }
         let pool = &self.inner.pool.id;
         // Slots first: a lease that is created in between then has an old slot and a lease.
-        let slots = self.all(&subject::slots_stream(pool), &format!("h1.slots.{pool}.*")).await?;
-        let leases =
-            self.all(&subject::leases_stream(pool), &format!("$KV.h1_leases_{pool}.>")).await?;
+        let slots = self
+            .all(&subject::slots_stream(pool), &format!("h1.slots.{pool}.*"))
+            .await?;
+        let leases = self
+            .all(
+                &subject::leases_stream(pool),
+                &format!("$KV.h1_leases_{pool}.>"),
+            )
+            .await?;
         let now = self.server_time().await?;
         for (session, slot) in slots {
             let old = now - slot.stored > limits::SLOT_GRACE;
@@ -76,7 +81,9 @@ impl Ledger {
         }
         let subject = format!("STREAM.INFO.{}", subject::slots_stream(&self.inner.pool.id));
         let info: Result<Info, _> = self.inner.context.request(subject, &()).await;
-        Ok(info.map_err(|error| BusError::new("stream was not described", error))?.ts)
+        Ok(info
+            .map_err(|error| BusError::new("stream was not described", error))?
+            .ts)
     }
 
     /// The last record of every subject with the time at which the server stored it, in one
@@ -85,8 +92,10 @@ impl Ledger {
         let failed = |what| BusError::new("records were not listed", what);
         let client = self.inner.context.client();
         let inbox = client.new_inbox();
-        let mut answers =
-            client.subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
+        let mut answers = client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(|error| failed(error.to_string()))?;
         let request = serde_json::json!({ "multi_last": [filter], "batch": 1000 });
         client
             .publish_with_reply(
@@ -99,7 +108,9 @@ impl Ledger {
         let mut found = HashMap::new();
         loop {
             let answer = tokio::time::timeout(Duration::from_secs(2), answers.next()).await;
-            let Ok(Some(message)) = answer else { return Err(failed("no answer".to_owned())) };
+            let Ok(Some(message)) = answer else {
+                return Err(failed("no answer".to_owned()));
+            };
             match message.status {
                 // 404: nothing matches; 204: that was all.
                 Some(StatusCode::NOT_FOUND) => return Ok(found),

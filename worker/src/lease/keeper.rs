@@ -32,7 +32,14 @@ impl Keeper {
         let every = RENEW_EVERY.min(pool.cooldown() / 10);
         let ownership = lease.ownership().clone();
         let next = Instant::now() + every;
-        Self { ownership, every, next, used: false, lease: Some(lease), renewal: None }
+        Self {
+            ownership,
+            every,
+            next,
+            used: false,
+            lease: Some(lease),
+            renewal: None,
+        }
     }
 
     /// Which lease it is.
@@ -58,7 +65,10 @@ impl Keeper {
                     Ok(()) => self.next = Instant::now() + self.every,
                     Err(LeaseError::Lost) => return,
                     Err(LeaseError::Bus(error)) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "lease not renewed");
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "lease not renewed"
+                        );
                         self.used = true;
                         self.next = Instant::now() + RETRY;
                     }
@@ -89,6 +99,8 @@ impl Keeper {
 
 impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper").field("ownership", &self.ownership).finish_non_exhaustive()
+        f.debug_struct("Keeper")
+            .field("ownership", &self.ownership)
+            .finish_non_exhaustive()
     }
 }

@@ -98,7 +98,10 @@ impl BusError {
         what: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { what, source: source.into() }
+        Self {
+            what,
+            source: source.into(),
+        }
     }
 }
 
@@ -127,7 +130,16 @@ impl Ledger {
     pub async fn open(context: Context, worker: WorkerId, pool: Pool) -> Result<Self, BusError> {
         let (slots, leases) = streams::open_pool(&context, &pool).await?;
         let sweeps = janitor::Sweeps::default();
-        Ok(Self { inner: Arc::new(Inner { context, slots, leases, worker, pool, sweeps }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                context,
+                slots,
+                leases,
+                worker,
+                pool,
+                sweeps,
+            }),
+        })
     }
 
     /// The pool that this is the ledger of.
@@ -146,7 +158,11 @@ impl Ledger {
         identifier: &Identifier,
         seen: u64,
     ) -> Result<HeldLease, ClaimError> {
-        let previous = if seen == 0 { None } else { Some(self.lease_at(seen).await?) };
+        let previous = if seen == 0 {
+            None
+        } else {
+            Some(self.lease_at(seen).await?)
+        };
         let (slot, created) = match &previous {
             Some(lease) => (lease.slot, false),
             None => (self.create_slot(session).await?, true),
@@ -154,7 +170,9 @@ impl Ledger {
         let record = Lease {
             identifier: identifier.clone(),
             owner: self.inner.worker.clone(),
-            epoch: previous.map_or_else(Epoch::default, |lease| lease.epoch).next(),
+            epoch: previous
+                .map_or_else(Epoch::default, |lease| lease.epoch)
+                .next(),
             incarnation: Incarnation::from_ulid(Ulid::new()),
             slot,
             state: LeaseState::Active,
@@ -162,8 +180,16 @@ impl Ledger {
         match self.write_lease(session, &record, seen).await? {
             Written::At(revision) if self.slot_exists(slot, session).await? => {
                 let (ledger, session) = (self.clone(), session.clone());
-                let ownership = Ownership { ledger, session, record: Arc::new(record) };
-                Ok(HeldLease { ownership, state: LeaseState::Active, revision })
+                let ownership = Ownership {
+                    ledger,
+                    session,
+                    record: Arc::new(record),
+                };
+                Ok(HeldLease {
+                    ownership,
+                    state: LeaseState::Active,
+                    revision,
+                })
             }
             Written::At(revision) => {
                 // The janitor took the slot while this worker stood still: without a slot the
@@ -196,11 +222,16 @@ impl Ledger {
         let nonce = Ulid::new().to_string();
         let mut swept = false;
         loop {
-            let slot = Slot { worker: self.inner.worker.clone(), nonce: nonce.clone() };
+            let slot = Slot {
+                worker: self.inner.worker.clone(),
+                nonce: nonce.clone(),
+            };
             let subject = subject::slot(&self.inner.pool.id, session);
             let payload = encode(&slot)?;
             let message = PublishMessage::build().payload(payload.into());
-            let written = self.write(subject, message.expected_last_subject_sequence(0)).await;
+            let written = self
+                .write(subject, message.expected_last_subject_sequence(0))
+                .await;
             match written {
                 Ok(Written::At(sequence)) => return Ok(sequence),
                 Ok(Written::Conflict) => return Err(ClaimError::LostRace),
@@ -210,7 +241,12 @@ impl Ledger {
                 }
                 Ok(Written::Full) => return Err(ClaimError::Full),
                 // The acknowledgement may be lost while the slot is ours.
-                Err(error) => return self.own_slot(session, &nonce).await?.ok_or(error.into()),
+                Err(error) => {
+                    return self
+                        .own_slot(session, &nonce)
+                        .await?
+                        .ok_or_else(|| error.into());
+                }
             }
         }
     }
@@ -241,7 +277,8 @@ impl Ledger {
             .payload(encode(record)?.into())
             .expected_last_subject_sequence(expected)
             .ttl(ttl);
-        self.write(subject::lease(&self.inner.pool.id, session), message).await
+        self.write(subject::lease(&self.inner.pool.id, session), message)
+            .await
     }
 
     async fn write(&self, subject: String, message: PublishMessage) -> Result<Written, BusError> {
@@ -320,8 +357,15 @@ impl HeldLease {
     /// # Errors
     /// The lease is someone else's now, or the bus failed.
     pub async fn renew(&mut self) -> Result<(), LeaseError> {
-        let Ownership { ledger, session, record } = &self.ownership;
-        let record = Lease { state: self.state, ..Lease::clone(record) };
+        let Ownership {
+            ledger,
+            session,
+            record,
+        } = &self.ownership;
+        let record = Lease {
+            state: self.state,
+            ..Lease::clone(record)
+        };
         match ledger.write_lease(session, &record, self.revision).await {
             Ok(Written::At(revision)) => self.revision = revision,
             // A conflict can be with this owner's own write whose acknowledgement was lost.

@@ -85,7 +85,9 @@ async fn update(context: &Context, mut config: Config) -> Result<(), UpdateStrea
     if config.max_messages > 0 {
         let live = context.get_stream(&config.name).await;
         let live = live.map_or(0, |stream| stream.cached_info().state.messages);
-        config.max_messages = config.max_messages.max(i64::try_from(live).unwrap_or(i64::MAX));
+        config.max_messages = config
+            .max_messages
+            .max(i64::try_from(live).unwrap_or(i64::MAX));
     }
     context.update_stream(config).await.map(drop)
 }

@@ -13,10 +13,22 @@ pub(super) const ARGUMENTS: [&str; 2] = ["-I", "/opt/hearth/boot.py"];
 /// The Python side, beside the library in `/opt/hearth`.
 const FILES: [(&str, &str); 5] = [
     ("boot.py", include_str!("../../kernel/boot.py")),
-    ("hearth_frames.py", include_str!("../../kernel/hearth_frames.py")),
-    ("hearth_kernel.py", include_str!("../../kernel/hearth_kernel.py")),
-    ("hearth_shell.py", include_str!("../../kernel/hearth_shell.py")),
-    ("hearth_warm.py", include_str!("../../kernel/hearth_warm.py")),
+    (
+        "hearth_frames.py",
+        include_str!("../../kernel/hearth_frames.py"),
+    ),
+    (
+        "hearth_kernel.py",
+        include_str!("../../kernel/hearth_kernel.py"),
+    ),
+    (
+        "hearth_shell.py",
+        include_str!("../../kernel/hearth_shell.py"),
+    ),
+    (
+        "hearth_warm.py",
+        include_str!("../../kernel/hearth_warm.py"),
+    ),
 ];
 
 /// `KEY=VALUE` lines: the whole environment of the zygote and of every session.

@@ -54,7 +54,10 @@ pub(super) struct Parts {
 
 impl Cage {
     pub(super) fn new(shared: Arc<Shared>, parts: Parts) -> Self {
-        Self { shared, parts: Some(parts) }
+        Self {
+            shared,
+            parts: Some(parts),
+        }
     }
 
     /// Starts a kernel in this cage and returns once it is verified from outside and about to send
@@ -89,7 +92,12 @@ impl Cage {
             first_byte(&kernel).await?;
             let uid_base = parts.uids.base();
             let pid = kernel.process.pid();
-            Ok(verify::kernel(pid, &parts.namespaces, &parts.cgroups, uid_base)?)
+            Ok(verify::kernel(
+                pid,
+                &parts.namespaces,
+                &parts.cgroups,
+                uid_base,
+            )?)
         };
         match ready.await {
             Ok(()) => Ok(kernel),
@@ -107,7 +115,10 @@ impl Cage {
     /// When the processes do not end in time; the cage must be replaced then.
     pub async fn clear(&self) -> Result<(), SandboxError> {
         let parts = self.parts();
-        Ok(parts.cgroups.kill_all_but(Pid::from_raw(parts.pid.cast_signed())).await?)
+        Ok(parts
+            .cgroups
+            .kill_all_but(Pid::from_raw(parts.pid.cast_signed()))
+            .await?)
     }
 
     /// The root directory of `/mnt/data`. Its contents belong to the session: nothing in it may be
@@ -162,7 +173,9 @@ impl Cage {
     pub fn processes(&self) -> io::Result<Vec<u32>> {
         let parts = self.parts();
         let processes = parts.cgroups.processes()?;
-        let numbers = processes.into_iter().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+        let numbers = processes
+            .into_iter()
+            .map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
         Ok(numbers.filter(|&pid| pid != parts.pid).collect())
     }
 
@@ -188,16 +201,27 @@ impl Cage {
     /// # Errors
     /// When something stays; it is removed when the worker ends.
     pub async fn destroy(mut self) -> Result<(), SandboxError> {
-        let Some(parts) = self.parts.take() else { return Ok(()) };
+        let Some(parts) = self.parts.take() else {
+            return Ok(());
+        };
         let shared = Arc::clone(&self.shared);
         // On its own task: whoever waits may stop waiting.
-        let destroyed = self.shared.spawn(async move { parts.destroy(&shared).await });
-        destroyed.await.map_err(|error| SandboxError::System(io::Error::other(error)))?
+        let destroyed = self
+            .shared
+            .spawn(async move { parts.destroy(&shared).await });
+        destroyed
+            .await
+            .map_err(|error| SandboxError::System(io::Error::other(error)))?
     }
 
-    #[expect(clippy::expect_used, reason = "the parts leave only together with the cage")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the parts leave only together with the cage"
+    )]
     fn parts(&self) -> &Parts {
-        self.parts.as_ref().expect("a cage has its parts until it is destroyed")
+        self.parts
+            .as_ref()
+            .expect("a cage has its parts until it is destroyed")
     }
 }
 

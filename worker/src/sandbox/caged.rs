@@ -68,7 +68,9 @@ fn start() -> io::Result<Caged> {
             Ok(caged)
         }
         Err(error) => {
-            let refused = Reply::Refused { error: error.to_string() };
+            let refused = Reply::Refused {
+                error: error.to_string(),
+            };
             channel::send(&control, &message::encode(&refused), &[])?;
             Err(error)
         }
@@ -128,11 +130,7 @@ struct Dying {
 }
 
 impl Caged {
-    fn new(
-        settings: CagedSettings,
-        lock: Vec<OwnedFd>,
-        control: &OwnedFd,
-    ) -> io::Result<Self> {
+    fn new(settings: CagedSettings, lock: Vec<OwnedFd>, control: &OwnedFd) -> io::Result<Self> {
         let hierarchies = Hierarchies::discover()?;
         private::enter()?;
         for directory in [IMAGE, BUNDLES, CONTAINERS, DATA] {
@@ -140,8 +138,14 @@ impl Caged {
         }
         let image = place(IMAGE);
         let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-        rustix::mount::mount(&settings.image, &image, super::IMAGE_FILESYSTEM, flags, None)
-            .map_err(|error| io::Error::other(format!("the image cannot be mounted: {error}")))?;
+        rustix::mount::mount(
+            &settings.image,
+            &image,
+            super::IMAGE_FILESYSTEM,
+            flags,
+            None,
+        )
+        .map_err(|error| io::Error::other(format!("the image cannot be mounted: {error}")))?;
         Ok(Self {
             control: control.try_clone()?,
             hierarchies,
@@ -174,7 +178,9 @@ impl Caged {
             if !control_ready {
                 continue;
             }
-            let Some(packet) = channel::receive(&self.control)? else { return Ok(()) };
+            let Some(packet) = channel::receive(&self.control)? else {
+                return Ok(());
+            };
             let (reply, descriptors) = match message::decode(&packet.bytes)? {
                 Request::Beat { taken_nanos } => {
                     self.last_beat_nanos = self.last_beat_nanos.max(Some(taken_nanos));
@@ -182,13 +188,23 @@ impl Caged {
                 }
                 Request::Destroy { id, cage } => match self.kill(&cage, Some(id)) {
                     Ok(()) => continue,
-                    Err(error) => (Reply::Failed { id, error: error.to_string() }, Vec::new()),
+                    Err(error) => (
+                        Reply::Failed {
+                            id,
+                            error: error.to_string(),
+                        },
+                        Vec::new(),
+                    ),
                 },
                 Request::Make(make) => match self.make(&make) {
                     Ok((pid, descriptors)) => (Reply::Made { id: make.id, pid }, descriptors),
-                    Err(error) => {
-                        (Reply::Failed { id: make.id, error: error.to_string() }, Vec::new())
-                    }
+                    Err(error) => (
+                        Reply::Failed {
+                            id: make.id,
+                            error: error.to_string(),
+                        },
+                        Vec::new(),
+                    ),
                 },
             };
             let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
@@ -200,19 +216,27 @@ impl Caged {
     fn time_left(&self) -> Duration {
         let now = message::now_nanos();
         let age = now.saturating_sub(self.last_beat_nanos.unwrap_or(now));
-        self.settings.beat_ttl.saturating_sub(Duration::from_nanos(age))
+        self.settings
+            .beat_ttl
+            .saturating_sub(Duration::from_nanos(age))
     }
 
     /// Waits for a message (true), or for a killed cage, or for the time to pass.
     fn wait(&self, limit: Duration) -> io::Result<bool> {
         let mut watched = vec![PollFd::new(&self.control, PollFlags::IN)];
-        watched.extend(self.dying.iter().map(|one| PollFd::new(&one.held.pidfd, PollFlags::IN)));
+        watched.extend(
+            self.dying
+                .iter()
+                .map(|one| PollFd::new(&one.held.pidfd, PollFlags::IN)),
+        );
         let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
         match rustix::event::poll(&mut watched, Some(&limit)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(watched.first().is_some_and(|control| !control.revents().is_empty()))
+        Ok(watched
+            .first()
+            .is_some_and(|control| !control.revents().is_empty()))
     }
 
     fn make(&mut self, make: &Make) -> Result<(u32, Vec<OwnedFd>), CageError> {
@@ -257,19 +281,28 @@ impl Caged {
         });
         fs::create_dir(bundle).during("making the bundle")?;
         fs::write(bundle.join("config.json"), spec.to_string()).during("writing the bundle")?;
-        let mut container =
-            ContainerBuilder::new(make.cage.clone(), SyscallType::default())
-                .with_root_path(place(CONTAINERS))?
-                .with_executor(self.reaper.clone())
-                .as_init(bundle)
-                .with_systemd(false)
-                .with_detach(true)
-                .build()?;
+        let mut container = ContainerBuilder::new(make.cage.clone(), SyscallType::default())
+            .with_root_path(place(CONTAINERS))?
+            .with_executor(self.reaper.clone())
+            .as_init(bundle)
+            .with_systemd(false)
+            .with_detach(true)
+            .build()?;
         container.start()?;
         let pid = container.pid().and_then(|pid| Pid::from_raw(pid.as_raw()));
         let pid = pid.ok_or(CageError::Unknown)?;
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).during("opening PID 1")?;
-        Ok((Held { container, cgroups, bundle: bundle.clone(), pid, pidfd }, directory))
+        let pidfd =
+            rustix::process::pidfd_open(pid, PidfdFlags::empty()).during("opening PID 1")?;
+        Ok((
+            Held {
+                container,
+                cgroups,
+                bundle: bundle.clone(),
+                pid,
+                pidfd,
+            },
+            directory,
+        ))
     }
 
     /// Removes what a failed [`make`](Self::make) left. libcontainer may even leave a process that
@@ -282,8 +315,13 @@ impl Caged {
         let me = std::process::id();
         let children = fs::read_to_string(format!("/proc/{me}/task/{me}/children"));
         let children = children.unwrap_or_default();
-        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-        for child in children.filter_map(Pid::from_raw).filter(|&pid| !known(pid)) {
+        let children = children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok());
+        for child in children
+            .filter_map(Pid::from_raw)
+            .filter(|&pid| !known(pid))
+        {
             let killed = rustix::process::kill_process(child, Signal::KILL);
             if killed.is_ok() {
                 report(rustix::process::waitpid(Some(child), WaitOptions::empty()));
@@ -324,7 +362,10 @@ impl Caged {
                     let Some(id) = request else { continue };
                     let reply = match removed {
                         Ok(()) => Reply::Gone { id },
-                        Err(error) => Reply::Failed { id, error: error.to_string() },
+                        Err(error) => Reply::Failed {
+                            id,
+                            error: error.to_string(),
+                        },
                     };
                     channel::send(&self.control, &message::encode(&reply), &[])?;
                 }
@@ -345,8 +386,14 @@ impl Caged {
         }
         let deadline = message::now_nanos() + u64::try_from(FAREWELL.as_nanos()).unwrap_or(0);
         while !self.dying.is_empty() && message::now_nanos() < deadline {
-            let watched = self.dying.iter().map(|one| PollFd::new(&one.held.pidfd, PollFlags::IN));
-            let limit = Timespec { tv_sec: 1, tv_nsec: 0 };
+            let watched = self
+                .dying
+                .iter()
+                .map(|one| PollFd::new(&one.held.pidfd, PollFlags::IN));
+            let limit = Timespec {
+                tv_sec: 1,
+                tv_nsec: 0,
+            };
             rustix::event::poll(&mut watched.collect::<Vec<_>>(), Some(&limit))?;
             self.bury()?;
         }

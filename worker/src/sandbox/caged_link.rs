@@ -53,14 +53,19 @@ impl CagedLink {
         image: &std::path::Path,
         lock: &File,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + use<>), StartError> {
-        let failed = |source| StartError::Helper { name: super::CAGED, source };
+        let failed = |source| StartError::Helper {
+            name: super::CAGED,
+            source,
+        };
         let (ours, theirs) = channel::pair().map_err(failed)?;
         let child = Command::new(&config.helper)
             .arg0(super::CAGED)
             .env_clear()
             .process_group(0)
             .stdin(Stdio::from(theirs))
-            .stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned().map_err(failed)?))
+            .stdout(Stdio::from(
+                io::stderr().as_fd().try_clone_to_owned().map_err(failed)?,
+            ))
             .spawn()
             .map_err(failed)?;
         let channel = Channel::new(ours).map_err(failed)?;
@@ -69,13 +74,18 @@ impl CagedLink {
             image: image.to_owned(),
             beat_ttl: config.beat_ttl,
         };
-        channel.send(&message::encode(&settings), &[lock.as_fd()]).await.map_err(failed)?;
+        channel
+            .send(&message::encode(&settings), &[lock.as_fd()])
+            .await
+            .map_err(failed)?;
         let refused = |reason: &str| StartError::Refused {
             name: super::CAGED,
             reason: reason.to_owned(),
         };
         let first = tokio::time::timeout(PATIENCE, channel.receive()).await;
-        let packet = first.map_err(|_| refused("it is not ready in time"))?.map_err(failed)?;
+        let packet = first
+            .map_err(|_| refused("it is not ready in time"))?
+            .map_err(failed)?;
         let packet = packet.ok_or_else(|| refused("it ended at once"))?;
         match message::decode(&packet.bytes).map_err(failed)? {
             Reply::Ready => {}
@@ -97,7 +107,11 @@ impl CagedLink {
         &self,
         describe: impl FnOnce(u64) -> Make,
     ) -> Result<Made, SandboxError> {
-        let permit = self.making.acquire().await.map_err(|_| SandboxError::CagedGone)?;
+        let permit = self
+            .making
+            .acquire()
+            .await
+            .map_err(|_| SandboxError::CagedGone)?;
         let made = self.ask(|id| Request::Make(describe(id))).await?;
         drop(permit);
         made.ok_or_else(|| SandboxError::Caged("it sent no descriptors".to_owned()))
@@ -105,7 +119,12 @@ impl CagedLink {
 
     /// Kills a cage and waits until its processes and cgroups are gone.
     pub(super) async fn destroy(&self, cage: &str) -> Result<(), SandboxError> {
-        self.ask(|id| Request::Destroy { id, cage: cage.to_owned() }).await.map(|_| ())
+        self.ask(|id| Request::Destroy {
+            id,
+            cage: cage.to_owned(),
+        })
+        .await
+        .map(|_| ())
     }
 
     /// Passes a beat on. One that finds the line full is left out: the next follows soon.
@@ -129,14 +148,28 @@ impl CagedLink {
         drop(self.ended.subscribe().wait_for(|ended| *ended).await);
     }
 
-    async fn ask(&self, request: impl FnOnce(u64) -> Request) -> Result<Option<Made>, SandboxError> {
+    async fn ask(
+        &self,
+        request: impl FnOnce(u64) -> Request,
+    ) -> Result<Option<Made>, SandboxError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
-        self.waiting().as_mut().ok_or(SandboxError::CagedGone)?.insert(id, sender);
-        if self.channel.send(&message::encode(&request(id)), &[]).await.is_err() {
+        self.waiting()
+            .as_mut()
+            .ok_or(SandboxError::CagedGone)?
+            .insert(id, sender);
+        if self
+            .channel
+            .send(&message::encode(&request(id)), &[])
+            .await
+            .is_err()
+        {
             return Err(SandboxError::CagedGone);
         }
-        answer.await.map_err(|_| SandboxError::CagedGone)?.map_err(SandboxError::Caged)
+        answer
+            .await
+            .map_err(|_| SandboxError::CagedGone)?
+            .map_err(SandboxError::Caged)
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Answer>>>> {
@@ -172,7 +205,10 @@ impl CagedLink {
                 return;
             }
         };
-        let sender = self.waiting().as_mut().and_then(|waiting| waiting.remove(&id));
+        let sender = self
+            .waiting()
+            .as_mut()
+            .and_then(|waiting| waiting.remove(&id));
         if let Some(sender) = sender {
             // Who asked may have gone away; a cage made for nobody is removed with the worker.
             drop(sender.send(answer));

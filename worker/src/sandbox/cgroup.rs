@@ -64,11 +64,16 @@ impl Hierarchies {
     fn parse(table: &str) -> Self {
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         for line in table.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
+            let Some((left, right)) = line.split_once(" - ") else {
+                continue;
+            };
             let mut right = right.split(' ');
-            let (Some(mount), Some(kind), Some(_), Some(options)) =
-                (left.split(' ').nth(4), right.next(), right.next(), right.next())
-            else {
+            let (Some(mount), Some(kind), Some(_), Some(options)) = (
+                left.split(' ').nth(4),
+                right.next(),
+                right.next(),
+                right.next(),
+            ) else {
                 continue;
             };
             let kind = match kind {
@@ -88,10 +93,16 @@ impl Hierarchies {
                 continue;
             }
             if hierarchies.iter().all(|known| known.kind != kind) {
-                hierarchies.push(Hierarchy { mount: mount.into(), kind });
+                hierarchies.push(Hierarchy {
+                    mount: mount.into(),
+                    kind,
+                });
             }
         }
-        if hierarchies.iter().any(|hierarchy| hierarchy.kind != Kind::Unified) {
+        if hierarchies
+            .iter()
+            .any(|hierarchy| hierarchy.kind != Kind::Unified)
+        {
             hierarchies.retain(|hierarchy| hierarchy.kind != Kind::Unified);
         }
         Self(hierarchies)
@@ -107,14 +118,22 @@ impl Hierarchies {
     /// How swap can be limited.
     pub(super) fn swap(&self) -> Swap {
         match self.of("memory") {
-            Some(Hierarchy { mount, kind: Kind::Controllers(_) }) => {
+            Some(Hierarchy {
+                mount,
+                kind: Kind::Controllers(_),
+            }) => {
                 let file = mount.join("memory.memsw.limit_in_bytes");
-                if file.exists() { Swap::Together } else { Swap::Unaccounted }
+                if file.exists() {
+                    Swap::Together
+                } else {
+                    Swap::Unaccounted
+                }
             }
             // The file is in every cgroup but the root; the kernel's switch tells for all.
-            Some(Hierarchy { kind: Kind::Unified, .. }) if Path::new("/proc/swaps").exists() => {
-                Swap::Apart
-            }
+            Some(Hierarchy {
+                kind: Kind::Unified,
+                ..
+            }) if Path::new("/proc/swaps").exists() => Swap::Apart,
             _ => Swap::Unaccounted,
         }
     }
@@ -122,7 +141,10 @@ impl Hierarchies {
     /// The cgroups of a cage of a worker, whether they exist or not.
     pub(super) fn cage(self: &Arc<Self>, worker: &str, cage: &str) -> Cgroups {
         let path = format!("/{FAMILY}/{worker}/{cage}");
-        Cgroups { hierarchies: Arc::clone(self), path }
+        Cgroups {
+            hierarchies: Arc::clone(self),
+            path,
+        }
     }
 
     /// Names of the cages of a worker that have a cgroup anywhere.
@@ -179,12 +201,18 @@ impl Cgroups {
     }
 
     fn file(&self, controller: &str, name: &str) -> io::Result<PathBuf> {
-        let hierarchy = self.hierarchies.of(controller).ok_or(io::ErrorKind::NotFound)?;
+        let hierarchy = self
+            .hierarchies
+            .of(controller)
+            .ok_or(io::ErrorKind::NotFound)?;
         Ok(self.directory(hierarchy).join(name))
     }
 
     fn is_unified(&self) -> bool {
-        self.hierarchies.0.iter().any(|hierarchy| hierarchy.kind == Kind::Unified)
+        self.hierarchies
+            .0
+            .iter()
+            .any(|hierarchy| hierarchy.kind == Kind::Unified)
     }
 
     /// The files through which a process enters. Fails unless every limit would hold for it.
@@ -209,22 +237,35 @@ impl Cgroups {
                 let (names, path) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
                 path.ends_with(&self.path)
                     && (controllers.is_empty() && names.is_empty()
-                        || controllers.iter().any(|one| names.split(',').any(|name| name == *one)))
+                        || controllers
+                            .iter()
+                            .any(|one| names.split(',').any(|name| name == *one)))
             })
         };
-        if self.is_unified() { here(&[]) } else { REQUIRED.iter().all(|name| here(&[name])) }
+        if self.is_unified() {
+            here(&[])
+        } else {
+            REQUIRED.iter().all(|name| here(&[name]))
+        }
     }
 
     /// Processes inside, as the caller's pid namespace numbers them.
     pub(super) fn processes(&self) -> io::Result<Vec<Pid>> {
         let path = self.file("pids", "cgroup.procs")?;
         let list = fs::read_to_string(&path).map_err(|error| about(&path, error))?;
-        Ok(list.lines().filter_map(|line| line.parse().ok().and_then(Pid::from_raw)).collect())
+        Ok(list
+            .lines()
+            .filter_map(|line| line.parse().ok().and_then(Pid::from_raw))
+            .collect())
     }
 
     /// Processes that were killed for lack of memory, so far.
     pub(super) fn oom_kills(&self) -> io::Result<u64> {
-        let name = if self.is_unified() { "memory.events" } else { "memory.oom_control" };
+        let name = if self.is_unified() {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
         keyed(&self.file("memory", name)?, "oom_kill")
     }
 
@@ -235,10 +276,17 @@ impl Cgroups {
 
     /// Memory in use, in bytes.
     pub(super) fn memory_bytes(&self) -> io::Result<u64> {
-        let name = if self.is_unified() { "memory.current" } else { "memory.usage_in_bytes" };
+        let name = if self.is_unified() {
+            "memory.current"
+        } else {
+            "memory.usage_in_bytes"
+        };
         let path = self.file("memory", name)?;
         let value = fs::read_to_string(&path).map_err(|error| about(&path, error))?;
-        value.trim().parse().map_err(|error| about(&path, io::Error::other(error)))
+        value
+            .trim()
+            .parse()
+            .map_err(|error| about(&path, io::Error::other(error)))
     }
 
     /// Stops every process inside; returns when none runs any more.
@@ -248,7 +296,10 @@ impl Cgroups {
         while !self.is_frozen()? {
             if Instant::now() > deadline {
                 self.set_frozen(false)?;
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "a cage does not freeze"));
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "a cage does not freeze",
+                ));
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -330,9 +381,15 @@ impl Hierarchy {
 
 fn keyed(path: &Path, key: &str) -> io::Result<u64> {
     let text = fs::read_to_string(path).map_err(|error| about(path, error))?;
-    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     let missing = || about(path, io::Error::other(format!("no `{key}`")));
-    value.ok_or_else(missing)?.trim().parse().map_err(|error| about(path, io::Error::other(error)))
+    value
+        .ok_or_else(missing)?
+        .trim()
+        .parse()
+        .map_err(|error| about(path, io::Error::other(error)))
 }
 
 fn remove_directory(path: &Path) -> io::Result<()> {
@@ -381,7 +438,10 @@ mod tests {
     fn a_version_2_host_has_one_hierarchy_for_everything() {
         let hierarchies = Hierarchies::parse(UNIFIED);
         for name in REQUIRED {
-            assert_eq!(hierarchies.of(name).unwrap().mount, Path::new("/sys/fs/cgroup"));
+            assert_eq!(
+                hierarchies.of(name).unwrap().mount,
+                Path::new("/sys/fs/cgroup")
+            );
         }
     }
 

@@ -31,7 +31,12 @@ pub(super) struct Packet {
 /// Two connected ends; neither survives an exec unless told to.
 pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
-    Ok(rustix::net::socketpair(family, kind, SocketFlags::CLOEXEC, None)?)
+    Ok(rustix::net::socketpair(
+        family,
+        kind,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
 }
 
 /// Sends one packet.
@@ -43,9 +48,17 @@ pub(super) fn send(
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "too many descriptors",
+        ));
     }
-    rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    rustix::net::sendmsg(
+        socket,
+        &[IoSlice::new(bytes)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
     Ok(())
 }
 
@@ -59,8 +72,14 @@ pub(super) fn receive(socket: impl AsFd) -> io::Result<Option<Packet>> {
         Err(rustix::io::Errno::CONNRESET) => return Ok(None),
         received => received?,
     };
-    if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet does not fit"));
+    if message
+        .flags
+        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+    {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a packet does not fit",
+        ));
     }
     if message.bytes == 0 {
         return Ok(None);
@@ -82,7 +101,10 @@ pub(super) struct Channel(AsyncFd<OwnedFd>);
 impl Channel {
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self(sys::asynchronous(socket, Interest::READABLE | Interest::WRITABLE)?))
+        Ok(Self(sys::asynchronous(
+            socket,
+            Interest::READABLE | Interest::WRITABLE,
+        )?))
     }
 
     pub(super) async fn send(
@@ -90,7 +112,11 @@ impl Channel {
         bytes: &[u8],
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
-        self.0.async_io(Interest::WRITABLE, |socket| send(socket, bytes, descriptors)).await
+        self.0
+            .async_io(Interest::WRITABLE, |socket| {
+                send(socket, bytes, descriptors)
+            })
+            .await
     }
 
     /// Sends at once or not at all.
@@ -106,6 +132,8 @@ impl Channel {
     }
 
     pub(super) async fn receive(&self) -> io::Result<Option<Packet>> {
-        self.0.async_io(Interest::READABLE, |socket| receive(socket)).await
+        self.0
+            .async_io(Interest::READABLE, |socket| receive(socket))
+            .await
     }
 }

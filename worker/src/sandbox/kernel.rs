@@ -39,7 +39,11 @@ pub struct KernelHandle {
 impl KernelHandle {
     pub(super) fn new(pid: Pid, pidfd: OwnedFd) -> (Self, Exit) {
         let (sender, exit) = watch::channel(None);
-        let handle = Self { pid, pidfd: Arc::new(pidfd), exit };
+        let handle = Self {
+            pid,
+            pidfd: Arc::new(pidfd),
+            exit,
+        };
         (handle.clone(), Exit { handle, sender })
     }
 
@@ -78,7 +82,11 @@ impl KernelHandle {
     /// killed.
     pub async fn exited(&self) -> ExitStatus {
         let mut exit = self.exit.clone();
-        let ended = exit.wait_for(Option::is_some).await.ok().and_then(|status| *status);
+        let ended = exit
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|status| *status);
         ended.unwrap_or_else(lost)
     }
 }

@@ -73,7 +73,11 @@ fn build_root(settings: &LauncherSettings, root: &Path) -> io::Result<()> {
         ("home/session", c"mode=755,size=64m"),
         ("opt/hearth", c"mode=755,size=64m"),
     ] {
-        let flags = if directory == "dev" { MountFlags::NOSUID } else { quiet };
+        let flags = if directory == "dev" {
+            MountFlags::NOSUID
+        } else {
+            quiet
+        };
         rustix::mount::mount("tmpfs", root.join(directory), "tmpfs", flags, options)
             .map_err(|error| named(directory, error.into()))?;
     }

@@ -45,11 +45,18 @@ impl LoopDevice {
                 Err(error) => return Err(error),
                 Ok(()) => {
                     let backing = format!("/sys/block/loop{number}/loop/backing_file").into();
-                    return Ok(Self { path, backing, _open: device });
+                    return Ok(Self {
+                        path,
+                        backing,
+                        _open: device,
+                    });
                 }
             }
         }
-        Err(io::Error::new(io::ErrorKind::ResourceBusy, "all loop devices are taken"))
+        Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "all loop devices are taken",
+        ))
     }
 
     /// Path of the device node.
@@ -59,7 +66,9 @@ impl LoopDevice {
 
     /// Closes this handle; what comes back tells when the device is free again.
     pub(super) fn release(self) -> Released {
-        Released { backing: self.backing.clone() }
+        Released {
+            backing: self.backing.clone(),
+        }
     }
 }
 
@@ -77,7 +86,10 @@ impl Released {
 }
 
 fn is_taken(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::BUSY | Errno::NXIO | Errno::NODEV))
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::BUSY | Errno::NXIO | Errno::NODEV)
+    )
 }
 
 fn open(path: &Path, number: u32, access: Access) -> io::Result<File> {

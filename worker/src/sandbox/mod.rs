@@ -37,7 +37,10 @@ mod sandboxes;
 mod seccomp;
 mod spec;
 mod sweep;
-#[expect(unsafe_code, reason = "the one place for system calls without a safe wrapper")]
+#[expect(
+    unsafe_code,
+    reason = "the one place for system calls without a safe wrapper"
+)]
 mod sys;
 mod uids;
 mod verify;

@@ -21,5 +21,11 @@ pub(super) fn enter() -> io::Result<()> {
     let below = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", below)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    Ok(rustix::mount::mount("tmpfs", DIRECTORY, "tmpfs", flags, c"mode=755,size=64m")?)
+    Ok(rustix::mount::mount(
+        "tmpfs",
+        DIRECTORY,
+        "tmpfs",
+        flags,
+        c"mode=755,size=64m",
+    )?)
 }

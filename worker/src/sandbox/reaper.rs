@@ -28,7 +28,9 @@ impl Reaper {
     pub(super) fn of_this_process() -> io::Result<Self> {
         let me = rustix::process::getpid();
         let caged = rustix::process::pidfd_open(me, PidfdFlags::empty())?;
-        Ok(Self { caged: Arc::new(caged) })
+        Ok(Self {
+            caged: Arc::new(caged),
+        })
     }
 }
 

@@ -3,8 +3,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use proto::pool::Limits;
@@ -70,14 +70,20 @@ impl Sandboxes {
     /// When this host cannot run sandboxes, or another worker has the same id.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         // Before any helper exists: only children born later come back to this process.
-        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-            .map_err(|error| StartError::Helper { name: super::CAGED, source: error.into() })?;
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| {
+            StartError::Helper {
+                name: super::CAGED,
+                source: error.into(),
+            }
+        })?;
         for directory in [&config.state_dir, &config.data_dir] {
             fs::create_dir_all(directory).map_err(|source| in_directory(directory, source))?;
         }
         let lock = lock(&config.state_dir).await?;
         let hierarchies = Hierarchies::discover().map_err(StartError::Cgroups)?;
-        sweep::cages(&hierarchies, config.worker.as_str()).await.map_err(StartError::Cgroups)?;
+        sweep::cages(&hierarchies, config.worker.as_str())
+            .await
+            .map_err(StartError::Cgroups)?;
         for (directory, keep) in [(&config.state_dir, Some(LOCK)), (&config.data_dir, None)] {
             sweep::directory(directory, keep).map_err(|error| in_directory(directory, error))?;
         }
@@ -88,7 +94,11 @@ impl Sandboxes {
         let helpers = TaskTracker::new();
         let (caged, serve_caged) = CagedLink::start(&config, image.path(), &lock).await?;
         helpers.spawn(serve_caged);
-        let seed = Seed { config: config.clone(), image: image.path().to_owned(), filter };
+        let seed = Seed {
+            config: config.clone(),
+            image: image.path().to_owned(),
+            filter,
+        };
         let (zygotes, keep_zygotes) = match Zygotes::start(seed).await {
             Ok(started) => started,
             Err(error) => {
@@ -125,7 +135,8 @@ impl Sandboxes {
         let (shared, limits) = (Arc::clone(&self.0), limits.clone());
         // On its own task: when the caller stops waiting, the cage is dropped, not forgotten.
         let made = self.0.spawn(async move { shared.make_cage(&limits).await });
-        made.await.map_err(|error| SandboxError::System(io::Error::other(error)))?
+        made.await
+            .map_err(|error| SandboxError::System(io::Error::other(error)))?
     }
 
     /// Tells that this worker's lease is fresh. `taken` is the time *before* its renewal was sent.
@@ -145,18 +156,27 @@ impl Sandboxes {
         let shared = &self.0;
         shared.cages.close();
         shared.zygotes.stop();
-        if tokio::time::timeout(FAREWELL, shared.cages.wait()).await.is_err() {
+        if tokio::time::timeout(FAREWELL, shared.cages.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some cages are not removed in time");
         }
         shared.caged.close();
         shared.helpers.close();
-        if tokio::time::timeout(FAREWELL, shared.helpers.wait()).await.is_err() {
+        if tokio::time::timeout(FAREWELL, shared.helpers.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some helper processes do not end in time");
         }
         if let Err(error) = sweep::cages(&shared.hierarchies, shared.config.worker.as_str()).await {
             tracing::warn!(%error, "some cgroups are not removed");
         }
-        for (directory, keep) in [(&shared.config.state_dir, LOCK), (&shared.config.data_dir, "")] {
+        for (directory, keep) in [
+            (&shared.config.state_dir, LOCK),
+            (&shared.config.data_dir, ""),
+        ] {
             if let Err(error) = sweep::directory(directory, Some(keep)) {
                 tracing::warn!(%error, directory = %directory.display(), "it is not emptied");
             }
@@ -218,7 +238,11 @@ impl Shared {
 
 async fn lock(directory: &Path) -> Result<File, StartError> {
     let path = directory.join(LOCK);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
     let file = file.map_err(|source| in_directory(directory, source))?;
     let deadline = tokio::time::Instant::now() + TIDYING_UP;
     loop {
@@ -234,12 +258,18 @@ async fn lock(directory: &Path) -> Result<File, StartError> {
 }
 
 fn attach_image(config: &Config) -> Result<LoopDevice, StartError> {
-    let failed = |source| StartError::Image { path: config.image.clone(), source };
+    let failed = |source| StartError::Image {
+        path: config.image.clone(),
+        source,
+    };
     let file = File::open(&config.image).map_err(failed)?;
     let label = format!("hearth/{}/image", config.worker.as_str());
     LoopDevice::attach(&file, Access::ReadOnly, &label).map_err(failed)
 }
 
 fn in_directory(path: &Path, source: io::Error) -> StartError {
-    StartError::Directory { path: PathBuf::from(path), source }
+    StartError::Directory {
+        path: PathBuf::from(path),
+        source,
+    }
 }

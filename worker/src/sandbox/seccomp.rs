@@ -101,12 +101,12 @@ pub(super) fn session_filter() -> Result<Vec<u8>, FilterError> {
     }
     // A binary tree instead of a chain of comparisons.
     filter.set_ctl_optimize(2)?;
-    Ok(export(&filter)?)
+    export(&filter)
 }
 
 fn export(filter: &ScmpFilterContext) -> Result<Vec<u8>, FilterError> {
-    let memory: OwnedFd = rustix::fs::memfd_create("filter", MemfdFlags::CLOEXEC)
-        .map_err(std::io::Error::from)?;
+    let memory: OwnedFd =
+        rustix::fs::memfd_create("filter", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
     filter.export_bpf(&memory)?;
     rustix::fs::seek(&memory, SeekFrom::Start(0)).map_err(std::io::Error::from)?;
     let mut program = Vec::new();
@@ -121,22 +121,57 @@ mod tests {
     #[test]
     fn the_list_compiles_and_fits_a_message() {
         let filter = session_filter().unwrap();
-        assert!(filter.len() % 8 == 0 && filter.len() > 1000);
+        assert!(filter.len().is_multiple_of(8) && filter.len() > 1000);
         assert!(filter.len() <= zygote::wire::FILTER_BYTES_MAX);
     }
 
     #[test]
     fn what_breaks_the_sandbox_is_not_on_the_list() {
         let list: List = serde_json::from_str(SESSION).unwrap();
-        let allowed: Vec<&str> =
-            list.allow.iter().flat_map(|group| &group.names).map(String::as_str).collect();
+        let allowed: Vec<&str> = list
+            .allow
+            .iter()
+            .flat_map(|group| &group.names)
+            .map(String::as_str)
+            .collect();
         for name in [
-            "mount", "umount2", "fsopen", "fsmount", "fsconfig", "move_mount", "open_tree",
-            "pivot_root", "mount_setattr", "chroot", "unshare", "setns", "ptrace", "seccomp", "bpf",
-            "perf_event_open", "process_vm_readv", "process_vm_writev", "userfaultfd", "keyctl",
-            "add_key", "request_key", "io_uring_setup", "name_to_handle_at", "open_by_handle_at",
-            "init_module", "finit_module", "delete_module", "kexec_load", "swapon", "acct",
-            "quotactl", "clone3", "pidfd_getfd", "kcmp", "vmsplice", "sync",
+            "mount",
+            "umount2",
+            "fsopen",
+            "fsmount",
+            "fsconfig",
+            "move_mount",
+            "open_tree",
+            "pivot_root",
+            "mount_setattr",
+            "chroot",
+            "unshare",
+            "setns",
+            "ptrace",
+            "seccomp",
+            "bpf",
+            "perf_event_open",
+            "process_vm_readv",
+            "process_vm_writev",
+            "userfaultfd",
+            "keyctl",
+            "add_key",
+            "request_key",
+            "io_uring_setup",
+            "name_to_handle_at",
+            "open_by_handle_at",
+            "init_module",
+            "finit_module",
+            "delete_module",
+            "kexec_load",
+            "swapon",
+            "acct",
+            "quotactl",
+            "clone3",
+            "pidfd_getfd",
+            "kcmp",
+            "vmsplice",
+            "sync",
         ] {
             assert!(!allowed.contains(&name), "{name}");
         }

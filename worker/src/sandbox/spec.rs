@@ -109,21 +109,28 @@ fn mounts(cage: &Description<'_>) -> Value {
 }
 
 fn resources(limits: &CageLimits, swap: Swap) -> Value {
+    let mut memory = json!({ "limit": limits.memory_bytes });
+    let mut unified = None;
+    match swap {
+        Swap::Together => {
+            memory = json!({ "limit": limits.memory_bytes, "swap": limits.memory_bytes });
+        }
+        // Not by `memory.swap`: libcontainer takes a difference of zero for "not given".
+        Swap::Apart => unified = Some(json!({ "memory.swap.max": "0" })),
+        Swap::Unaccounted => {}
+    }
     let mut resources = json!({
         // Version 1 hosts need this controller whenever any resource is limited.
         "devices": [{ "allow": false, "access": "rwm" }],
-        "memory": { "limit": limits.memory_bytes },
+        "memory": memory,
         "pids": { "limit": limits.processes },
         "cpu": {
             "quota": u64::from(limits.cpu_millis) * CPU_PERIOD_MICROS / 1000,
             "period": CPU_PERIOD_MICROS
         }
     });
-    match swap {
-        Swap::Together => resources["memory"]["swap"] = json!(limits.memory_bytes),
-        // Not by `memory.swap`: libcontainer takes a difference of zero for "not given".
-        Swap::Apart => resources["unified"] = json!({ "memory.swap.max": "0" }),
-        Swap::Unaccounted => {}
+    if let (Some(unified), Some(resources)) = (unified, resources.as_object_mut()) {
+        resources.insert("unified".to_owned(), unified);
     }
     resources
 }
@@ -152,15 +159,26 @@ mod tests {
     fn the_description_is_the_reviewed_one() {
         let golden: Value = serde_json::from_str(include_str!("spec.golden.json")).unwrap();
         let made = spec(&description(Swap::Unaccounted));
-        assert_eq!(made, golden, "{}", serde_json::to_string_pretty(&made).unwrap());
+        assert_eq!(
+            made,
+            golden,
+            "{}",
+            serde_json::to_string_pretty(&made).unwrap()
+        );
     }
 
     #[test]
     fn swap_is_closed_where_the_host_can() {
         let together = spec(&description(Swap::Together));
-        assert_eq!(together["linux"]["resources"]["memory"]["swap"], json!(1_u64 << 30));
+        assert_eq!(
+            together["linux"]["resources"]["memory"]["swap"],
+            json!(1_u64 << 30)
+        );
         let apart = spec(&description(Swap::Apart));
-        assert_eq!(apart["linux"]["resources"]["unified"]["memory.swap.max"], json!("0"));
+        assert_eq!(
+            apart["linux"]["resources"]["unified"]["memory.swap.max"],
+            json!("0")
+        );
         assert_eq!(apart["linux"]["resources"]["memory"].get("swap"), None);
     }
 }

@@ -10,7 +10,10 @@ use std::path::Path;
 use super::cgroup::Hierarchies;
 
 /// Kills every process in the cages of a worker and removes the cages' cgroups.
-pub(super) async fn cages(hierarchies: &std::sync::Arc<Hierarchies>, worker: &str) -> io::Result<()> {
+pub(super) async fn cages(
+    hierarchies: &std::sync::Arc<Hierarchies>,
+    worker: &str,
+) -> io::Result<()> {
     for name in hierarchies.cages(worker)? {
         let cage = hierarchies.cage(worker, &name);
         if cage.processes().is_ok() {

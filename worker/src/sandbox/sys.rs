@@ -70,7 +70,11 @@ pub(super) fn signal_group(leader: impl AsFd, signal: Signal) -> io::Result<()> 
             PIDFD_SIGNAL_PROCESS_GROUP,
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Whether a loop device can be written through.
@@ -125,13 +129,22 @@ pub(super) fn attach_loop(
     // SAFETY: all-zero is valid for a structure of numbers.
     let mut config: LoopConfig = unsafe { mem::zeroed() };
     config.fd = file.as_fd().as_raw_fd().cast_unsigned();
-    config.info.flags = AUTOCLEAR | if access == Access::ReadOnly { READ_ONLY } else { 0 };
+    config.info.flags = AUTOCLEAR
+        | if access == Access::ReadOnly {
+            READ_ONLY
+        } else {
+            0
+        };
     for (to, from) in config.info.file_name.iter_mut().take(63).zip(label.bytes()) {
         *to = from;
     }
     // SAFETY: `config` has the layout that this request reads and outlives the call.
     check(unsafe {
-        libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config)
+        libc::ioctl(
+            device.as_fd().as_raw_fd(),
+            LOOP_CONFIGURE,
+            &raw const config,
+        )
     })
 }
 
@@ -144,5 +157,9 @@ pub(super) fn asynchronous(fd: OwnedFd, interest: Interest) -> io::Result<AsyncF
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

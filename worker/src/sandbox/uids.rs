@@ -46,17 +46,27 @@ impl UidBlock {
     /// Takes the first block that no living process holds. A lock dies with its process, so the
     /// file that a crashed worker leaves behind is no obstacle.
     pub(super) fn take(directory: &Path) -> Result<Arc<Self>, UidError> {
-        let failed = |source| UidError::Directory { directory: directory.to_owned(), source };
+        let failed = |source| UidError::Directory {
+            directory: directory.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(directory).map_err(failed)?;
         for block in 0..BLOCKS {
             let path = directory.join(format!("block-{block:02}"));
-            let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path);
             let file = file.map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {
                     let first = FIRST_ID + block * RANGES * RANGE_IDS;
                     let free = (0..RANGES).map(|range| first + range * RANGE_IDS).collect();
-                    return Ok(Arc::new(Self { free: Mutex::new(free), _lock: file }));
+                    return Ok(Arc::new(Self {
+                        free: Mutex::new(free),
+                        _lock: file,
+                    }));
                 }
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
@@ -67,8 +77,15 @@ impl UidBlock {
 
     /// The range that was unused for the longest time; `None` when all are in use.
     pub(super) fn range(self: &Arc<Self>) -> Option<UidRange> {
-        let base = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
-        Some(UidRange { base, block: Arc::clone(self) })
+        let base = self
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()?;
+        Some(UidRange {
+            base,
+            block: Arc::clone(self),
+        })
     }
 }
 
@@ -88,7 +105,11 @@ impl UidRange {
 
 impl Drop for UidRange {
     fn drop(&mut self) {
-        let mut free = self.block.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .block
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         free.push_back(self.base);
     }
 }
@@ -118,9 +139,13 @@ mod tests {
         assert!(directory.path().join("block-00").exists());
         let again = UidBlock::take(directory.path()).unwrap();
         assert_eq!(again.range().unwrap().base(), base);
-        let others: Vec<_> =
-            (1..BLOCKS).map(|_| UidBlock::take(directory.path()).unwrap()).collect();
-        assert!(matches!(UidBlock::take(directory.path()), Err(UidError::Exhausted)));
+        let others: Vec<_> = (1..BLOCKS)
+            .map(|_| UidBlock::take(directory.path()).unwrap())
+            .collect();
+        assert!(matches!(
+            UidBlock::take(directory.path()),
+            Err(UidError::Exhausted)
+        ));
         drop(others);
     }
 

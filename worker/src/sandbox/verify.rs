@@ -76,7 +76,10 @@ pub(super) fn kernel(
     if !cgroups.contains(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?) {
         return Err(Mismatch::Cgroups);
     }
-    status(&fs::read_to_string(format!("/proc/{pid}/status"))?, uid_base + SESSION_ID)
+    status(
+        &fs::read_to_string(format!("/proc/{pid}/status"))?,
+        uid_base + SESSION_ID,
+    )
 }
 
 fn status(text: &str, id: u32) -> Result<(), Mismatch> {
@@ -94,7 +97,9 @@ fn status(text: &str, id: u32) -> Result<(), Mismatch> {
         ("NoNewPrivs", "1"),
         ("Seccomp", "2"),
     ] {
-        let found = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let found = text
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         if found.map(str::trim) != Some(expected) {
             return Err(Mismatch::Status(field));
         }
@@ -134,7 +139,10 @@ mod tests {
             assert_ne!(text, GOOD);
             let field = good.split(':').next().unwrap();
             let found = status(&text, 5).unwrap_err();
-            assert!(matches!(found, Mismatch::Status(name) if name == field), "{bad}: {found}");
+            assert!(
+                matches!(found, Mismatch::Status(name) if name == field),
+                "{bad}: {found}"
+            );
         }
         assert!(matches!(status("", 5), Err(Mismatch::Status("Uid"))));
     }
@@ -142,6 +150,9 @@ mod tests {
     #[test]
     fn the_hosts_namespaces_are_no_cage() {
         let own = std::process::id();
-        assert!(matches!(Namespaces::of_cage(own), Err(Mismatch::Namespace("user"))));
+        assert!(matches!(
+            Namespaces::of_cage(own),
+            Err(Mismatch::Namespace("user"))
+        ));
     }
 }

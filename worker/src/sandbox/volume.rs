@@ -60,7 +60,10 @@ pub(super) struct Volumes {
 
 impl Volumes {
     pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, templates: tokio::sync::Mutex::default() }
+        Self {
+            directory,
+            templates: tokio::sync::Mutex::default(),
+        }
     }
 
     /// An empty filesystem of this size, attached to a loop device. The image file has no name
@@ -75,7 +78,8 @@ impl Volumes {
                 .map_err(|source| VolumeError::Image { directory, source })?;
             LoopDevice::attach(&image, Access::ReadWrite, &label).map_err(VolumeError::Attach)
         });
-        made.await.map_err(|error| VolumeError::Attach(io::Error::other(error)))?
+        made.await
+            .map_err(|error| VolumeError::Attach(io::Error::other(error)))?
     }
 
     async fn template(&self, bytes: u64) -> Result<Arc<Template>, VolumeError> {
@@ -92,13 +96,25 @@ impl Volumes {
         if bytes < DATA_BYTES_MIN {
             return Err(VolumeError::TooSmall(bytes));
         }
-        let image = |source| VolumeError::Image { directory: self.directory.clone(), source };
+        let image = |source| VolumeError::Image {
+            directory: self.directory.clone(),
+            source,
+        };
         let path = self.directory.join(format!("template.{bytes}"));
         let file = create(&path, bytes).map_err(image)?;
         let output = Command::new(MKFS)
             // No journal: the commit log is what survives a crash. No reserved blocks, no tables
             // written ahead of their use.
-            .args(["-q", "-F", "-b", "4096", "-m", "0", "-O", "^has_journal,^resize_inode"])
+            .args([
+                "-q",
+                "-F",
+                "-b",
+                "4096",
+                "-m",
+                "0",
+                "-O",
+                "^has_journal,^resize_inode",
+            ])
             .args(["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"])
             .arg(&path)
             .stdin(Stdio::null())
@@ -153,7 +169,11 @@ impl Template {
 }
 
 fn create(path: &Path, bytes: u64) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)?;
     file.set_len(bytes)?;
     Ok(file)
 }
@@ -185,6 +205,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let volumes = Volumes::new(directory.path().to_owned());
         let refused = volumes.make(DATA_BYTES_MIN - 1, "x").await;
-        assert!(matches!(refused, Err(VolumeError::TooSmall(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(VolumeError::TooSmall(_))),
+            "{refused:?}"
+        );
     }
 }

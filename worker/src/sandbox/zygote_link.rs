@@ -59,14 +59,19 @@ impl Zygote {
     pub(super) async fn start(
         seed: &Seed,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + use<>), StartError> {
-        let failed = |source| StartError::Helper { name: super::ZYGOTE, source };
+        let failed = |source| StartError::Helper {
+            name: super::ZYGOTE,
+            source,
+        };
         let (ours, theirs) = channel::pair().map_err(failed)?;
         let child = Command::new(&seed.config.helper)
             .arg0(super::ZYGOTE)
             .env_clear()
             .process_group(0)
             .stdin(Stdio::from(theirs))
-            .stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned().map_err(failed)?))
+            .stdout(Stdio::from(
+                io::stderr().as_fd().try_clone_to_owned().map_err(failed)?,
+            ))
             .spawn()
             .map_err(failed)?;
         let channel = Channel::new(ours).map_err(failed)?;
@@ -74,14 +79,19 @@ impl Zygote {
             image: seed.image.clone(),
             library: seed.config.zygote_library.clone(),
         };
-        channel.send(&message::encode(&settings), &[]).await.map_err(failed)?;
+        channel
+            .send(&message::encode(&settings), &[])
+            .await
+            .map_err(failed)?;
         channel.send(&seed.filter, &[]).await.map_err(failed)?;
         let first = tokio::time::timeout(WARM_UP, channel.receive()).await;
         let refused = |reason: &str| StartError::Refused {
             name: super::ZYGOTE,
             reason: format!("{reason}; its words are in the log"),
         };
-        let packet = first.map_err(|_| refused("it is not warm in time"))?.map_err(failed)?;
+        let packet = first
+            .map_err(|_| refused("it is not warm in time"))?
+            .map_err(failed)?;
         match packet.and_then(|packet| Event::decode(&packet.bytes)) {
             Some(Event::Ready) => {}
             _ => return Err(refused("it ended while warming up")),
@@ -112,7 +122,12 @@ impl Zygote {
             waiting.joins.insert(id, sender);
         }
         self.joins.fetch_add(1, Ordering::Relaxed);
-        if self.channel.send(&Join { id }.encode(), descriptors).await.is_err() {
+        if self
+            .channel
+            .send(&Join { id }.encode(), descriptors)
+            .await
+            .is_err()
+        {
             self.waiting().joins.remove(&id);
             return Err(SandboxError::NoZygote);
         }
@@ -180,7 +195,10 @@ impl Zygote {
     }
 
     fn take(&self, packet: channel::Packet) {
-        match (Event::decode(&packet.bytes), packet.descriptors.into_iter().next()) {
+        match (
+            Event::decode(&packet.bytes),
+            packet.descriptors.into_iter().next(),
+        ) {
             (Some(Event::Joined { id, pid }), Some(pidfd)) => self.joined(id, pid, pidfd),
             (Some(Event::Refused { id, errno }), _) => {
                 if let Some(sender) = self.waiting().joins.remove(&id) {
@@ -197,7 +215,9 @@ impl Zygote {
     }
 
     fn joined(&self, id: u64, pid: u32, pidfd: OwnedFd) {
-        let Some(number) = Pid::from_raw(pid.cast_signed()) else { return };
+        let Some(number) = Pid::from_raw(pid.cast_signed()) else {
+            return;
+        };
         let (handle, exit) = KernelHandle::new(number, pidfd);
         let mut waiting = self.waiting();
         waiting.exits.insert(pid, exit);

@@ -78,7 +78,10 @@ impl Zygotes {
     async fn current(&self) -> Result<Arc<Zygote>, SandboxError> {
         let mut current = self.current.subscribe();
         let found = tokio::time::timeout(WAIT, current.wait_for(Option::is_some)).await;
-        let found = found.ok().and_then(Result::ok).and_then(|zygote| zygote.clone());
+        let found = found
+            .ok()
+            .and_then(Result::ok)
+            .and_then(|zygote| zygote.clone());
         found.ok_or(SandboxError::NoZygote)
     }
 
@@ -114,9 +117,7 @@ impl Zygotes {
     }
 }
 
-async fn start_patiently(
-    seed: &Seed,
-) -> (Arc<Zygote>, impl Future<Output = ()> + Send + use<>) {
+async fn start_patiently(seed: &Seed) -> (Arc<Zygote>, impl Future<Output = ()> + Send + use<>) {
     let (mut pause, longest) = PAUSES;
     loop {
         match Zygote::start(seed).await {

@@ -151,7 +151,9 @@ impl Actor {
     /// The next moment at which something must be done.
     fn due(&self) -> Instant {
         match &self.running {
-            Some(running) => running.alarm.map_or(self.next_beat, |at| at.min(self.next_beat)),
+            Some(running) => running
+                .alarm
+                .map_or(self.next_beat, |at| at.min(self.next_beat)),
             None if !self.queue.is_empty() => self.next_beat,
             None => self.last_used + self.pool.cooldown(),
         }
@@ -196,14 +198,20 @@ impl Actor {
     fn started(&mut self, cage: Cage) -> Event {
         match DataDir::new(cage.data(), cage.owner()) {
             Ok(data) => {
-                self.sandbox = Some(Sandbox { cage: Arc::new(cage), data });
+                self.sandbox = Some(Sandbox {
+                    cage: Arc::new(cage),
+                    data,
+                });
                 for (job, responder) in std::mem::take(&mut self.held) {
                     self.start_file_job(job, responder);
                 }
                 Event::Ready
             }
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "no data directory");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "no data directory"
+                );
                 Event::Failed
             }
         }
@@ -214,14 +222,19 @@ impl Actor {
         if now >= self.next_beat && (self.running.is_some() || !self.queue.is_empty()) {
             self.next_beat = now + limits::HEARTBEAT;
             self.keeper.used();
-            let running = self.running.iter_mut().map(|running| &mut running.responder);
+            let running = self
+                .running
+                .iter_mut()
+                .map(|running| &mut running.responder);
             let waiting = self.queue.iter_mut().map(|waiting| &mut waiting.responder);
             for responder in running.chain(waiting) {
                 responder.heartbeat().await;
             }
         }
         match &self.running {
-            Some(Running { alarm: Some(alarm), .. }) if now >= *alarm => {
+            Some(Running {
+                alarm: Some(alarm), ..
+            }) if now >= *alarm => {
                 let event = match self.state {
                     State::Running => Event::Deadline,
                     _ => Event::GraceOver,
@@ -263,7 +276,10 @@ impl Actor {
                 };
                 match self.queue.push(execution) {
                     Ok(()) => self.step(Event::Queued).await,
-                    Err((responder, busy)) => responder.finish(Err(busy)).await,
+                    Err(refused) => {
+                        let (responder, busy) = *refused;
+                        responder.finish(Err(busy)).await;
+                    }
                 }
             }
             Request::Cancel { target } => self.cancel(&target, responder).await,
@@ -304,10 +320,18 @@ impl Actor {
     }
 
     async fn cancel(&mut self, target: &OperationId, responder: Responder) {
-        if self.running.as_ref().is_some_and(|running| running.operation == *target) {
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.operation == *target)
+        {
             self.step(Event::Cancel).await;
         } else if let Some(waiting) = self.queue.remove(target) {
-            self.reply(waiting.operation, waiting.responder, Ok(answer::cancelled()));
+            self.reply(
+                waiting.operation,
+                waiting.responder,
+                Ok(answer::cancelled()),
+            );
         }
         responder.finish(Ok(Answer::Gone)).await;
     }
@@ -341,7 +365,11 @@ impl Actor {
         self.context.tasks.spawn(async move {
             let answer = match outcome {
                 Ok(outcome) => {
-                    let owner = Owner { pool: &pool, session: &session, operation: &operation };
+                    let owner = Owner {
+                        pool: &pool,
+                        session: &session,
+                        operation: &operation,
+                    };
                     let carried = answer::carried(outcome, &context.store, owner);
                     file_job::with_heartbeats(slice::from_mut(&mut responder), carried).await
                 }
@@ -356,7 +384,9 @@ impl Actor {
     async fn step(&mut self, event: Event) {
         for gone in self.queue.expired(Instant::now()) {
             let words = "the execution's time was over before it could start; it did not run";
-            gone.responder.finish(Err(Fault::new(FaultCode::Expired, words))).await;
+            gone.responder
+                .finish(Err(Fault::new(FaultCode::Expired, words)))
+                .await;
         }
         let (state, actions) = machine::on(self.state, event, !self.queue.is_empty());
         self.state = state;
@@ -390,7 +420,9 @@ impl Actor {
     fn run_next(&mut self) {
         let Some(next) = self.queue.pop() else { return };
         let limits = &self.pool.limits;
-        let Some(kernel) = self.work.run(next.code, &self.context.store, limits) else { return };
+        let Some(kernel) = self.work.run(next.code, &self.context.store, limits) else {
+            return;
+        };
         let started = Instant::now();
         self.running = Some(Running {
             operation: next.operation,
@@ -402,17 +434,24 @@ impl Actor {
     }
 
     fn interrupt(&mut self) {
-        let Some(running) = &mut self.running else { return };
+        let Some(running) = &mut self.running else {
+            return;
+        };
         running.alarm = Some(Instant::now() + limits::INTERRUPT_GRACE);
         if let Err(error) = running.kernel.interrupt() {
             // It is ending by itself, or the grace ends it.
-            tracing::debug!(error = &error as &dyn std::error::Error, "kernel not interrupted");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "kernel not interrupted"
+            );
         }
     }
 
     fn answer(&mut self, verdict: Verdict) {
         self.used();
-        let (Some(running), Some(ended)) = (self.running.take(), self.ended.take()) else { return };
+        let (Some(running), Some(ended)) = (self.running.take(), self.ended.take()) else {
+            return;
+        };
         let outcome = ended.map(|cell| {
             answer::outcome(Finished {
                 out_of_memory: self.memory_ran_out(&cell),
@@ -427,7 +466,9 @@ impl Actor {
 
     /// Whether the memory limit killed something since the last time it was asked.
     fn memory_ran_out(&mut self, cell: &Cell) -> bool {
-        let (CellEnd::Died(_), Some(sandbox)) = (&cell.end, &self.sandbox) else { return false };
+        let (CellEnd::Died(_), Some(sandbox)) = (&cell.end, &self.sandbox) else {
+            return false;
+        };
         let kills = sandbox.cage.oom_kills().unwrap_or(self.oom_kills);
         let more = kills > self.oom_kills;
         self.oom_kills = kills;

@@ -40,8 +40,19 @@ pub struct Finished {
 /// What the caller is told of a cell.
 #[must_use]
 pub fn outcome(finished: Finished) -> Outcome {
-    let Finished { cell, verdict, out_of_memory, lost_between, duration } = finished;
-    let Cell { end, stdout, mut stderr, displays } = cell;
+    let Finished {
+        cell,
+        verdict,
+        out_of_memory,
+        lost_between,
+        duration,
+    } = finished;
+    let Cell {
+        end,
+        stdout,
+        mut stderr,
+        displays,
+    } = cell;
     if lost_between {
         stderr.insert_str(0, LOST_BETWEEN);
     }
@@ -52,7 +63,14 @@ pub fn outcome(finished: Finished) -> Outcome {
         Verdict::Killed(why) => interrupted(why, true),
     };
     let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    Outcome { ending, stdout, stderr, displays, result, duration_ms }
+    Outcome {
+        ending,
+        stdout,
+        stderr,
+        displays,
+        result,
+        duration_ms,
+    }
 }
 
 fn interrupted(why: Why, restarted: bool) -> Ending {
@@ -62,23 +80,40 @@ fn interrupted(why: Why, restarted: bool) -> Ending {
     }
 }
 
-fn reported(
-    end: CellEnd,
-    out_of_memory: bool,
-) -> (Ending, Option<proto::execution::Bundle>) {
+fn reported(end: CellEnd, out_of_memory: bool) -> (Ending, Option<proto::execution::Bundle>) {
     match end {
-        CellEnd::Done { result, error: None } => (Ending::Succeeded, result),
-        CellEnd::Done { error: Some(raised), .. } => {
-            let crate::kernel::frame::Raised { name, message, traceback } = raised;
-            (Ending::Raised { name, message, traceback }, None)
+        CellEnd::Done {
+            result,
+            error: None,
+        } => (Ending::Succeeded, result),
+        CellEnd::Done {
+            error: Some(raised),
+            ..
+        } => {
+            let crate::kernel::frame::Raised {
+                name,
+                message,
+                traceback,
+            } = raised;
+            (
+                Ending::Raised {
+                    name,
+                    message,
+                    traceback,
+                },
+                None,
+            )
         }
         CellEnd::Died(status) if out_of_memory && status.signal() == Some(libc::SIGKILL) => {
             (Ending::OutOfMemory, None)
         }
         CellEnd::Died(status) => (Ending::KernelCrashed { how: how(status) }, None),
-        CellEnd::Broken => {
-            (Ending::KernelCrashed { how: "its channel to the server broke".to_owned() }, None)
-        }
+        CellEnd::Broken => (
+            Ending::KernelCrashed {
+                how: "its channel to the server broke".to_owned(),
+            },
+            None,
+        ),
     }
 }
 
@@ -134,7 +169,10 @@ pub async fn carried(outcome: Outcome, store: &Store, owner: Owner<'_>) -> Resul
     match store.stage_bytes(encoded, owner, "result").await {
         Ok(staged) => Ok(Answer::Executed(Carried::Staged(staged))),
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "result not staged");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "result not staged"
+            );
             let words = "the code ran, but its result could not be stored";
             Err(Fault::new(FaultCode::StorageUnavailable, words))
         }
@@ -146,9 +184,20 @@ mod tests {
     use super::*;
 
     fn finished(end: CellEnd, verdict: Verdict) -> Finished {
-        let cell = Cell { end, stdout: "out".into(), stderr: "err".into(), displays: vec![] };
+        let cell = Cell {
+            end,
+            stdout: "out".into(),
+            stderr: "err".into(),
+            displays: vec![],
+        };
         let duration = Duration::from_millis(7);
-        Finished { cell, verdict, out_of_memory: false, lost_between: false, duration }
+        Finished {
+            cell,
+            verdict,
+            out_of_memory: false,
+            lost_between: false,
+            duration,
+        }
     }
 
     fn died(raw: i32) -> CellEnd {
@@ -158,16 +207,32 @@ mod tests {
     #[test]
     fn a_kill_by_the_memory_limit_is_out_of_memory_and_another_is_a_crash() {
         let crashed = finished(died(libc::SIGKILL), Verdict::Crashed);
-        let limit = Finished { out_of_memory: true, ..finished(died(libc::SIGKILL), Verdict::Crashed) };
+        let limit = Finished {
+            out_of_memory: true,
+            ..finished(died(libc::SIGKILL), Verdict::Crashed)
+        };
         assert_eq!(outcome(limit).ending, Ending::OutOfMemory);
-        assert_eq!(outcome(crashed).ending, Ending::KernelCrashed { how: "signal 9".into() });
+        assert_eq!(
+            outcome(crashed).ending,
+            Ending::KernelCrashed {
+                how: "signal 9".into()
+            }
+        );
         let exit = outcome(finished(died(3 << 8), Verdict::Crashed)).ending;
-        assert_eq!(exit, Ending::KernelCrashed { how: "exit code 3".into() });
+        assert_eq!(
+            exit,
+            Ending::KernelCrashed {
+                how: "exit code 3".into()
+            }
+        );
     }
 
     #[test]
     fn an_interrupted_cell_is_a_time_out_whatever_it_raised() {
-        let end = CellEnd::Done { result: None, error: None };
+        let end = CellEnd::Done {
+            result: None,
+            error: None,
+        };
         let ending = outcome(finished(end, Verdict::Interrupted(Why::Deadline))).ending;
         assert_eq!(ending, Ending::TimedOut { restarted: false });
         let ending = outcome(finished(died(9), Verdict::Killed(Why::Cancel))).ending;
@@ -176,9 +241,18 @@ mod tests {
 
     #[test]
     fn the_next_caller_hears_that_the_variables_went() {
-        let end = CellEnd::Done { result: None, error: None };
-        let told = outcome(Finished { lost_between: true, ..finished(end, Verdict::AsReported) });
-        assert!(told.stderr.starts_with("The Python process ended between executions"));
+        let end = CellEnd::Done {
+            result: None,
+            error: None,
+        };
+        let told = outcome(Finished {
+            lost_between: true,
+            ..finished(end, Verdict::AsReported)
+        });
+        assert!(
+            told.stderr
+                .starts_with("The Python process ended between executions")
+        );
         assert!(told.stderr.ends_with("err"));
     }
 }

@@ -35,7 +35,9 @@ pub(super) async fn end(mut actor: Actor, why: End) {
     while let Ok(Some(message)) = tokio::time::timeout(IN_FLIGHT, jobs.next()).await {
         if let Some(inbox) = message.reply {
             let gone = Fault::new(FaultCode::Stopping, "the session has ended");
-            Responder::new(client.clone(), inbox).finish(Err(gone)).await;
+            Responder::new(client.clone(), inbox)
+                .finish(Err(gone))
+                .await;
         }
     }
 }
@@ -53,14 +55,20 @@ async fn tear_down(mut actor: Actor, why: End) -> (Client, Subscriber) {
     };
     let leave = actor.jobs.drain().await;
     if let Err(error) = leave {
-        tracing::warn!(error = &error as &dyn std::error::Error, "session not unsubscribed");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "session not unsubscribed"
+        );
     }
     finish(actor.file_jobs, why).await;
     destroy(actor.work, actor.sandbox.map(|sandbox| sandbox.cage)).await;
     if let Some(lease) = lease
         && let Err(error) = lease.release().await
     {
-        tracing::warn!(error = &error as &dyn std::error::Error, "lease left behind");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "lease left behind"
+        );
     }
     (actor.context.client, actor.jobs)
 }
@@ -79,9 +87,10 @@ async fn finish(mut file_jobs: JoinSet<()>, why: End) {
 /// What those hear whose work the end cuts off.
 fn refusal(why: End) -> Fault {
     match why {
-        End::Expired | End::Stopped => {
-            Fault::new(FaultCode::Stopping, "the session was stopped; the work may have begun")
-        }
+        End::Expired | End::Stopped => Fault::new(
+            FaultCode::Stopping,
+            "the session was stopped; the work may have begun",
+        ),
         End::Fenced => {
             let words = "the session moved to another worker; the work may have had effects";
             Fault::new(FaultCode::Fenced, words)

@@ -60,15 +60,16 @@ impl Queue {
     /// Adds an execution.
     ///
     /// # Errors
-    /// The queue is full; the execution comes back with the fault for its caller.
-    pub fn push(&mut self, execution: Waiting) -> Result<(), (Responder, Fault)> {
+    /// The queue is full; the way back to the caller comes along with the fault for it.
+    pub fn push(&mut self, execution: Waiting) -> Result<(), Box<(Responder, Fault)>> {
         if self.0.len() < limits::SESSION_QUEUE {
             self.0.push_back(execution);
             return Ok(());
         }
         let most = limits::SESSION_QUEUE;
         let words = format!("{most} executions wait in this session already");
-        Err((execution.responder, Fault::new(FaultCode::SessionBusy, words)))
+        let fault = Fault::new(FaultCode::SessionBusy, words);
+        Err(Box::new((execution.responder, fault)))
     }
 
     /// The oldest.
@@ -89,7 +90,10 @@ impl Queue {
 
     /// Takes out one by its name.
     pub fn remove(&mut self, operation: &OperationId) -> Option<Waiting> {
-        let index = self.0.iter().position(|waiting| waiting.operation == *operation)?;
+        let index = self
+            .0
+            .iter()
+            .position(|waiting| waiting.operation == *operation)?;
         self.0.remove(index)
     }
 

@@ -1,6 +1,5 @@
 //! One file operation of a session, beside whatever cell runs.
 
-
 use proto::{
     fault::{Fault, FaultCode},
     limits,
@@ -19,14 +18,19 @@ use crate::{
 /// # Errors
 /// What the caller is told when it fails.
 pub async fn perform(job: &Job, data: &DataDir, store: &Store) -> Result<Answer, Fault> {
-    let owner = Owner { pool: &job.pool, session: &job.session, operation: &job.operation };
+    let owner = Owner {
+        pool: &job.pool,
+        session: &job.session,
+        operation: &job.operation,
+    };
     let done = match &job.request {
         Request::Upload { path, content } => {
             data.upload(path, content, store).await.map(Answer::File)
         }
-        Request::List { directory, recursive } => {
-            data.list(directory, *recursive).await.map(Answer::Files)
-        }
+        Request::List {
+            directory,
+            recursive,
+        } => data.list(directory, *recursive).await.map(Answer::Files),
         Request::Stat { path } => data.stat(path).await.map(Answer::File),
         Request::Download { path } => data
             .download(path, store, owner)
@@ -67,5 +71,8 @@ pub async fn with_heartbeats<T>(waiting: &mut [Responder], work: impl Future<Out
 #[must_use]
 pub fn too_many() -> Fault {
     let most = limits::SESSION_FILE_JOBS;
-    Fault::new(FaultCode::SessionBusy, format!("{most} file operations are under way already"))
+    Fault::new(
+        FaultCode::SessionBusy,
+        format!("{most} file operations are under way already"),
+    )
 }

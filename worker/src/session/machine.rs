@@ -121,12 +121,19 @@ pub enum Action {
 pub fn on(state: State, event: Event, waiting: bool) -> (State, Vec<Action>) {
     use Action::{Answer, Interrupt, KillKernel, NoteLoss, RefuseAll, Restart, RunNext, TearDown};
     use Event::{
-        Cancel, Deadline, Died, Expired, Failed, Finished, GraceOver, LeaseLost, Queued, Ready, Stop,
+        Cancel, Deadline, Died, Expired, Failed, Finished, GraceOver, LeaseLost, Queued, Ready,
+        Stop,
     };
     use State::{Ending, Idle, Interrupted, Killing, Restarting, Running, Starting};
 
     let end = |why| (Ending(why), vec![RefuseAll, TearDown(why)]);
-    let next = || if waiting { (Running, vec![RunNext]) } else { (Idle, vec![]) };
+    let next = || {
+        if waiting {
+            (Running, vec![RunNext])
+        } else {
+            (Idle, vec![])
+        }
+    };
     let answered = |verdict| {
         let (state, run) = next();
         (state, [vec![Answer(verdict)], run].concat())
@@ -203,7 +210,10 @@ mod tests {
         let (state, actions) = on(State::Idle, Event::Queued, true);
         assert_eq!((state, actions), (State::Running, vec![Action::RunNext]));
         let (state, actions) = on(state, Event::Finished, false);
-        assert_eq!((state, actions), (State::Idle, vec![Action::Answer(Verdict::AsReported)]));
+        assert_eq!(
+            (state, actions),
+            (State::Idle, vec![Action::Answer(Verdict::AsReported)])
+        );
     }
 
     #[test]
@@ -212,7 +222,10 @@ mod tests {
         assert_eq!(actions, vec![Action::Interrupt]);
         let (state, actions) = on(state, Event::Finished, false);
         assert_eq!(state, State::Idle);
-        assert_eq!(actions, vec![Action::Answer(Verdict::Interrupted(Why::Deadline))]);
+        assert_eq!(
+            actions,
+            vec![Action::Answer(Verdict::Interrupted(Why::Deadline))]
+        );
     }
 
     #[test]
@@ -224,15 +237,24 @@ mod tests {
         assert_eq!(state, State::Restarting);
         assert_eq!(
             actions,
-            vec![Action::Answer(Verdict::Killed(Why::Deadline)), Action::Restart]
+            vec![
+                Action::Answer(Verdict::Killed(Why::Deadline)),
+                Action::Restart
+            ]
         );
-        assert_eq!(on(state, Event::Ready, true), (State::Running, vec![Action::RunNext]));
+        assert_eq!(
+            on(state, Event::Ready, true),
+            (State::Running, vec![Action::RunNext])
+        );
     }
 
     #[test]
     fn only_an_idle_session_expires() {
         assert_eq!(on(State::Running, Event::Expired, false).0, State::Running);
-        assert_eq!(on(State::Idle, Event::Expired, false).0, State::Ending(End::Expired));
+        assert_eq!(
+            on(State::Idle, Event::Expired, false).0,
+            State::Ending(End::Expired)
+        );
     }
 
     proptest! {

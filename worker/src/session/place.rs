@@ -21,7 +21,13 @@ pub async fn place(context: Context, ledger: Ledger, message: Message) {
     match admit(&context, &ledger, &message.payload).await {
         Ok(admitted) => {
             let tasks = context.tasks.clone();
-            let Admitted { job, permit, lease, sure_at, jobs } = admitted;
+            let Admitted {
+                job,
+                permit,
+                lease,
+                sure_at,
+                jobs,
+            } = admitted;
             let pool = ledger.pool().clone();
             let actor = Actor::new(context, pool, (lease, sure_at), jobs, job);
             tasks.spawn(actor.run(responder, permit));
@@ -46,26 +52,57 @@ async fn admit(context: &Context, ledger: &Ledger, payload: &[u8]) -> Result<Adm
     if context.draining.is_cancelled() {
         return Err(busy());
     }
-    let permit = context.room.clone().try_acquire_owned().map_err(|_| busy())?;
+    let permit = context
+        .room
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| busy())?;
     let Placement { job, seen } = placement;
-    let Job { session, identifier, pool, .. } = &job;
+    let Job {
+        session,
+        identifier,
+        pool,
+        ..
+    } = &job;
     let sure_at = context.doubt.count();
-    let lease = ledger.claim(session, identifier, seen).await.map_err(|error| {
-        if let crate::lease::ClaimError::Bus(cause) = &error {
-            tracing::error!(pool.id = %pool, session.key = %session,
+    let lease = ledger
+        .claim(session, identifier, seen)
+        .await
+        .map_err(|error| {
+            if let crate::lease::ClaimError::Bus(cause) = &error {
+                tracing::error!(pool.id = %pool, session.key = %session,
                 error = cause as &dyn std::error::Error, "claim failed");
-        }
-        Fault::from(&error)
-    })?;
-    let subject = subject::session_wildcard(pool, session);
-    match context.client.queue_subscribe(subject, subject::OWNER_GROUP.to_owned()).await {
-        Ok(jobs) => Ok(Admitted { job, permit, lease, sure_at, jobs }),
-        Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "session not subscribed");
-            if let Err(error) = lease.release().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "lease left behind");
             }
-            Err(Fault::new(FaultCode::Internal, "the session could not be served"))
+            Fault::from(&error)
+        })?;
+    let subject = subject::session_wildcard(pool, session);
+    match context
+        .client
+        .queue_subscribe(subject, subject::OWNER_GROUP.to_owned())
+        .await
+    {
+        Ok(jobs) => Ok(Admitted {
+            job,
+            permit,
+            lease,
+            sure_at,
+            jobs,
+        }),
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "session not subscribed"
+            );
+            if let Err(error) = lease.release().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "lease left behind"
+                );
+            }
+            Err(Fault::new(
+                FaultCode::Internal,
+                "the session could not be served",
+            ))
         }
     }
 }
@@ -79,5 +116,8 @@ fn check(job: &Job, ledger: &Ledger) -> Result<(), Fault> {
 
 /// A message of a kind or version that this worker does not know.
 pub(super) fn unsupported() -> Fault {
-    Fault::new(FaultCode::Unsupported, "this worker does not know this kind of request")
+    Fault::new(
+        FaultCode::Unsupported,
+        "this worker does not know this kind of request",
+    )
 }

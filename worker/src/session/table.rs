@@ -55,7 +55,12 @@ impl Table {
         if let Some((_, old)) = old {
             note(&old, Note::LeaseLost);
         }
-        Seat { table: self.clone(), key, number, notes }
+        Seat {
+            table: self.clone(),
+            key,
+            number,
+            notes,
+        }
     }
 
     /// Sessions that live here.
@@ -93,7 +98,6 @@ impl Seat {
     }
 
     /// Lets a task of this session tell its actor.
-    #[must_use]
     pub fn teller(&self) -> impl Fn(Note) + Send + 'static {
         let entries = self.table.entries();
         let sender = entries.get(&self.key).map(|(_, sender)| sender.clone());
@@ -108,7 +112,10 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut entries = self.table.entries();
-        if entries.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
+        if entries
+            .get(&self.key)
+            .is_some_and(|(number, _)| *number == self.number)
+        {
             entries.remove(&self.key);
         }
     }
@@ -119,7 +126,10 @@ mod tests {
     use super::*;
 
     fn key() -> (PoolId, SessionKey) {
-        ("01JDE1KZ0000000000000000PY".parse().unwrap(), "a".repeat(26).parse().unwrap())
+        (
+            "01JDE1KZ0000000000000000PY".parse().unwrap(),
+            "a".repeat(26).parse().unwrap(),
+        )
     }
 
     #[tokio::test]
@@ -129,7 +139,11 @@ mod tests {
         let new = table.enter(&pool, &session);
         assert_eq!(old.note().await, Note::LeaseLost);
         drop(old);
-        assert_eq!(table.len(), 1, "the old actor's end leaves the new one's entry");
+        assert_eq!(
+            table.len(),
+            1,
+            "the old actor's end leaves the new one's entry"
+        );
         drop(new);
         assert!(table.is_empty());
     }

@@ -131,10 +131,16 @@ async fn settled<T>(
 }
 
 async fn source(code: Blob, store: &Store) -> Result<String, Fault> {
-    let bytes = store.fetch_bytes(code, limits::CODE_BYTES).await.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "code not fetched");
-        Fault::new(FaultCode::StorageUnavailable, "the code could not be fetched; it did not run")
-    })?;
+    let bytes = store
+        .fetch_bytes(code, limits::CODE_BYTES)
+        .await
+        .map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "code not fetched");
+            Fault::new(
+                FaultCode::StorageUnavailable,
+                "the code could not be fetched; it did not run",
+            )
+        })?;
     String::from_utf8(bytes)
         .map_err(|_| Fault::new(FaultCode::Unsupported, "the code is not UTF-8 text"))
 }

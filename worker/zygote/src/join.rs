@@ -18,9 +18,17 @@ pub(crate) struct Origin(c_int);
 impl Origin {
     pub(crate) fn open() -> Result<Self> {
         // SAFETY: opens a terminated path.
-        let namespace =
-            unsafe { libc::open(c"/proc/self/ns/pid".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-        if namespace < 0 { Err(Error::last_os_error()) } else { Ok(Self(namespace)) }
+        let namespace = unsafe {
+            libc::open(
+                c"/proc/self/ns/pid".as_ptr(),
+                libc::O_RDONLY | libc::O_CLOEXEC,
+            )
+        };
+        if namespace < 0 {
+            Err(Error::last_os_error())
+        } else {
+            Ok(Self(namespace))
+        }
     }
 }
 
@@ -41,7 +49,13 @@ impl<'packet> Descriptors<'packet> {
             descriptors.split_first_chunk::<JOIN_DESCRIPTORS>()?;
         let whole = (1..=CGROUPS_MAX).contains(&cgroups.len());
         let apart = descriptors.iter().all(|&descriptor| descriptor > 3);
-        (whole && apart).then_some(Self { socket, stdout, stderr, cage, cgroups })
+        (whole && apart).then_some(Self {
+            socket,
+            stdout,
+            stderr,
+            cage,
+            cgroups,
+        })
     }
 }
 
@@ -76,7 +90,11 @@ pub(crate) fn fork_into(
         python.after_fork_child();
         return Ok(Forked::Child);
     }
-    let forked = if pid < 0 { Err(Error::last_os_error()) } else { Ok(pid) };
+    let forked = if pid < 0 {
+        Err(Error::last_os_error())
+    } else {
+        Ok(pid)
+    };
     // SAFETY: passes two numbers.
     if unsafe { libc::setns(origin.0, libc::CLONE_NEWPID) } != 0 {
         return Err(Error::last_os_error());
@@ -89,7 +107,11 @@ pub(crate) fn fork_into(
     // SAFETY: passes two numbers; the child cannot be reaped, so the pid is still its.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let pidfd = c_int::try_from(pidfd).map_err(Error::other)?;
-    if pidfd < 0 { Err(Error::last_os_error()) } else { Ok(Forked::Parent { pid, pidfd }) }
+    if pidfd < 0 {
+        Err(Error::last_os_error())
+    } else {
+        Ok(Forked::Parent { pid, pidfd })
+    }
 }
 
 /// Turns the child of a privileged process into an unprivileged process of the cage. The order
@@ -107,7 +129,9 @@ fn lock_down(descriptors: &Descriptors<'_>, filter: &[u8]) {
     drop_capabilities();
     set(Step::NoNewPrivileges, libc::PR_SET_NO_NEW_PRIVS, 1);
     // SAFETY: a terminated path.
-    require(Step::Directory, unsafe { libc::chdir(c"/home/session".as_ptr()) });
+    require(Step::Directory, unsafe {
+        libc::chdir(c"/home/session".as_ptr())
+    });
     // SAFETY: passes a number; always succeeds.
     unsafe { libc::umask(0o022) };
     install(filter);
@@ -129,7 +153,9 @@ fn fail(step: Step) -> ! {
 fn set(step: Step, option: c_int, value: libc::c_ulong) {
     let none: libc::c_ulong = 0;
     // SAFETY: these options take numbers only.
-    require(step, unsafe { libc::prctl(option, value, none, none, none) });
+    require(step, unsafe {
+        libc::prctl(option, value, none, none, none)
+    });
 }
 
 fn enter_cgroups(procs: &[c_int]) {
@@ -164,7 +190,9 @@ fn raise_loopback() {
     request.ifr_name[1] = b'o'.cast_signed();
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: `request` is what this request takes and outlives the call.
-    require(Step::Loopback, unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw mut request) });
+    require(Step::Loopback, unsafe {
+        libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw mut request)
+    });
     // The socket goes with the other descriptors.
 }
 
@@ -173,18 +201,28 @@ fn keep_descriptors(descriptors: &Descriptors<'_>) {
     // SAFETY: a terminated path.
     let null = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
     require(Step::Descriptors, null);
-    let kept = [null, descriptors.stdout, descriptors.stderr, descriptors.socket];
+    let kept = [
+        null,
+        descriptors.stdout,
+        descriptors.stderr,
+        descriptors.socket,
+    ];
     for (number, &descriptor) in (0..).zip(&kept) {
         // SAFETY: passes two numbers.
         require(Step::Descriptors, unsafe { libc::dup2(descriptor, number) });
     }
     // Close-on-exec would be no help: this process never calls exec.
     // SAFETY: nothing in this process owns a descriptor above 3 any more.
-    require(Step::Descriptors, unsafe { libc::close_range(4, libc::c_uint::MAX, 0) });
+    require(Step::Descriptors, unsafe {
+        libc::close_range(4, libc::c_uint::MAX, 0)
+    });
 }
 
 fn lower_limits() {
-    let mut files = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut files = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: `files` outlives the call.
     require(Step::ResourceLimits, unsafe {
         libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut files)
@@ -196,17 +234,21 @@ fn lower_limits() {
     require(Step::ResourceLimits, unsafe {
         libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files)
     });
-    let core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let core = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: `core` outlives the call.
-    require(Step::ResourceLimits, unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const core) });
+    require(Step::ResourceLimits, unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const core)
+    });
 }
 
 fn empty_bounding_set() {
     let none: libc::c_ulong = 0;
     for capability in 0..64 as libc::c_ulong {
         // SAFETY: this option takes numbers only.
-        let dropped =
-            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, none, none, none) };
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, none, none, none) };
         if dropped < 0 {
             // Only "there is no such capability", after the last one, is fine.
             if capability > 0 && Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
@@ -221,9 +263,13 @@ fn become_user() {
     // SAFETY: an empty list needs no memory.
     require(Step::User, unsafe { libc::setgroups(0, ptr::null()) });
     // SAFETY: passes numbers.
-    require(Step::User, unsafe { libc::setresgid(SESSION_ID, SESSION_ID, SESSION_ID) });
+    require(Step::User, unsafe {
+        libc::setresgid(SESSION_ID, SESSION_ID, SESSION_ID)
+    });
     // SAFETY: passes numbers.
-    require(Step::User, unsafe { libc::setresuid(SESSION_ID, SESSION_ID, SESSION_ID) });
+    require(Step::User, unsafe {
+        libc::setresuid(SESSION_ID, SESSION_ID, SESSION_ID)
+    });
 }
 
 /// Changing the user id does not do this: the old one, the host's root, is not mapped in the
@@ -247,8 +293,13 @@ fn drop_capabilities() {
 
 fn install(filter: &[u8]) {
     let records = filter.len() / mem::size_of::<libc::sock_filter>();
-    let Ok(len) = u16::try_from(records) else { fail(Step::Filter) };
-    let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut().cast() };
+    let Ok(len) = u16::try_from(records) else {
+        fail(Step::Filter)
+    };
+    let program = libc::sock_fprog {
+        len,
+        filter: filter.as_ptr().cast_mut().cast(),
+    };
     let mode: c_long = libc::SECCOMP_SET_MODE_FILTER.into();
     let flags: c_long = 0;
     // SAFETY: `program` tells the true length of a filter that outlives the call; the kernel

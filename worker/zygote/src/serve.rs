@@ -29,10 +29,14 @@ pub(crate) fn serve(control: c_int) -> Result<Role> {
     // namespace.
     let threads = fs::read_dir("/proc/self/task")?.count();
     if threads != 1 {
-        return Err(Error::other(format!("{threads} threads exist, a zygote has one")));
+        return Err(Error::other(format!(
+            "{threads} threads exist, a zygote has one"
+        )));
     }
     let mut filter = vec![0; FILTER_BYTES_MAX];
-    let Some(packet) = socket::receive(control, &mut filter)? else { return Ok(Role::Done) };
+    let Some(packet) = socket::receive(control, &mut filter)? else {
+        return Ok(Role::Done);
+    };
     filter.truncate(packet.length);
     let origin = join::Origin::open()?;
     socket::send(control, &Event::Ready.encode(), None)?;
@@ -45,7 +49,9 @@ pub(crate) fn serve(control: c_int) -> Result<Role> {
             continue;
         }
         let mut buffer = [0; Join::BYTES];
-        let Some(packet) = socket::receive(control, &mut buffer)? else { return Ok(Role::Done) };
+        let Some(packet) = socket::receive(control, &mut buffer)? else {
+            return Ok(Role::Done);
+        };
         let message = Join::decode(&buffer[..packet.length])
             .zip(Descriptors::new(&packet.descriptors))
             .ok_or_else(|| Error::other("a join message is malformed"))?;
@@ -53,7 +59,10 @@ pub(crate) fn serve(control: c_int) -> Result<Role> {
         match join::fork_into(&origin, python, &descriptors, &filter)? {
             Forked::Child => return Ok(Role::Session),
             Forked::Parent { pid, pidfd } => {
-                let event = Event::Joined { id, pid: pid.cast_unsigned() };
+                let event = Event::Joined {
+                    id,
+                    pid: pid.cast_unsigned(),
+                };
                 socket::send(control, &event.encode(), Some(pidfd))?;
                 children.push(Child { pid, pidfd });
             }
@@ -76,7 +85,11 @@ struct Ready {
 fn wait(control: c_int, children: &[Child]) -> Result<Ready> {
     let mut watched: Vec<libc::pollfd> = std::iter::once(control)
         .chain(children.iter().map(|child| child.pidfd))
-        .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
+        .map(|fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
         .collect();
     // SAFETY: the pointer and the length are those of one vector.
     let count = unsafe { libc::poll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, -1) };
@@ -87,7 +100,10 @@ fn wait(control: c_int, children: &[Child]) -> Result<Ready> {
         }
     }
     let mut ready = watched.iter().map(|entry| count > 0 && entry.revents != 0);
-    Ok(Ready { control: ready.next().unwrap_or(false), children: ready.collect() })
+    Ok(Ready {
+        control: ready.next().unwrap_or(false),
+        children: ready.collect(),
+    })
 }
 
 fn report_exits(control: c_int, children: &mut Vec<Child>, ready: &Ready) -> Result<()> {
@@ -102,7 +118,10 @@ fn report_exits(control: c_int, children: &mut Vec<Child>, ready: &Ready) -> Res
             return Err(Error::last_os_error());
         }
         close(child.pidfd);
-        let event = Event::Exited { pid: child.pid.cast_unsigned(), status };
+        let event = Event::Exited {
+            pid: child.pid.cast_unsigned(),
+            status,
+        };
         socket::send(control, &event.encode(), None)?;
     }
     Ok(())

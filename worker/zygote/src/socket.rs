@@ -23,7 +23,10 @@ pub(crate) struct Packet {
 /// Waits for a packet; `None` when the peer has closed its end.
 pub(crate) fn receive(socket: c_int, buffer: &mut [u8]) -> Result<Option<Packet>> {
     let mut control: Control = [0; 16];
-    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
     let mut header = message(&mut part, &mut control, mem::size_of::<Control>());
     // SAFETY: `header` points to a buffer and a control area that outlive the call.
     let received = unsafe { libc::recvmsg(socket, &raw mut header, libc::MSG_CMSG_CLOEXEC) };
@@ -34,18 +37,27 @@ pub(crate) fn receive(socket: c_int, buffer: &mut [u8]) -> Result<Option<Packet>
     if length == 0 {
         return Ok(None);
     }
-    Ok(Some(Packet { length, descriptors: descriptors(&header) }))
+    Ok(Some(Packet {
+        length,
+        descriptors: descriptors(&header),
+    }))
 }
 
 /// Sends a packet, with one descriptor if given.
 pub(crate) fn send(socket: c_int, packet: &[u8], descriptor: Option<c_int>) -> Result<()> {
     let mut control: Control = [0; 16];
-    let mut part =
-        libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() };
+    let mut part = libc::iovec {
+        iov_base: packet.as_ptr().cast_mut().cast(),
+        iov_len: packet.len(),
+    };
     let size = mem::size_of::<c_int>() as u32;
     // SAFETY: pure arithmetic.
     let space = unsafe { libc::CMSG_SPACE(size) } as usize;
-    let header = message(&mut part, &mut control, if descriptor.is_some() { space } else { 0 });
+    let header = message(
+        &mut part,
+        &mut control,
+        if descriptor.is_some() { space } else { 0 },
+    );
     if let Some(descriptor) = descriptor {
         // SAFETY: the control area is large enough for one header and aligned for it.
         let control = unsafe { &mut *libc::CMSG_FIRSTHDR(&raw const header) };
@@ -54,12 +66,20 @@ pub(crate) fn send(socket: c_int, packet: &[u8], descriptor: Option<c_int>) -> R
         // SAFETY: pure arithmetic.
         control.cmsg_len = unsafe { libc::CMSG_LEN(size) } as usize;
         // SAFETY: the data of this header lies inside the control area; it may be unaligned.
-        unsafe { libc::CMSG_DATA(control).cast::<c_int>().write_unaligned(descriptor) };
+        unsafe {
+            libc::CMSG_DATA(control)
+                .cast::<c_int>()
+                .write_unaligned(descriptor)
+        };
     }
     // SAFETY: `header` points to the packet and a control area that outlive the call; the kernel
     // only reads both.
     let sent = unsafe { libc::sendmsg(socket, &raw const header, libc::MSG_NOSIGNAL) };
-    if sent < 0 { Err(Error::last_os_error()) } else { Ok(()) }
+    if sent < 0 {
+        Err(Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn message(part: &mut libc::iovec, control: &mut Control, controllen: usize) -> libc::msghdr {
@@ -80,8 +100,13 @@ fn descriptors(header: &libc::msghdr) -> Vec<c_int> {
     let mut control = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !control.is_null() {
         // SAFETY: not null, so it is a header inside the control area.
-        let (level, kind, length) =
-            unsafe { ((*control).cmsg_level, (*control).cmsg_type, (*control).cmsg_len) };
+        let (level, kind, length) = unsafe {
+            (
+                (*control).cmsg_level,
+                (*control).cmsg_type,
+                (*control).cmsg_len,
+            )
+        };
         if level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
             // SAFETY: pure arithmetic.
             let empty = unsafe { libc::CMSG_LEN(0) } as usize;

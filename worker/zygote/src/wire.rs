@@ -38,7 +38,11 @@ impl Join {
     /// The message in a packet; `None` when it is anything else.
     #[must_use]
     pub fn decode(packet: &[u8]) -> Option<Self> {
-        packet.try_into().ok().map(u64::from_le_bytes).map(|id| Self { id })
+        packet
+            .try_into()
+            .ok()
+            .map(u64::from_le_bytes)
+            .map(|id| Self { id })
     }
 }
 
@@ -100,8 +104,14 @@ impl Event {
         let number = u64::from_le_bytes(number);
         match u32::from_le_bytes([k0, k1, k2, k3]) {
             0 => Some(Self::Ready),
-            1 => Some(Self::Joined { id: number, pid: value }),
-            2 => Some(Self::Refused { id: number, errno: value.cast_signed() }),
+            1 => Some(Self::Joined {
+                id: number,
+                pid: value,
+            }),
+            2 => Some(Self::Refused {
+                id: number,
+                errno: value.cast_signed(),
+            }),
             3 => {
                 let status = u32::try_from(number).ok()?.cast_signed();
                 Some(Self::Exited { pid: value, status })
@@ -184,8 +194,14 @@ mod tests {
         assert_eq!(Join::decode(&join.encode()), Some(join));
         for event in [
             Event::Ready,
-            Event::Joined { id: 7, pid: u32::MAX },
-            Event::Refused { id: u64::MAX, errno: 12 },
+            Event::Joined {
+                id: 7,
+                pid: u32::MAX,
+            },
+            Event::Refused {
+                id: u64::MAX,
+                errno: 12,
+            },
             Event::Exited { pid: 1, status: -1 },
         ] {
             assert_eq!(Event::decode(&event.encode()), Some(event));

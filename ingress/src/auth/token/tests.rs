@@ -16,11 +16,16 @@ static DIRECTORY: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
 });
 
 async fn keys() -> Keys {
-    Keys::open(DIRECTORY.path().join("jwks.json").to_str().unwrap()).await.unwrap()
+    Keys::open(DIRECTORY.path().join("jwks.json").to_str().unwrap())
+        .await
+        .unwrap()
 }
 
 fn rules() -> Rules {
-    Rules { issuer: ISSUER.into(), audiences: vec![AUDIENCE.into()] }
+    Rules {
+        issuer: ISSUER.into(),
+        audiences: vec![AUDIENCE.into()],
+    }
 }
 
 fn claims(change: Value) -> Value {
@@ -28,15 +33,27 @@ fn claims(change: Value) -> Value {
     for (name, value) in change.as_object().unwrap() {
         claims[name] = value.clone();
     }
-    claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    claims
+        .as_object_mut()
+        .unwrap()
+        .retain(|_, value| !value.is_null());
     claims
 }
 
-fn signed(claims: &Value) -> String {
+fn signing_key() -> EncodingKey {
     let pem = std::fs::read(DIRECTORY.path().join("signing-key.pem")).unwrap();
-    let header =
-        Header { kid: Some(devkeys::KEY_ID.to_owned()), ..Header::new(Algorithm::ES256) };
-    encode(&header, claims, &EncodingKey::from_ec_pem(&pem).unwrap()).unwrap()
+    EncodingKey::from_ec_pem(&pem).unwrap()
+}
+
+fn header(algorithm: Algorithm) -> Header {
+    Header {
+        kid: Some(devkeys::key_id(&signing_key()).unwrap()),
+        ..Header::new(algorithm)
+    }
+}
+
+fn signed(claims: &Value) -> String {
+    encode(&header(Algorithm::ES256), claims, &signing_key()).unwrap()
 }
 
 async fn verdict(token: &str) -> Result<Claims, TokenError> {
@@ -54,7 +71,10 @@ async fn a_token_with_all_claims_is_valid() {
 async fn every_required_claim_is_required() {
     for claim in ["exp", "iss", "aud"] {
         let token = signed(&claims(json!({ claim: null })));
-        assert!(matches!(verdict(&token).await, Err(TokenError::Invalid(_))), "{claim}");
+        assert!(
+            matches!(verdict(&token).await, Err(TokenError::Invalid(_))),
+            "{claim}"
+        );
     }
 }
 
@@ -68,7 +88,10 @@ async fn wrong_claims_are_refused() {
     ];
     for change in wrong {
         let token = signed(&claims(change.clone()));
-        assert!(matches!(verdict(&token).await, Err(TokenError::Invalid(_))), "{change}");
+        assert!(
+            matches!(verdict(&token).await, Err(TokenError::Invalid(_))),
+            "{change}"
+        );
     }
     let old = signed(&claims(json!({ "exp": now - 61 })));
     assert!(matches!(verdict(&old).await, Err(TokenError::Expired)));
@@ -77,16 +100,23 @@ async fn wrong_claims_are_refused() {
 #[tokio::test]
 async fn the_algorithm_comes_from_the_key_and_never_from_the_header() {
     let public = std::fs::read(DIRECTORY.path().join("jwks.json")).unwrap();
-    let header =
-        Header { kid: Some(devkeys::KEY_ID.to_owned()), ..Header::new(Algorithm::HS256) };
-    let forged = encode(&header, &claims(json!({})), &EncodingKey::from_secret(&public)).unwrap();
+    let header = header(Algorithm::HS256);
+    let forged = encode(
+        &header,
+        &claims(json!({})),
+        &EncodingKey::from_secret(&public),
+    )
+    .unwrap();
     assert!(matches!(verdict(&forged).await, Err(TokenError::Algorithm)));
 
     let parts = signed(&claims(json!({})));
     let (_, rest) = parts.split_once('.').unwrap();
     let none = data_encoding::BASE64URL_NOPAD.encode(br#"{"alg":"none","typ":"JWT"}"#);
     let unsigned = format!("{none}.{}.", rest.split_once('.').unwrap().0);
-    assert!(matches!(verdict(&unsigned).await, Err(TokenError::Malformed)));
+    assert!(matches!(
+        verdict(&unsigned).await,
+        Err(TokenError::Malformed)
+    ));
 }
 
 #[tokio::test]
@@ -96,15 +126,24 @@ async fn a_changed_claim_breaks_the_signature() {
     let other = signed(&claims(json!({ "sub": "someone" })));
     let stolen = other.split('.').nth(1).unwrap().to_owned();
     parts[1] = &stolen;
-    assert!(matches!(verdict(&parts.join(".")).await, Err(TokenError::Invalid(_))));
+    assert!(matches!(
+        verdict(&parts.join(".")).await,
+        Err(TokenError::Invalid(_))
+    ));
 }
 
 #[tokio::test]
 async fn an_unknown_key_is_named_as_such() {
     let pem = std::fs::read(DIRECTORY.path().join("signing-key.pem")).unwrap();
-    let header = Header { kid: Some("other".into()), ..Header::new(Algorithm::ES256) };
+    let header = Header {
+        kid: Some("other".into()),
+        ..Header::new(Algorithm::ES256)
+    };
     let key = EncodingKey::from_ec_pem(&pem).unwrap();
     let token = encode(&header, &claims(json!({})), &key).unwrap();
     assert!(matches!(verdict(&token).await, Err(TokenError::UnknownKey)));
-    assert!(matches!(verdict("no.token.here").await, Err(TokenError::Malformed)));
+    assert!(matches!(
+        verdict("no.token.here").await,
+        Err(TokenError::Malformed)
+    ));
 }

@@ -98,7 +98,10 @@ print(json.dumps({
         assert!(!table.contains(path), "{path} in {table}");
     }
     let flags = seen["data"].as_str().unwrap();
-    assert!(flags.contains("nosuid") && flags.contains("nodev"), "{flags}");
+    assert!(
+        flags.contains("nosuid") && flags.contains("nodev"),
+        "{flags}"
+    );
     for (path, outcome) in seen["writes"].as_object().unwrap() {
         let refused = ["EROFS", "EACCES", "ENOENT"].contains(&outcome.as_str().unwrap());
         assert!(refused, "{path}: {outcome}");
@@ -199,7 +202,8 @@ print(json.dumps({
 "#,
         )
         .await;
-    let expected = json!({ "sync": "ok", "memfd": "ok", "fifo": true, "filter of one's own": "ok" });
+    let expected =
+        json!({ "sync": "ok", "memfd": "ok", "fifo": true, "filter of one's own": "ok" });
     assert_eq!(seen, expected);
     host.stop().await;
 }

@@ -66,9 +66,18 @@ async fn what_one_session_was_sent_is_not_in_the_memory_of_another() {
     let (_two_cage, mut two) = host.session().await;
     two.run("other = 'nothing'").await;
     let zygote = zygote_of(&one);
-    assert!(memory_holds(one.kernel.process.pid(), canary.as_bytes()), "the search finds nothing");
-    assert!(!memory_holds(two.kernel.process.pid(), canary.as_bytes()), "a session holds it");
-    assert!(!memory_holds(zygote, canary.as_bytes()), "the zygote holds it");
+    assert!(
+        memory_holds(one.kernel.process.pid(), canary.as_bytes()),
+        "the search finds nothing"
+    );
+    assert!(
+        !memory_holds(two.kernel.process.pid(), canary.as_bytes()),
+        "a session holds it"
+    );
+    assert!(
+        !memory_holds(zygote, canary.as_bytes()),
+        "the zygote holds it"
+    );
     host.stop().await;
 }
 
@@ -109,7 +118,12 @@ async fn the_helpers_know_nothing_of_the_worker() {
     }
     let arguments = fs::read(format!("/proc/{zygote}/cmdline")).unwrap();
     assert_eq!(arguments, b"/usr/bin/python3\0-I\0/opt/hearth/boot.py\0");
-    assert_eq!(fs::read_dir(format!("/proc/{zygote}/task")).unwrap().count(), 1);
+    assert_eq!(
+        fs::read_dir(format!("/proc/{zygote}/task"))
+            .unwrap()
+            .count(),
+        1
+    );
 
     let me = std::process::id();
     let mut seen = 0;
@@ -126,13 +140,15 @@ async fn the_helpers_know_nothing_of_the_worker() {
 
 fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let lists = tasks.filter_map(|task| {
-        fs::read_to_string(task.ok()?.path().join("children")).ok()
-    });
-    lists.flat_map(|list| {
-        list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>()
-    })
-    .collect()
+    let lists =
+        tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace()
+                .map(|pid| pid.parse().unwrap())
+                .collect::<Vec<u32>>()
+        })
+        .collect()
 }
 
 #[tokio::test]

@@ -43,7 +43,10 @@ if os.fork() == 0:
     within("clearing", cage.clear()).await.unwrap();
     assert_eq!(cage.processes().unwrap(), Vec::<u32>::new());
     let mut next = Session::join(&cage).await;
-    assert_eq!(next.run("print(open('/mnt/data/kept').read())").await, "kept\n");
+    assert_eq!(
+        next.run("print(open('/mnt/data/kept').read())").await,
+        "kept\n"
+    );
     assert_eq!(cage.processes().unwrap(), [next.kernel.process.pid()]);
     within("destruction", cage.destroy()).await.unwrap();
     assert!(!is_alive(next.kernel.process.pid()));
@@ -62,14 +65,23 @@ async fn sessions_outlive_their_zygote_and_the_next_one_serves_new_ones() {
     assert_eq!(new.run("print(1)").await, "1\n");
     assert_eq!(session.run("print(state + 1)").await, "42\n");
     // The worker has inherited the orphan: its end is heard of, and nothing waits for anybody.
-    assert_eq!(status(session.kernel.process.pid(), "PPid"), std::process::id().to_string());
-    session.run("import os; os._exit(0) if False else None").await;
+    assert_eq!(
+        status(session.kernel.process.pid(), "PPid"),
+        std::process::id().to_string()
+    );
+    session
+        .run("import os; os._exit(0) if False else None")
+        .await;
     session.send("import os; os._exit(7)").await;
     let ended = within("the orphan's end", session.kernel.process.exited()).await;
     assert_eq!(ended.code(), Some(7));
     let asked = Instant::now();
     within("destruction", cage.destroy()).await.unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        asked.elapsed()
+    );
     host.stop().await;
 }
 
@@ -203,9 +215,16 @@ async fn a_limit_that_nothing_can_be_made_with_leaves_nothing_behind() {
     // Below what the kernel needs for a single process.
     impossible.memory_bytes = 4096;
     for _ in 0..3 {
-        assert!(within("the refusal", host.sandboxes.cage(&impossible)).await.is_err());
+        assert!(
+            within("the refusal", host.sandboxes.cage(&impossible))
+                .await
+                .is_err()
+        );
     }
-    until("the release of loop devices", || loops(&host.config).is_empty()).await;
+    until("the release of loop devices", || {
+        loops(&host.config).is_empty()
+    })
+    .await;
     let (_cage, mut session) = host.session().await;
     assert_eq!(session.run("print(1)").await, "1\n");
     host.stop().await;
@@ -223,7 +242,10 @@ async fn many_cages_leave_nothing_behind() {
     for _ in 0..2 {
         round(&host, 30).await;
     }
-    until("the end of all traces", || Traces::of(&host.config) == before).await;
+    until("the end of all traces", || {
+        Traces::of(&host.config) == before
+    })
+    .await;
     let config = host.config.clone();
     let directory = host.stop().await;
     assert_eq!(descendants(std::process::id()), others);
@@ -275,23 +297,36 @@ impl Traces {
         Self {
             processes: descendants(std::process::id()),
             descriptors: entries("/proc/self/fd".as_ref()),
-            mounts: mounts().lines().filter(|line| line.contains("hearth")).count(),
+            mounts: mounts()
+                .lines()
+                .filter(|line| line.contains("hearth"))
+                .count(),
             loops: loops(config),
-            cgroups: cgroups(config).iter().map(|cgroup| directories(cgroup)).sum(),
+            cgroups: cgroups(config)
+                .iter()
+                .map(|cgroup| directories(cgroup))
+                .sum(),
             files: entries(&config.data_dir)
-                + kinds.iter().map(|kind| entries(&private.join(kind))).sum::<usize>(),
+                + kinds
+                    .iter()
+                    .map(|kind| entries(&private.join(kind)))
+                    .sum::<usize>(),
         }
     }
 }
 
 fn directories(path: &std::path::Path) -> usize {
     let entries = fs::read_dir(path).unwrap();
-    entries.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_dir())).count()
+    entries
+        .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_dir()))
+        .count()
 }
 
 fn descendants(pid: u32) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return found };
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return found;
+    };
     for task in tasks.filter_map(Result::ok) {
         let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
         for child in children.split_whitespace().map(|pid| pid.parse().unwrap()) {

@@ -11,7 +11,10 @@ use super::{Host, Session, limits, within};
 #[tokio::test]
 async fn a_memory_bomb_kills_only_its_own_session() {
     let host = Host::start().await;
-    let small = Limits { memory_bytes: 200 << 20, ..limits() };
+    let small = Limits {
+        memory_bytes: 200 << 20,
+        ..limits()
+    };
     let cage = host.sandboxes.cage(&small).await.unwrap();
     let mut bomb = Session::join(&cage).await;
     let (_neighbour_cage, mut neighbour) = host.session().await;
@@ -24,7 +27,10 @@ async fn a_memory_bomb_kills_only_its_own_session() {
     assert_eq!(neighbour.run("print(1 + 1)").await, "2\n");
     cage.clear().await.unwrap();
     let mut next = Session::join(&cage).await;
-    assert_eq!(next.run("print(open('/mnt/data/kept').read())").await, "kept\n");
+    assert_eq!(
+        next.run("print(open('/mnt/data/kept').read())").await,
+        "kept\n"
+    );
     assert!(cage.memory_bytes().unwrap() <= 200 << 20);
     host.stop().await;
 }
@@ -32,7 +38,10 @@ async fn a_memory_bomb_kills_only_its_own_session() {
 #[tokio::test]
 async fn a_fork_bomb_is_stopped_and_cleared() {
     let host = Host::start().await;
-    let few = Limits { processes: 64, ..limits() };
+    let few = Limits {
+        processes: 64,
+        ..limits()
+    };
     let cage = host.sandboxes.cage(&few).await.unwrap();
     let mut bomb = Session::join(&cage).await;
     let (_neighbour_cage, mut neighbour) = host.session().await;
@@ -61,8 +70,11 @@ explode()
 #[tokio::test]
 async fn full_filesystems_are_full_for_one_session_only() {
     let host = Host::start().await;
-    let small =
-        Limits { data_bytes: 16 << 20, scratch_bytes: 8 << 20, ..Limits::default() };
+    let small = Limits {
+        data_bytes: 16 << 20,
+        scratch_bytes: 8 << 20,
+        ..Limits::default()
+    };
     let cage = host.sandboxes.cage(&small).await.unwrap();
     let mut session = Session::join(&cage).await;
     let seen = session
@@ -81,12 +93,18 @@ print(json.dumps({path: fill(path + "/fill") for path in ("/mnt/data", "/tmp", "
 "#,
         )
         .await;
-    for (path, most) in
-        [("/mnt/data", 16 << 20), ("/tmp", 8 << 20), ("/home/session", 8 << 20), ("/dev/shm", 8 << 20)]
-    {
+    for (path, most) in [
+        ("/mnt/data", 16 << 20),
+        ("/tmp", 8 << 20),
+        ("/home/session", 8 << 20),
+        ("/dev/shm", 8 << 20),
+    ] {
         assert_eq!(seen[path][0], "ENOSPC", "{path}");
         let written = seen[path][1].as_u64().unwrap();
-        assert!(written <= most && written > most * 3 / 4, "{path}: {written} of {most}");
+        assert!(
+            written <= most && written > most * 3 / 4,
+            "{path}: {written} of {most}"
+        );
     }
     let (_neighbour_cage, mut neighbour) = host.session().await;
     let wrote = "print(open('/mnt/data/x', 'w').write('x' * 100))";
@@ -97,7 +115,10 @@ print(json.dumps({path: fill(path + "/fill") for path in ("/mnt/data", "/tmp", "
 #[tokio::test]
 async fn processor_time_is_bounded() {
     let host = Host::start().await;
-    let slow = Limits { cpu_millis: 300, ..limits() };
+    let slow = Limits {
+        cpu_millis: 300,
+        ..limits()
+    };
     let cage = host.sandboxes.cage(&slow).await.unwrap();
     let mut session = Session::join(&cage).await;
     let seen = session
@@ -121,8 +142,13 @@ async fn an_interrupt_reaches_the_kernel_and_what_it_waits_for() {
     let host = Host::start().await;
     let (_cage, mut session) = host.session().await;
     session.run("state = 41").await;
-    for endless in ["while True: pass", "import subprocess; subprocess.run(['sleep', '600'])"] {
-        session.send(&format!("print('begun', flush=True)\n{endless}")).await;
+    for endless in [
+        "while True: pass",
+        "import subprocess; subprocess.run(['sleep', '600'])",
+    ] {
+        session
+            .send(&format!("print('begun', flush=True)\n{endless}"))
+            .await;
         let mut begun = [0; 6];
         let reading = tokio::io::AsyncReadExt::read_exact(&mut session.kernel.stdout, &mut begun);
         within("the beginning", reading).await.unwrap();

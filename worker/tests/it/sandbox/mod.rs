@@ -30,13 +30,19 @@ pub(crate) async fn within<T>(what: &str, step: impl Future<Output = T>) -> T {
 pub(crate) fn image() -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.hearth/image/current.erofs");
     let image = std::env::var_os("HEARTH_IMAGE").map_or(built, PathBuf::from);
-    assert!(image.exists(), "{} is missing: build the session image first", image.display());
+    assert!(
+        image.exists(),
+        "{} is missing: build the session image first",
+        image.display()
+    );
     image
 }
 
 /// The zygote library that was built together with this test.
 pub(crate) fn zygote_library() -> PathBuf {
-    std::env::current_exe().unwrap().with_file_name("libzygote.so")
+    std::env::current_exe()
+        .unwrap()
+        .with_file_name("libzygote.so")
 }
 
 /// Held for reading by every test with a host, for writing by those that count things of the whole
@@ -66,7 +72,10 @@ impl Host {
         let company = COMPANY.read().await;
         let (directory, mut config) = config();
         adjust(&mut config);
-        Self { company: Some(company), ..Self::start_at(directory, config).await }
+        Self {
+            company: Some(company),
+            ..Self::start_at(directory, config).await
+        }
     }
 
     /// For tests that are alone or share somebody else's directory.
@@ -80,11 +89,19 @@ impl Host {
                 beating.beat(std::time::Instant::now());
             }
         });
-        Self { sandboxes, config, beats, directory, company: None }
+        Self {
+            sandboxes,
+            config,
+            beats,
+            directory,
+            company: None,
+        }
     }
 
     pub(crate) async fn cage(&self) -> Cage {
-        within("a cage", self.sandboxes.cage(&limits())).await.unwrap()
+        within("a cage", self.sandboxes.cage(&limits()))
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn session(&self) -> (Cage, Session) {
@@ -111,7 +128,9 @@ pub(crate) fn config() -> (TempDir, Config) {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let directory = tempfile::tempdir().unwrap();
-    let worker = format!("test-{}-{number}", std::process::id()).parse().unwrap();
+    let worker = format!("test-{}-{number}", std::process::id())
+        .parse()
+        .unwrap();
     let mut config = Config::new(worker, image(), zygote_library());
     config.state_dir = directory.path().join("state");
     config.data_dir = directory.path().join("data");
@@ -120,7 +139,10 @@ pub(crate) fn config() -> (TempDir, Config) {
 }
 
 pub(crate) fn limits() -> Limits {
-    Limits { data_bytes: 64 << 20, ..Limits::default() }
+    Limits {
+        data_bytes: 64 << 20,
+        ..Limits::default()
+    }
 }
 
 /// A conversation with a kernel.
@@ -156,7 +178,11 @@ impl Session {
         let length = u32::try_from(frame.len()).unwrap().to_le_bytes();
         self.next += 1;
         self.kernel.socket.write_all(&length).await.unwrap();
-        self.kernel.socket.write_all(frame.as_bytes()).await.unwrap();
+        self.kernel
+            .socket
+            .write_all(frame.as_bytes())
+            .await
+            .unwrap();
     }
 
     /// Reads output until the cell is done; what it printed.
@@ -182,7 +208,8 @@ impl Session {
             }
         }
         // Not by `try_read`, which asks the runtime first, and that may not have heard of it yet.
-        let mut held = vec![0; usize::try_from(ioctl_fionread(&self.kernel.stdout).unwrap()).unwrap()];
+        let mut held =
+            vec![0; usize::try_from(ioctl_fionread(&self.kernel.stdout).unwrap()).unwrap()];
         if !held.is_empty() {
             let count = rustix::io::read(&self.kernel.stdout, &mut held).unwrap();
             printed.extend_from_slice(&held[..count]);
@@ -219,13 +246,19 @@ pub(crate) async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
 /// A field of a process's status.
 pub(crate) fn status(pid: u32, field: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("no {field}")).trim().to_owned()
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {field}"))
+        .trim()
+        .to_owned()
 }
 
 /// The process that forked a kernel.
 pub(crate) fn zygote_of(session: &Session) -> u32 {
-    status(session.kernel.process.pid(), "PPid").parse().unwrap()
+    status(session.kernel.process.pid(), "PPid")
+        .parse()
+        .unwrap()
 }
 
 /// Directories of a worker in any cgroup hierarchy.
