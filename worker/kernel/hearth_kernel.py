@@ -8,6 +8,7 @@ import ctypes
 import io
 import os
 import random
+import select
 import signal
 import socket
 import sys
@@ -23,6 +24,8 @@ _exit, _getpid, _get_ident = os._exit, os.getpid, threading.get_ident
 _encode, _read, _TooLong = hearth_frames.encode, hearth_frames.read, hearth_frames.TooLong
 _run, _describe = hearth_shell.run, hearth_shell.describe
 _fflush = ctypes.CDLL(None).fflush
+# Whoever joins a kernel for a session that waits sends the first cell within this time.
+_AT_ONCE_SECONDS = 0.02
 
 
 def main(shell, descriptor):
@@ -40,6 +43,9 @@ def _serve(shell, descriptor):
     os.register_at_fork(after_in_child=lambda close=os.close: close(descriptor))
     _become_a_session(shell)
     channel.send({"type": "ready"})
+    if not channel.has_request_within(_AT_ONCE_SECONDS):
+        # Nobody waits: this is a spare.
+        hearth_shell.rehearse(shell)
     while (request := channel.read()) is not None:
         error = _cell(shell, channel, request)
         if _getpid() != kernel:
@@ -56,6 +62,10 @@ class Channel:
         self._stream = self._socket.makefile("rb", buffering=1 << 16)
         # Threads may display while the cell goes on.
         self._sending = threading.Lock()
+
+    def has_request_within(self, seconds):
+        """Whether the first request, or the end, comes so soon."""
+        return bool(select.select([self._socket], [], [], seconds)[0])
 
     def read(self):
         """The next request, or None at the end."""

@@ -3,7 +3,7 @@
 //! limits.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -23,6 +23,10 @@ use crate::{
 
 /// After a failed refill, the time until the next try.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// The session that took something from a full shelf gets the processors to itself for so long: it
+/// is about to give its first answer, and a shelf that was full can wait.
+const FIRST_ANSWER: Duration = Duration::from_millis(30);
 
 /// How much is kept ready of each kind.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +82,8 @@ struct Shelf {
 #[derive(Debug, Default)]
 struct Goods {
     cages: Vec<Cage>,
-    spares: Vec<Ready>,
+    /// Oldest first: a kernel uses its first moments to get ready for its first cell.
+    spares: VecDeque<Ready>,
 }
 
 /// Joins a new kernel into a cage and waits for it.
@@ -132,7 +137,7 @@ impl Stock {
     /// Nothing was ready and nothing could be made.
     pub async fn take(&self, limits: &Limits) -> Result<Ready, StockError> {
         let shelf = self.inner.shelves.get(limits);
-        while let Some(spare) = shelf.and_then(|shelf| shelf.goods().spares.pop()) {
+        while let Some(spare) = shelf.and_then(|shelf| shelf.goods().spares.pop_front()) {
             self.inner.changed.notify_waiters();
             shelf.inspect(|shelf| shelf.wanted.notify_one());
             if spare.kernel.handle().exited().now_or_never().is_none() {
@@ -202,6 +207,7 @@ impl Stock {
             let wanted = shelf.wanted.notified();
             let Some(lack) = shelf.lacks(self.inner.targets) else {
                 wanted.await;
+                tokio::time::sleep(FIRST_ANSWER).await;
                 continue;
             };
             self.inner.hurried.nobody().await;
@@ -234,7 +240,7 @@ impl Stock {
         match lack {
             Lack::Spare => {
                 let kernel = join(&cage).await?;
-                shelf.goods().spares.push(Ready { cage, kernel });
+                shelf.goods().spares.push_back(Ready { cage, kernel });
             }
             Lack::Cage => shelf.goods().cages.push(cage),
         }

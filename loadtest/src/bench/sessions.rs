@@ -11,6 +11,10 @@ use crate::{
     statistics::Samples,
 };
 
+/// Between the end of one session and the beginning of the next: what is measured is the time of a
+/// session, not how it competes with the removal of the last one.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Times of `runs` executions in one session that has run the cell before.
 pub(super) async fn warm(stacks: &Stacks, code: &str, runs: usize) -> Result<Samples> {
     let session = stacks.client(Stock::Spare)?.fresh();
@@ -37,6 +41,7 @@ pub(super) async fn new_sessions(
     let mut samples = Samples::default();
     for _ in 0..runs {
         stacks.stocked(stock, 1).await?;
+        tokio::time::sleep(PAUSE).await;
         let session = client.fresh();
         samples.push(run(&session, code).await?);
         session.delete().await?;

@@ -24,6 +24,15 @@ class Life(Case):
         self.assertEqual(names, "['In', 'Out', 'exit', 'get_ipython', 'open', 'quit']")
         self.assertEqual(self.succeeds("import sys\nhasattr(sys, 'last_value')").text, "False")
 
+    def test_a_spares_rehearsal_does_not_show(self):
+        seen = "{k: repr(v) for k, v in globals().items()}, In, Out, get_ipython().execution_count"
+        spare = Session()
+        self.addCleanup(spare.end)
+        spare.wait_until_asleep()
+        rehearsed, fresh = spare.run(seen), self.run_cell(seen)
+        self.assertEqual(rehearsed.text, fresh.text)
+        self.assertEqual((rehearsed.stdout, rehearsed.stderr, rehearsed.displays), ("", "", []))
+
     def test_top_level_await_works_again_and_again(self):
         for n in range(3):
             cell = self.succeeds(f"import asyncio\nawait asyncio.sleep(0, {n})")

@@ -72,7 +72,14 @@ impl Cage {
         let (stderr, inner_stderr) = std::io::pipe()?;
         let inner_socket = inner_socket.into_std()?;
         inner_socket.set_nonblocking(false)?;
-        let entrances = parts.cgroups.entrances()?;
+        let entrances = Arc::new(parts.cgroups.entrances()?);
+        let (stirred, resident) = (Arc::clone(&entrances), parts.pid);
+        // Beside the fork, which takes about as long.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = Cgroups::stir(&stirred, resident) {
+                tracing::debug!(%error, "the cage's control groups are not stirred");
+            }
+        });
         let mut descriptors = vec![
             inner_socket.as_fd(),
             inner_stdout.as_fd(),

@@ -6,7 +6,7 @@
 //! hierarchy controls nothing.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -227,6 +227,15 @@ impl Cgroups {
             }
         }
         Ok(entrances)
+    }
+
+    /// Moves a process to where it is. The first move in a while waits some milliseconds for other
+    /// processors (the kernel's `cgroup_threadgroup_rwsem`); the moves right after it do not.
+    pub(super) fn stir(entrances: &[File], resident: u32) -> io::Result<()> {
+        match entrances.first() {
+            Some(mut entrance) => entrance.write_all(resident.to_string().as_bytes()),
+            None => Ok(()),
+        }
     }
 
     /// Whether a process with this `/proc/<pid>/cgroup` is in all of them.

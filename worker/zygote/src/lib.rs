@@ -9,6 +9,7 @@
 //! here: messages are numbers and file descriptors ([`wire`]), and the environment is the image's.
 
 mod join;
+mod pages;
 mod python;
 mod serve;
 mod socket;

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Error, Result};
 
 use crate::join::{self, Descriptors, Forked};
+use crate::pages;
 use crate::python::Python;
 use crate::socket;
 use crate::wire::{Event, FILTER_BYTES_MAX, Join};
@@ -38,6 +39,7 @@ pub(crate) fn serve(control: c_int) -> Result<Role> {
         return Ok(Role::Done);
     };
     filter.truncate(packet.length);
+    pages::collapse()?;
     let origin = join::Origin::open()?;
     socket::send(control, &Event::Ready.encode(), None)?;
 
