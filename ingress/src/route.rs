@@ -181,6 +181,9 @@ impl Journey<'_> {
             match self.ask(subject, payload.clone(), PLACED_WITHIN).await? {
                 Heard::Answer(answer) => return Ok(Some(Ok(answer))),
                 Heard::Fault(fault) => return Ok(Some(Err(fault.into()))),
+                // It has no spare any more; another may have room.
+                Heard::Refused(fault)
+                    if readiness == Readiness::Warm && fault.code == FaultCode::Busy => {}
                 Heard::Refused(fault) => return Ok(self.refused(fault).map(Err)),
                 Heard::Nobody => {}
             }

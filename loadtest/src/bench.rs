@@ -85,7 +85,9 @@ pub async fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     };
     for round in 1..=options.rounds {
         writeln!(out, "round {round} of {}", options.rounds)?;
-        rounds.one().await?;
+        if let Err(error) = rounds.one().await {
+            return Err(error.context(rounds.stacks.tails()));
+        }
     }
     let memory = memory::measure(&rounds.stacks).await?;
     let figures = rounds.times.figures(&memory, options);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_nats::jetstream;
-use proto::{lease::WorkerBeat, limits, message::VERSION, pool::Pools};
+use proto::{lease::WorkerBeat, limits, message::VERSION, pool::Pools, subject::Readiness};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -114,7 +114,14 @@ impl Worker {
         let (client, id) = (self.context.client.clone(), self.config.id.clone());
         until(Box::pin(presence::prove_life(client, id)));
         for ledger in ledgers {
-            presence::announce(&self.context, &ledger, &self.background);
+            for readiness in [Readiness::Warm, Readiness::Any] {
+                let context = self.context.clone();
+                until(Box::pin(presence::listen(
+                    context,
+                    ledger.clone(),
+                    readiness,
+                )));
+            }
             until(Box::pin(sweep(ledger)));
         }
     }

@@ -84,6 +84,12 @@ impl Stacks {
         }
     }
 
+    /// Ends of all logs.
+    pub(super) fn tails(&self) -> String {
+        let all = [Stock::Spare, Stock::Cage, Stock::Nothing];
+        all.map(|stock| self.of(stock).tails()).concat()
+    }
+
     pub(super) fn client(&self, stock: Stock) -> Result<Client> {
         self.of(stock).client(0)
     }

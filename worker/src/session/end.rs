@@ -14,25 +14,75 @@ use tokio::task::JoinSet;
 use super::{actor::Actor, file_job::with_heartbeats, machine::End, work::Work};
 use crate::{
     bus::Responder,
-    lease::{HeldLease, LeaseError},
+    lease::{HeldLease, LeaseError, keeper::Keeper},
     sandbox::Cage,
 };
-
-/// Messages that were on their way when the subscription ended arrive within this time.
-const IN_FLIGHT: Duration = Duration::from_millis(100);
 
 /// File operations that are under way when a session ends may take this long.
 const FILE_JOBS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Ends the session.
 pub(super) async fn end(mut actor: Actor, why: End) {
-    let mut stoppers = std::mem::take(&mut actor.stoppers);
-    let (client, mut jobs) = with_heartbeats(&mut stoppers, tear_down(actor, why)).await;
+    let refusal = refusal(why);
+    for responder in under_way(&mut actor) {
+        responder.finish(Err(refusal.clone())).await;
+    }
+    let Actor {
+        context,
+        keeper,
+        mut jobs,
+        file_jobs,
+        work,
+        sandbox,
+        mut stoppers,
+        ..
+    } = actor;
+    let tearing_down = async {
+        let lease = marked(keeper, why).await;
+        finish(file_jobs, why).await;
+        destroy(work, sandbox.map(|sandbox| sandbox.cage)).await;
+        lease
+    };
+    if why == End::Fenced {
+        // The new owner listens already.
+        leave(&mut jobs).await;
+    }
+    // Whoever sends a job meanwhile looks for the session anew.
+    let refusing = async {
+        refuse(&context.client, &mut jobs).await;
+        std::future::pending().await
+    };
+    let lease = tokio::select! {
+        lease = with_heartbeats(&mut stoppers, tearing_down) => lease,
+        never = refusing => never,
+    };
+    leave(&mut jobs).await;
+    refuse(&context.client, &mut jobs).await;
+    if let Some(lease) = lease
+        && let Err(error) = lease.release().await
+    {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "lease left behind"
+        );
+    }
     for responder in stoppers {
         responder.finish(Ok(Answer::Gone)).await;
     }
-    // Whoever sent these has not been accepted and looks for the session anew.
-    while let Ok(Some(message)) = tokio::time::timeout(IN_FLIGHT, jobs.next()).await {
+}
+
+async fn leave(jobs: &mut Subscriber) {
+    if let Err(error) = jobs.drain().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "session not unsubscribed"
+        );
+    }
+}
+
+/// Refuses jobs until the subscription has ended.
+async fn refuse(client: &Client, jobs: &mut Subscriber) {
+    while let Some(message) = jobs.next().await {
         if let Some(inbox) = message.reply {
             let gone = Fault::new(FaultCode::Stopping, "the session has ended");
             Responder::new(client.clone(), inbox)
@@ -42,35 +92,12 @@ pub(super) async fn end(mut actor: Actor, why: End) {
     }
 }
 
-/// Everything up to the return of the slot. What is left is the closed subscription.
-async fn tear_down(mut actor: Actor, why: End) -> (Client, Subscriber) {
-    let refusal = refusal(why);
-    for responder in under_way(&mut actor) {
-        responder.finish(Err(refusal.clone())).await;
-    }
-    let lease = actor.keeper.into_lease().await;
-    let lease = match lease {
+/// The lease, marked as ending; `None` when it is someone else's.
+async fn marked(keeper: Keeper, why: End) -> Option<HeldLease> {
+    match keeper.into_lease().await {
         Some(lease) if why != End::Fenced => stopping(lease).await,
         _ => None,
-    };
-    let leave = actor.jobs.drain().await;
-    if let Err(error) = leave {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "session not unsubscribed"
-        );
     }
-    finish(actor.file_jobs, why).await;
-    destroy(actor.work, actor.sandbox.map(|sandbox| sandbox.cage)).await;
-    if let Some(lease) = lease
-        && let Err(error) = lease.release().await
-    {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "lease left behind"
-        );
-    }
-    (actor.context.client, actor.jobs)
 }
 
 /// File operations that have begun are finished, unless the session is someone else's by now.

@@ -4,7 +4,8 @@ use async_nats::{Message, Subscriber};
 use proto::{
     fault::{Fault, FaultCode},
     message::{Job, Placement, VERSION},
-    subject, wire,
+    subject::{self, Readiness},
+    wire,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -15,9 +16,13 @@ use crate::{
 };
 
 /// Answers a placement: claims the session and starts its actor with the job, or refuses.
-pub async fn place(context: Context, ledger: Ledger, message: Message) {
+pub async fn place(context: Context, ledger: Ledger, readiness: Readiness, message: Message) {
     let Some(inbox) = message.reply else { return };
     let responder = Responder::new(context.client.clone(), inbox);
+    if readiness == Readiness::Warm && !context.stock.is_warm(&ledger.pool().limits) {
+        let busy = Fault::new(FaultCode::Busy, "the worker has no spare");
+        return responder.finish(Err(busy)).await;
+    }
     match admit(&context, &ledger, &message.payload).await {
         Ok(admitted) => {
             let tasks = context.tasks.clone();
