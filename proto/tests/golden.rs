@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
+use proptest::prelude::*;
 use proto::{
     blob::{Blob, Staged},
     execution::{Bundle, Ending, Outcome},
@@ -220,4 +221,33 @@ fn what_a_newer_peer_adds_is_passed_over_and_what_it_asks_is_unknown() {
     }
     let bytes = wire::encode(&NewerRequest::Snapshot).unwrap();
     assert_eq!(wire::decode::<Request>(&bytes).unwrap(), Request::Unknown);
+}
+
+/// What a hostile or broken peer sends is a message or an error, nothing else.
+fn read_as_everything(bytes: &[u8]) {
+    drop(wire::decode::<Job>(bytes));
+    drop(wire::decode::<Placement>(bytes));
+    drop(wire::decode::<Frame>(bytes));
+    drop(wire::decode::<Outcome>(bytes));
+    drop(wire::decode::<Lease>(bytes));
+    drop(wire::decode::<Slot>(bytes));
+    drop(wire::decode::<WorkerBeat>(bytes));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        read_as_everything(&bytes);
+    }
+
+    #[test]
+    fn a_damaged_message_is_read_or_refused(which in any::<usize>(), at in any::<usize>(), byte in any::<u8>()) {
+        let golden: BTreeMap<String, String> = serde_json::from_str(GOLDEN).unwrap();
+        let text = golden.values().nth(which % golden.len()).unwrap();
+        let mut bytes = HEXLOWER.decode(text.as_bytes()).unwrap();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        read_as_everything(&bytes);
+        read_as_everything(&bytes[..at]);
+    }
 }

@@ -52,6 +52,8 @@ def _libraries():
     import numpy as np
     import pandas as pd
 
+    # `frame.a.sum()` shows as 3, as it does where clients come from, and not as np.int64(3).
+    np.set_printoptions(legacy="1.25")
     frame = pd.DataFrame({"a": np.arange(50), "b": np.random.rand(50), "c": ["x", "y"] * 25})
     repr(frame), frame._repr_html_(), frame.describe(), frame.info(buf=io.StringIO())
     frame.groupby("c").b.mean(), frame.groupby("a").agg({"b": ["sum", "max"]})

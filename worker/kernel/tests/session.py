@@ -81,6 +81,11 @@ class Session:
         while pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
             os.sched_yield()
 
+    def wait_until_ready_for_a_cell(self):
+        """Returns when the kernel waits for a frame without end, as a spare does."""
+        while "unix_stream" not in pathlib.Path(f"/proc/{self.pid}/wchan").read_text():
+            os.sched_yield()
+
     def interrupt(self):
         """What the worker does to a cell that takes too long."""
         os.kill(self.pid, signal.SIGINT)

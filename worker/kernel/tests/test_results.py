@@ -10,6 +10,11 @@ def is_png(content):
 
 
 class Results(Case):
+    def test_a_numpy_scalar_shows_as_its_number(self):
+        self.assertEqual(self.succeeds("import numpy as np\nnp.arange(3).sum()").text, "3")
+        self.assertEqual(self.succeeds("np.float64(1.5)").text, "1.5")
+        self.assertEqual(self.succeeds("await __import__('asyncio').sleep(0, np.int64(7))").text, "7")
+
     def test_the_last_expression_is_the_result(self):
         self.assertEqual(self.succeeds("x = 6\nx * 7").result, {"text/plain": "42"})
 

@@ -27,8 +27,8 @@ class Life(Case):
     def test_a_spares_rehearsal_does_not_show(self):
         seen = "{k: repr(v) for k, v in globals().items()}, In, Out, get_ipython().execution_count"
         spare = Session()
-        self.addCleanup(spare.end)
-        spare.wait_until_asleep()
+        self.addCleanup(spare.close)
+        spare.wait_until_ready_for_a_cell()
         rehearsed, fresh = spare.run(seen), self.run_cell(seen)
         self.assertEqual(rehearsed.text, fresh.text)
         self.assertEqual((rehearsed.stdout, rehearsed.stderr, rehearsed.displays), ("", "", []))
