@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::io::Errno;
@@ -16,7 +18,14 @@ const CONTROL: &str = "/dev/loop-control";
 const MAJOR: u32 = 7;
 
 /// How often another process may snatch a free device before this gives up.
-const ATTEMPTS: usize = 64;
+const ATTEMPTS: u32 = 500;
+
+/// Time for the other process to finish.
+const AFTER_YOU: Duration = Duration::from_millis(1);
+
+/// The kernel names the same free device to all who ask. Within this process one asks at a time: of a
+/// hundred at once, the last would need a hundred attempts.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// An attached loop device. Dropping this detaches it, unless it is mounted: then the last
 /// unmount does.
@@ -29,10 +38,14 @@ pub(super) struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Attaches a file. `label` shows up in the device's status; it names the owner.
+    /// Attaches a file. Blocks. `label` shows up in the device's status; it names the owner.
     pub(super) fn attach(file: impl AsFd, access: Access, label: &str) -> io::Result<Self> {
         let control = OpenOptions::new().read(true).write(true).open(CONTROL)?;
-        for _ in 0..ATTEMPTS {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                std::thread::sleep(AFTER_YOU);
+            }
             let number = sys::free_loop(&control)?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
             let device = match open(&path, number, access) {
