@@ -43,7 +43,7 @@ pub enum ErrorCode {
     FileNotFound,
     /// The body did not arrive in time.
     RequestTimeout,
-    /// The upload or the code is too long.
+    /// The upload, the code or the file is too long.
     RequestTooLarge,
     /// The session ended while the request waited or ran.
     SessionStopped,
@@ -183,6 +183,7 @@ impl From<Fault> for ApiError {
                 ErrorCode::SessionRequestValidationFailed
             }
             FaultCode::DiskFull => ErrorCode::DiskFull,
+            FaultCode::FileTooLarge => ErrorCode::RequestTooLarge,
             FaultCode::StorageUnavailable => ErrorCode::StorageUnavailable,
             FaultCode::SandboxUnavailable => ErrorCode::SandboxUnavailable,
             FaultCode::Fenced => ErrorCode::ExecutionLost,
@@ -208,6 +209,11 @@ impl From<ServiceError> for ApiError {
                     ErrorCode::StorageUnavailable,
                     "the object store did not answer",
                 )
+            }
+            ServiceError::Outcome(cause) => {
+                tracing::error!(error = &cause as &dyn std::error::Error, "object store");
+                let message = "the code ran, but its result could not be fetched";
+                Self::new(ErrorCode::ExecutionLost, message)
             }
             ServiceError::Answer | ServiceError::Wire(_) => Self::internal(&error),
         }

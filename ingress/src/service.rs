@@ -26,6 +26,8 @@ use crate::{
 const FILE_BUDGET: Duration = Duration::from_secs(120);
 /// Time that an execution may wait and run altogether: the ceiling and some waiting.
 const EXECUTE_BUDGET: Duration = Duration::from_secs(limits::EXECUTION_SECONDS as u64 + 30);
+/// Longest encoded listing: as many entries as there may be, each with the longest path.
+const LISTING_BYTES: u64 = (limits::LIST_ENTRIES * (limits::FILE_PATH_BYTES + 128)) as u64;
 /// Longest encoded outcome that is read back.
 const OUTCOME_BYTES: u64 = 96 * 1024 * 1024;
 
@@ -58,6 +60,9 @@ pub enum ServiceError {
     /// The object store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store failed when the code had run.
+    #[error("the result could not be fetched")]
+    Outcome(#[source] StoreError),
     /// A worker answered something else than was asked.
     #[error("the worker's answer does not fit the question")]
     Answer,
@@ -129,7 +134,8 @@ impl Service {
         match answer {
             Answer::Executed(Carried::Inline(outcome)) => Ok(outcome),
             Answer::Executed(Carried::Staged(staged)) => {
-                let bytes = self.store.read_all(staged, OUTCOME_BYTES).await?;
+                let read = self.store.read_all(staged, OUTCOME_BYTES).await;
+                let bytes = read.map_err(ServiceError::Outcome)?;
                 Ok(wire::decode(&bytes)?)
             }
             _ => Err(ServiceError::Answer),
@@ -190,6 +196,10 @@ impl Service {
         );
         match self.send(&job, Missing::Allocate, None).await? {
             Answer::Files(entries) => Ok(entries),
+            Answer::ManyFiles(staged) => {
+                let bytes = self.store.read_all(staged, LISTING_BYTES).await?;
+                Ok(wire::decode(&bytes)?)
+            }
             _ => Err(ServiceError::Answer),
         }
     }

@@ -26,6 +26,8 @@ pub enum FaultCode {
     InvalidPath,
     /// `/mnt/data` is full.
     DiskFull,
+    /// The file is too large to be sent.
+    FileTooLarge,
     /// The object store did not answer as it should.
     StorageUnavailable,
     /// A sandbox could not be made or died while it was needed.

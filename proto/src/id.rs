@@ -125,13 +125,27 @@ text_id!(
 );
 
 text_id!(
-    /// A worker process; unique on its host, the same over restarts.
+    /// A worker. Its operator names it, uniquely on its host and the same over restarts; on the bus
+    /// every run of it has a name of its own, [`WorkerId::of_run`].
     WorkerId,
     |text| {
-        let fits = (1..=32).contains(&text.len()) && !text.starts_with('-');
+        let fits = (1..=48).contains(&text.len()) && !text.starts_with('-');
         if fits && text.bytes().all(is_label) { Ok(()) } else { Err(IdError::Worker) }
     }
 );
+
+impl WorkerId {
+    /// Name of one run of this worker. A run that ended must not be taken for the one that came
+    /// after it: the sessions of the old one are gone.
+    ///
+    /// # Errors
+    /// The name is longer than 39 characters.
+    pub fn of_run(&self, run: Ulid) -> Result<Self, IdError> {
+        let text = run.to_string().to_ascii_lowercase();
+        let (_, tail) = text.split_at(text.len() - 8);
+        format!("{self}-{tail}").parse()
+    }
+}
 
 text_id!(
     /// Internal name of a pool: a ULID given at creation, so that a re-created pool never sees old

@@ -29,6 +29,10 @@ pub const DISPLAYS: usize = 64;
 pub const DISPLAY_BYTES: usize = 32 * 1024 * 1024;
 /// Largest frame between worker and kernel, in bytes.
 pub const KERNEL_FRAME_BYTES: usize = 32 * 1024 * 1024;
+/// All frames of one cell, in bytes; beyond it the kernel counts as broken.
+pub const KERNEL_CELL_BYTES: usize = 256 * 1024 * 1024;
+/// Forms of one display output.
+pub const MIME_TYPES: usize = 64;
 /// Executions that may wait behind a running one in a session.
 pub const SESSION_QUEUE: usize = 8;
 /// File operations that a session performs at once.

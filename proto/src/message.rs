@@ -151,6 +151,8 @@ pub enum Answer {
     File(FileEntry),
     /// To `List`, sorted by path.
     Files(Vec<FileEntry>),
+    /// The same, too long for a frame: the staging object holds the encoded entries.
+    ManyFiles(crate::blob::Staged),
     /// To `Download`.
     Content {
         /// The file.

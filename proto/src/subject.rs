@@ -90,6 +90,9 @@ pub fn worker_inbox(worker: &WorkerId) -> String {
     format!("_INBOX_worker.{worker}")
 }
 
+/// What the keys of all staging objects start with.
+pub const STAGING: &str = "staging";
+
 /// Key of a staging object. The operation id is a caller's text, so only its digest enters the key;
 /// `purpose` keeps a job's upload and its answer apart.
 #[must_use]
@@ -103,5 +106,5 @@ pub fn staging_key(
     let digest = Sha256::digest(operation.as_str().as_bytes());
     let (head, _) = digest.split_at(15);
     let operation = BASE32_NOPAD.encode(head).to_ascii_lowercase();
-    format!("staging/{pool}/{session}/{operation}-{purpose}-{nonce}")
+    format!("{STAGING}/{pool}/{session}/{operation}-{purpose}-{nonce}")
 }

@@ -129,6 +129,13 @@ fn frames() -> Vec<(&'static str, FrameBody)> {
             FrameBody::Done(Answer::Executed(Carried::Inline(outcome()))),
         ),
         ("file", FrameBody::Done(Answer::File(entry.clone()))),
+        (
+            "many files",
+            FrameBody::Done(Answer::ManyFiles(Staged {
+                key: "staging/p/s/op-list-n".into(),
+                size: 1 << 20,
+            })),
+        ),
         ("files", FrameBody::Done(Answer::Files(vec![entry.clone()]))),
         (
             "content",

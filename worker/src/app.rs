@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_nats::jetstream;
-use proto::{lease::WorkerBeat, limits, message::VERSION, pool::Pools, subject::Readiness};
+use proto::{
+    id::WorkerId, lease::WorkerBeat, limits, message::VERSION, pool::Pools, subject::Readiness,
+};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -26,6 +28,8 @@ use crate::{
 const END_WITHIN: Duration = Duration::from_secs(20);
 /// Time between two sweeps for abandoned slots.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// Time between two sweeps for abandoned staging objects.
+const SWEEP_STORE_EVERY: Duration = Duration::from_secs(600);
 /// Beats of a draining worker that must arrive before it ends, so that nobody waits for its key.
 const LAST_BEAT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -33,6 +37,8 @@ const LAST_BEAT_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Worker {
     config: Config,
+    /// Its name on the bus.
+    run: WorkerId,
     context: Context,
     sandboxes: Sandboxes,
     heart: Heart,
@@ -49,13 +55,13 @@ impl Worker {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let pools = config.read_pools()?;
         let store = Store::open(&config.store)?;
-        let (client, doubt) =
-            bus::connect(&config.nats, config.read_nats_auth()?, &config.id).await?;
+        let run = config.id.of_run(ulid::Ulid::new())?;
+        let (client, doubt) = bus::connect(&config.nats, config.read_nats_auth()?, &run).await?;
         let jetstream = jetstream::new(client.clone());
-        let heart = Heart::open(jetstream.clone(), &config.id).await?;
+        let heart = Heart::open(jetstream.clone(), &run).await?;
         let mut ledgers = vec![];
         for pool in &pools.pool {
-            ledgers.push(Ledger::open(jetstream.clone(), config.id.clone(), pool.clone()).await?);
+            ledgers.push(Ledger::open(jetstream.clone(), run.clone(), pool.clone()).await?);
         }
         let sandboxes = Sandboxes::start(config.sandbox())
             .await
@@ -83,6 +89,7 @@ impl Worker {
         };
         let worker = Self {
             config,
+            run,
             context,
             sandboxes,
             heart,
@@ -111,8 +118,9 @@ impl Worker {
             self.sandboxes.clone(),
             self.describer(),
         )));
-        let (client, id) = (self.context.client.clone(), self.config.id.clone());
-        until(Box::pin(presence::prove_life(client, id)));
+        let (client, run) = (self.context.client.clone(), self.run.clone());
+        until(Box::pin(presence::prove_life(client, run)));
+        until(Box::pin(sweep_store(self.context.store.clone())));
         for ledger in ledgers {
             for readiness in [Readiness::Warm, Readiness::Any] {
                 let context = self.context.clone();
@@ -138,7 +146,7 @@ impl Worker {
     }
 
     fn say_ready(&self) -> anyhow::Result<()> {
-        tracing::info!(worker.id = %self.config.id, "ready");
+        tracing::info!(worker.id = %self.config.id, worker.run = %self.run, "ready");
         match &self.config.ready_file {
             Some(file) => std::fs::write(file, b"").context("the ready file was not written"),
             None => Ok(()),
@@ -155,8 +163,10 @@ impl Worker {
     /// # Errors
     /// Something is left behind after all; the text says what.
     pub async fn end(self) -> anyhow::Result<()> {
-        if let Some(file) = &self.config.ready_file {
-            std::fs::remove_file(file).context("the ready file was not removed")?;
+        if let Some(file) = &self.config.ready_file
+            && let Err(error) = std::fs::remove_file(file)
+        {
+            tracing::warn!(%error, "the ready file was not removed");
         }
         self.context.draining.cancel();
         let draining = self.describer()();
@@ -198,6 +208,19 @@ async fn beat(heart: Heart, sandboxes: Sandboxes, describe: impl Fn() -> WorkerB
         match heart.beat(&describe()).await {
             Ok(taken) => sandboxes.beat(taken.into_std()),
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "no beat"),
+        }
+    }
+}
+
+async fn sweep_store(store: Store) {
+    let mut tick = tokio::time::interval(SWEEP_STORE_EVERY);
+    loop {
+        tick.tick().await;
+        if let Err(error) = store.sweep().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "staging objects not swept"
+            );
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use worker::{app::Worker, config::Config, sandbox};
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
+    allow_many_files().context("the limit of open files was not raised")?;
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_new(&config.log)?)
         .with_ansi(std::io::stderr().is_terminal())
@@ -36,6 +38,16 @@ fn run(config: Config) -> anyhow::Result<()> {
         .init();
     let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
     runtime.block_on(serve(config))
+}
+
+/// A session takes about seven descriptors, and the usual soft limit is 1024.
+fn allow_many_files() -> std::io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

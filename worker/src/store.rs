@@ -1,6 +1,9 @@
 //! Long bodies on their way: staging objects in the store that ingress and workers share.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -15,6 +18,9 @@ use ulid::Ulid;
 
 /// Part size of long objects, in bytes.
 const PART: usize = 8 * 1024 * 1024;
+
+/// No job and no transfer takes longer.
+const STAGING_LIFE: Duration = Duration::from_secs(3600);
 
 /// The object store below its configured root.
 #[derive(Clone, Debug)]
@@ -178,6 +184,22 @@ impl Store {
         } else {
             Err(StoreError::Length)
         }
+    }
+
+    /// Removes staging objects that nobody can want any more: whoever was to read them went away.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        let before = SystemTime::now() - STAGING_LIFE;
+        let mut all = self.objects.list(Some(&Path::from(subject::STAGING)));
+        while let Some(object) = all.next().await {
+            let object = object?;
+            if SystemTime::from(object.last_modified) < before {
+                self.objects.delete(&object.location).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes a staging object. A failure costs space only and is logged.

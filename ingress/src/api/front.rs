@@ -88,6 +88,14 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId)
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let oldest = address.operation.starts_with("/python/");
     query.check_version(!oldest)?;
+    if query.is_new_contract()? && in_both_contracts(&address.operation) {
+        let message = "this api-version of the operation is not supported by this server yet: \
+                       use 2024-02-02-preview";
+        return Err(ApiError::new(
+            ErrorCode::SessionRequestNotSupported,
+            message,
+        ));
+    }
     let identifier = match (query.get("identifier")?, address.identifier.as_deref()) {
         (Some(query), Some(path)) if query != path => {
             return Err(ApiError::invalid(
@@ -114,16 +122,27 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId)
     Ok((request, operation))
 }
 
+/// Whether the path means the same in both contracts and is answered in another shape in each. A
+/// client of the new one would read the old shape as an empty success.
+fn in_both_contracts(path: &str) -> bool {
+    let below = path.strip_prefix("/files/");
+    path == "/files"
+        || below.is_some_and(|name| name != "upload" && name != "uploadFile" && !name.contains('/'))
+}
+
 /// A path below a pool that means nothing here.
 pub async fn unknown_operation(uri: Uri) -> ApiError {
-    const NEWER: [&str; 5] = [
+    const NEWER: [&str; 6] = [
         "/executions",
         "/listSessions",
         "/metadata",
         "/mcp",
         "/.management/listSessions",
+        "/.management/getSession",
     ];
-    if NEWER.iter().any(|newer| uri.path().starts_with(newer)) {
+    let path = uri.path();
+    let content = path.starts_with("/files/") && path.ends_with("/content");
+    if content || NEWER.iter().any(|newer| path.starts_with(newer)) {
         let message = "this operation is not supported by this server yet";
         return ApiError::new(ErrorCode::SessionRequestNotSupported, message);
     }

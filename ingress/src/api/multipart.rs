@@ -1,6 +1,14 @@
 //! Uploads: multipart bodies, however they are labelled, streamed on as they come.
 
-use std::{borrow::Cow, pin::Pin, time::Duration};
+use std::{
+    borrow::Cow,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::{Body, BodyDataStream},
@@ -26,6 +34,8 @@ use crate::{
 const SILENCE: Duration = Duration::from_secs(30);
 /// A boundary has at most 70 characters (RFC 2046 §5.1.1); its line stands within these bytes.
 const SNIFFED: usize = 256;
+/// Bytes between the content of one part and that of the next.
+const BETWEEN_PARTS: usize = 64 * 1024;
 /// Files in one request.
 const FILES: usize = 64;
 
@@ -51,9 +61,11 @@ pub async fn receive(
     directory: &DirectoryPath,
     (service, session): (&Service, &Session),
 ) -> Result<Vec<Received>, ApiError> {
-    let mut parts = open(headers, body).await?;
+    let room = Room::default();
+    let mut parts = open(headers, body, &room).await?;
     let mut received = Vec::new();
-    let result = receive_all(&mut parts, directory, (service, session), &mut received).await;
+    let parts = (&mut parts, &room);
+    let result = receive_all(parts, directory, (service, session), &mut received).await;
     match result {
         Ok(()) => Ok(received),
         Err(error) => {
@@ -65,13 +77,50 @@ pub async fn receive(
     }
 }
 
+/// Bytes that may still arrive. The parser keeps whatever comes until it has found the next part, so
+/// between two parts only as much may come as the header of a part can need.
+#[derive(Clone, Debug, Default)]
+struct Room(Arc<AtomicUsize>);
+
+impl Room {
+    fn for_a_header(&self) {
+        self.0.store(BETWEEN_PARTS, Ordering::Relaxed);
+    }
+
+    /// Content is passed on as it comes and bounded there.
+    fn for_content(&self) {
+        self.0.store(usize::MAX, Ordering::Relaxed);
+    }
+
+    /// The chunks for as long as there is room. The last one may be larger: it is here already.
+    fn bound<S>(&self, chunks: S) -> impl Stream<Item = Result<Bytes, axum::Error>> + use<S>
+    where
+        S: Stream<Item = Result<Bytes, axum::Error>>,
+    {
+        let room = self.0.clone();
+        chunks.map(move |chunk| {
+            let chunk = chunk?;
+            let left = room.load(Ordering::Relaxed);
+            if left == 0 {
+                return Err(axum::Error::new("there is no part where one must be"));
+            }
+            room.store(left.saturating_sub(chunk.len()), Ordering::Relaxed);
+            Ok(chunk)
+        })
+    }
+}
+
 async fn receive_all(
-    parts: &mut Multipart<'static>,
+    (parts, room): (&mut Multipart<'static>, &Room),
     directory: &DirectoryPath,
     (service, session): (&Service, &Session),
     received: &mut Vec<Received>,
 ) -> Result<(), ApiError> {
-    while let Some(field) = in_time(parts.next_field()).await? {
+    loop {
+        room.for_a_header();
+        let Some(field) = in_time(parts.next_field()).await? else {
+            break;
+        };
         if field.name() != Some("file") {
             continue;
         }
@@ -87,6 +136,7 @@ async fn receive_all(
                 "the body has more than {FILES} files"
             )));
         }
+        room.for_content();
         let content = content(field, service, session).await?;
         received.push((path, content));
     }
@@ -172,17 +222,21 @@ async fn in_time<T>(
 }
 
 /// Finds the boundary in the header or, where a client mislabels its body, in the first line.
-async fn open(headers: &HeaderMap, body: Body) -> Result<Multipart<'static>, ApiError> {
+async fn open(
+    headers: &HeaderMap,
+    body: Body,
+    room: &Room,
+) -> Result<Multipart<'static>, ApiError> {
     let labelled = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| multer::parse_boundary(value).ok());
     let chunks = body.into_data_stream();
     match labelled {
-        Some(boundary) => Ok(Multipart::new(chunks, boundary)),
+        Some(boundary) => Ok(Multipart::new(room.bound(chunks), boundary)),
         None => {
             let (boundary, chunks) = sniff(chunks).await?;
-            Ok(Multipart::new(chunks, boundary))
+            Ok(Multipart::new(room.bound(chunks), boundary))
         }
     }
 }
@@ -239,7 +293,9 @@ mod tests {
     }
 
     async fn first_file(headers: &HeaderMap, body: Body) -> Result<(String, Bytes), ApiError> {
-        let mut parts = open(headers, body).await?;
+        let room = Room::default();
+        let mut parts = open(headers, body, &room).await?;
+        room.for_a_header();
         let field = in_time(parts.next_field())
             .await?
             .ok_or_else(|| ApiError::invalid("none"))?;
@@ -260,6 +316,22 @@ mod tests {
             (name.as_str(), bytes.as_ref()),
             ("x.txt", b"hello".as_slice())
         );
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_comes_to_a_part_is_cut_off() {
+        let mut headers = HeaderMap::new();
+        let label = "multipart/form-data; boundary=b0undary".parse().unwrap();
+        headers.insert(header::CONTENT_TYPE, label);
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = sent.clone();
+        let endless = stream::repeat_with(move || {
+            counted.fetch_add(1024, Ordering::Relaxed);
+            Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 1024]))
+        });
+        let refused = first_file(&headers, Body::from_stream(endless)).await;
+        assert_eq!(refused.unwrap_err().code.status().as_u16(), 400);
+        assert!(sent.load(Ordering::Relaxed) <= BETWEEN_PARTS + 2048);
     }
 
     #[test]

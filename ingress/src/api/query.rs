@@ -5,7 +5,8 @@ use percent_encoding::percent_decode_str;
 
 use crate::error::ApiError;
 
-/// api-versions of the contract. What a path means does not depend on which of them is named.
+/// api-versions of the contract. The path tells the contract, except for the paths that
+/// both have.
 pub const API_VERSIONS: [&str; 6] = [
     "2023-08-01-preview",
     "2024-02-02-preview",
@@ -14,6 +15,9 @@ pub const API_VERSIONS: [&str; 6] = [
     "2025-02-02-preview",
     "2025-10-02-preview",
 ];
+
+/// First api-version of the new contract.
+const NEW_CONTRACT: &str = "2024-10-02";
 
 /// Decoded pairs in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +53,16 @@ impl Query {
             ))),
             None => Ok(first),
         }
+    }
+
+    /// Whether the api-version is of the new contract, which answers in other shapes.
+    ///
+    /// # Errors
+    /// It is given twice with different values.
+    pub fn is_new_contract(&self) -> Result<bool, ApiError> {
+        Ok(self
+            .get("api-version")?
+            .is_some_and(|version| version >= NEW_CONTRACT))
     }
 
     /// Checks the api-version.

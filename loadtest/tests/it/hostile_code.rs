@@ -50,6 +50,22 @@ async fn keeps_files(session: &Session) {
 }
 
 #[tokio::test]
+async fn forged_frames_harm_only_their_own_session() {
+    let stack = shared().await;
+    let (hostile, neighbour) = (stack.session(), stack.session());
+    let code = "import os, struct\n\
+                body = b'{\"type\":\"display\",\"id\":1,\"x\":[' + b'0,' * 1000000 + b'0]}'\n\
+                os.write(3, struct.pack('<I', len(body)) + body)";
+    let executed = hostile.execute(code).await.unwrap();
+    assert_eq!(executed.status, Status::Failure, "{executed:?}");
+    let keys = "for n in range(64): display({chr(65 + n % 26) * 20_000_000: ''}, raw=True)";
+    let executed = hostile.execute(keys).await.unwrap();
+    assert!(executed.stderr.len() < 10_000);
+    assert_eq!(value(&neighbour, "6 * 7").await, 42);
+    assert_eq!(value(&hostile, "6 * 7").await, 42);
+}
+
+#[tokio::test]
 async fn ten_gigabytes_of_output_are_bounded() {
     let stack = shared().await;
     let session = stack.session();

@@ -5,7 +5,27 @@ use std::time::Duration;
 use loadtest::{client::API_VERSION, multipart::Multipart, raw::RawRequest};
 use reqwest::Method;
 
-use crate::stack::{answer, refusal, shared, succeed, value};
+use crate::stack::{answer, refusal, refused, shared, succeed, value};
+
+#[tokio::test]
+async fn a_file_of_holes_is_refused_instead_of_sent() {
+    let stack = shared().await;
+    let session = stack.session();
+    let code = "import os\nos.truncate(os.open('/mnt/data/x', os.O_CREAT | os.O_RDWR), 10 << 40)";
+    succeed(&session, code).await;
+    let request = session.request(Method::GET, "files/content/x");
+    refused(request, 413, "RequestTooLarge").await;
+}
+
+#[tokio::test]
+async fn a_listing_that_is_too_long_for_one_message_is_complete() {
+    let stack = shared().await;
+    let session = stack.session();
+    let code = "import os\n\
+                for n in range(8000): open(f'/mnt/data/{n:04}' + 'x' * 100, 'w').close()";
+    succeed(&session, code).await;
+    assert_eq!(session.list().await.unwrap().len(), 8000);
+}
 
 #[tokio::test]
 async fn names_that_lead_out_are_refused_and_store_nothing() {

@@ -3,7 +3,7 @@
 use std::io;
 
 use cap_std::fs::Dir;
-use proto::file::FileEntry;
+use proto::{file::FileEntry, limits::FILE_PATH_BYTES};
 
 use super::{FileError, UNFINISHED, entry};
 
@@ -16,40 +16,55 @@ pub(super) fn list(
     recursive: bool,
     limit: usize,
 ) -> Result<Vec<FileEntry>, FileError> {
-    let top = if directory.is_empty() {
-        root.try_clone()?
-    } else {
-        root.open_dir(directory)?
-    };
+    let top = open(root, directory)?;
     let mut found = Vec::new();
-    let mut waiting = vec![(top, String::new())];
-    while let Some((dir, prefix)) = waiting.pop() {
+    // Paths, not open directories, of which there may be more than this process may have open files.
+    let mut waiting = vec![String::new()];
+    while let Some(prefix) = waiting.pop() {
+        let below = if prefix.is_empty() {
+            None
+        } else {
+            // It may be gone or something else by now.
+            let Ok(below) = top.open_dir(&prefix) else {
+                continue;
+            };
+            Some(below)
+        };
+        let dir = below.as_ref().unwrap_or(&top);
         for item in dir.entries()? {
             if found.len() >= limit {
                 break;
             }
             let name = item?.file_name();
             let shown = name.to_string_lossy();
-            if shown.starts_with(UNFINISHED) {
+            let path = format!("{prefix}{shown}");
+            // No request could name a longer one.
+            if shown.starts_with(UNFINISHED) || path.len() > FILE_PATH_BYTES {
                 continue;
             }
-            let path = format!("{prefix}{shown}");
             // What vanished or leads out between the two calls is left out.
-            let Ok(metadata) = root_relative(&dir, root, directory, &path, &name) else {
+            let Ok(metadata) = root_relative(dir, root, directory, &path, &name) else {
                 continue;
             };
             let Some(told) = entry(&path, &metadata) else {
                 continue;
             };
-            let enter = recursive && dir.symlink_metadata(&name).is_ok_and(|own| own.is_dir());
-            if enter && let Ok(below) = dir.open_dir(&name) {
-                waiting.push((below, format!("{path}/")));
+            if recursive && dir.symlink_metadata(&name).is_ok_and(|own| own.is_dir()) {
+                waiting.push(format!("{path}/"));
             }
             found.push(told);
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
+}
+
+fn open(root: &Dir, directory: &str) -> io::Result<Dir> {
+    if directory.is_empty() {
+        root.try_clone()
+    } else {
+        root.open_dir(directory)
+    }
 }
 
 /// Metadata of an entry, through a link if it is one. Links are resolved from the data root, since

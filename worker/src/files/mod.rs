@@ -47,6 +47,9 @@ pub enum FileError {
     /// The session's filesystem is full.
     #[error("/mnt/data is full")]
     Full,
+    /// It has more bytes than its whole filesystem: holes, which would all have to be sent.
+    #[error("the file is larger than /mnt/data: it has holes")]
+    TooLarge,
     /// The object store failed.
     #[error("the object store failed")]
     Store(#[from] StoreError),
@@ -76,6 +79,7 @@ impl From<&FileError> for Fault {
             FileError::WrongType => FaultCode::WrongFileType,
             FileError::Escapes => FaultCode::InvalidPath,
             FileError::Full => FaultCode::DiskFull,
+            FileError::TooLarge => FaultCode::FileTooLarge,
             FileError::Store(_) => FaultCode::StorageUnavailable,
             FileError::Io(_) => FaultCode::Internal,
         };
@@ -270,6 +274,10 @@ impl DataDir {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(FileError::WrongType);
+        }
+        let space = rustix::fs::fstatvfs(&file).map_err(io::Error::from)?;
+        if metadata.len() > space.f_blocks.saturating_mul(space.f_frsize) {
+            return Err(FileError::TooLarge);
         }
         let entry = entry(path.as_str(), &metadata).ok_or(FileError::WrongType)?;
         Ok((entry, file))

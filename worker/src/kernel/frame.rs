@@ -1,10 +1,16 @@
 //! Frames on a kernel's socket: a little-endian `u32` length and a JSON object of that length.
 //! `worker/kernel/` holds the other side and the golden samples that both are tested against.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use proto::{execution::Bundle, limits::KERNEL_FRAME_BYTES};
-use serde::{Deserialize, Serialize};
+use proto::{
+    execution::Bundle,
+    limits::{KERNEL_FRAME_BYTES, MIME_TYPES},
+};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor},
+};
 
 /// What the worker says to a kernel.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -21,7 +27,7 @@ pub enum ToKernel<'a> {
 
 /// What a kernel says. None of it is trusted: it comes from inside the sandbox.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(try_from = "Flat")]
 pub enum FromKernel {
     /// The interpreter waits for its first cell.
     Ready,
@@ -43,6 +49,53 @@ pub enum FromKernel {
     },
 }
 
+/// A frame as it is written. An enum tagged inside would be read by way of a tree of whatever is in it,
+/// many times the size of the frame; this has room for nothing unexpected.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flat {
+    #[serde(rename = "type")]
+    kind: Kind,
+    id: Option<u64>,
+    data: Option<Mime>,
+    result: Option<Mime>,
+    error: Option<Raised>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Ready,
+    Display,
+    Done,
+}
+
+impl TryFrom<Flat> for FromKernel {
+    type Error = &'static str;
+
+    fn try_from(flat: Flat) -> Result<Self, Self::Error> {
+        match flat {
+            Flat {
+                kind: Kind::Ready, ..
+            } => Ok(Self::Ready),
+            Flat {
+                kind: Kind::Display,
+                id: Some(id),
+                data: Some(data),
+                ..
+            } => Ok(Self::Display { id, data }),
+            Flat {
+                kind: Kind::Done,
+                id: Some(id),
+                result,
+                error,
+                ..
+            } => Ok(Self::Done { id, result, error }),
+            _ => Err("a field is missing"),
+        }
+    }
+}
+
 /// An exception in text form.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct Raised {
@@ -54,10 +107,32 @@ pub struct Raised {
     pub traceback: String,
 }
 
-/// Mime type to content.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+/// Mime type to content; at most [`MIME_TYPES`].
+#[derive(Debug, PartialEq, Eq)]
 pub struct Mime(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Mime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bounded;
+        impl<'de> Visitor<'de> for Bounded {
+            type Value = Mime;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "at most {MIME_TYPES} texts by mime type")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Mime, A::Error> {
+                let mut found = BTreeMap::new();
+                while let Some((mime, content)) = map.next_entry()? {
+                    found.insert(mime, content);
+                    if found.len() > MIME_TYPES {
+                        return Err(serde::de::Error::invalid_length(found.len(), &self));
+                    }
+                }
+                Ok(Mime(found))
+            }
+        }
+        deserializer.deserialize_map(Bounded)
+    }
+}
 
 impl From<Mime> for Bundle {
     fn from(mime: Mime) -> Self {
@@ -153,6 +228,25 @@ mod tests {
             take(&mut framed(r#"{"type":"own"}"#)),
             Err(FrameError::Malformed(_))
         ));
+    }
+
+    #[test]
+    fn a_frame_with_room_for_anything_else_is_malformed() {
+        for hostile in [
+            r#"{"type":"display","id":1,"data":{},"x":[0,0,0]}"#.to_owned(),
+            r#"{"type":"display","id":1}"#.to_owned(),
+            r#"{"type":"done"}"#.to_owned(),
+            format!(
+                r#"{{"type":"display","id":1,"data":{{{}}}}}"#,
+                (0..100)
+                    .map(|n| format!(r#""{n}":"""#))
+                    .collect::<Vec<_>>()
+                    .join(",")
+            ),
+        ] {
+            let read = take(&mut framed(&hostile));
+            assert!(matches!(read, Err(FrameError::Malformed(_))), "{hostile}");
+        }
     }
 
     /// The samples that the kernel's own tests read and write too.

@@ -6,7 +6,7 @@ use std::{io, os::fd::AsFd, process::ExitStatus, time::Duration};
 use bytes::BytesMut;
 use proto::{
     execution::Bundle,
-    limits::{DISPLAY_BYTES, DISPLAYS},
+    limits::{DISPLAY_BYTES, DISPLAYS, KERNEL_CELL_BYTES},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -157,6 +157,7 @@ impl Kernel {
             return CellEnd::Broken;
         };
         let mut unsent = request.as_slice();
+        let mut received = 0;
         let (mut reader, mut writer) = self.socket.split();
         loop {
             match frame::take(&mut self.frames) {
@@ -181,7 +182,12 @@ impl Kernel {
                     Err(_) => return ended(&self.handle).await,
                 },
                 read = reader.read_buf(&mut self.frames) => match read {
-                    Ok(1..) => {}
+                    Ok(count @ 1..) => {
+                        received += count;
+                        if received > KERNEL_CELL_BYTES {
+                            return CellEnd::Broken;
+                        }
+                    }
                     Ok(0) | Err(_) => return ended(&self.handle).await,
                 },
                 () = capture(&mut self.stdout, stdout) => {}
@@ -221,7 +227,11 @@ struct Displays {
 
 impl Displays {
     fn push(&mut self, bundle: Bundle) {
-        let size: usize = bundle.0.iter().map(|(_, content)| content.len()).sum();
+        let sizes = bundle
+            .0
+            .iter()
+            .map(|(mime, content)| mime.len() + content.len());
+        let size: usize = sizes.sum();
         if self.kept.len() < DISPLAYS && self.bytes.saturating_add(size) <= DISPLAY_BYTES {
             self.bytes += size;
             self.kept.push(bundle);

@@ -177,31 +177,43 @@ impl Ledger {
             slot,
             state: LeaseState::Active,
         };
-        match self.write_lease(session, &record, seen).await? {
-            Written::At(revision) if self.slot_exists(slot, session).await? => {
-                let (ledger, session) = (self.clone(), session.clone());
-                let ownership = Ownership {
-                    ledger,
-                    session,
-                    record: Arc::new(record),
-                };
-                Ok(HeldLease {
-                    ownership,
-                    state: LeaseState::Active,
-                    revision,
-                })
-            }
-            Written::At(revision) => {
-                // The janitor took the slot while this worker stood still: without a slot the
-                // session would not count towards the maximum.
-                self.delete(&self.inner.leases, revision).await?;
-                Err(ClaimError::LostRace)
-            }
-            Written::Conflict | Written::Full => {
+        let written = self.write_lease(session, &record, seen).await;
+        let ownership = Ownership {
+            ledger: self.clone(),
+            session: session.clone(),
+            record: Arc::new(record),
+        };
+        let revision = match written {
+            Ok(Written::At(revision)) => revision,
+            Ok(Written::Conflict | Written::Full) => {
                 if created {
                     self.delete(&self.inner.slots, slot).await?;
                 }
+                return Err(ClaimError::LostRace);
+            }
+            // The acknowledgement may be lost while the lease is ours.
+            Err(error) => match ownership.own_revision().await {
+                Ok(revision) => revision,
+                Err(_) => return Err(error.into()),
+            },
+        };
+        let lease = HeldLease {
+            ownership,
+            state: LeaseState::Active,
+            revision,
+        };
+        match self.slot_exists(slot, session).await {
+            Ok(true) => Ok(lease),
+            // The janitor took the slot while this worker stood still: without a slot the session
+            // would not count towards the maximum.
+            Ok(false) => {
+                self.delete(&self.inner.leases, revision).await?;
                 Err(ClaimError::LostRace)
+            }
+            // A lease without an actor would keep everybody waiting.
+            Err(error) => {
+                lease.release().await?;
+                Err(error.into())
             }
         }
     }
@@ -290,14 +302,15 @@ impl Ledger {
         }
     }
 
-    /// Deletes a record by its sequence, which is a compare-and-set: a newer one has another.
-    async fn delete(&self, stream: &Stream<()>, sequence: u64) -> Result<(), BusError> {
+    /// Deletes a record by its sequence, which is a compare-and-set: a newer one has another. Says
+    /// whether it was there.
+    async fn delete(&self, stream: &Stream<()>, sequence: u64) -> Result<bool, BusError> {
         use jetstream::stream::DeleteMessageErrorKind;
         match stream.delete_message(sequence).await {
-            Ok(_) => Ok(()),
+            Ok(deleted) => Ok(deleted),
             Err(error) => match error.kind() {
                 // It is gone already.
-                DeleteMessageErrorKind::JetStream(_) => Ok(()),
+                DeleteMessageErrorKind::JetStream(_) => Ok(false),
                 DeleteMessageErrorKind::Request | DeleteMessageErrorKind::TimedOut => {
                     Err(BusError::new("record was not deleted", error))
                 }
@@ -395,8 +408,11 @@ impl HeldLease {
     /// The bus failed; the lease then ends by its own time and the janitor frees the slot.
     pub async fn release(self) -> Result<(), BusError> {
         let Ownership { ledger, record, .. } = &self.ownership;
-        ledger.delete(&ledger.inner.leases, self.revision).await?;
-        ledger.delete(&ledger.inner.slots, record.slot).await
+        if ledger.delete(&ledger.inner.leases, self.revision).await? {
+            ledger.delete(&ledger.inner.slots, record.slot).await?;
+        }
+        // Else another owner may hold the session, and with it the slot; or the janitor frees it.
+        Ok(())
     }
 }
 

@@ -124,6 +124,10 @@ impl Actor {
         tracing::debug!(session.key = %self.first.session, "session starts");
         let first = self.first.clone();
         self.receive(first, responder).await;
+        if self.context.draining.is_cancelled() {
+            // It entered the table when everybody in it had been told.
+            self.step(Event::Stop).await;
+        }
         let why = loop {
             if let State::Ending(why) = self.state {
                 break why;
@@ -154,9 +158,14 @@ impl Actor {
             Some(running) => running
                 .alarm
                 .map_or(self.next_beat, |at| at.min(self.next_beat)),
-            None if !self.queue.is_empty() => self.next_beat,
+            None if self.somebody_waits() => self.next_beat,
             None => self.last_used + self.pool.cooldown(),
         }
+    }
+
+    /// Whether somebody must hear that the work goes on.
+    fn somebody_waits(&self) -> bool {
+        self.running.is_some() || !self.queue.is_empty() || !self.held.is_empty()
     }
 
     async fn handle(&mut self, happening: Happening) {
@@ -219,7 +228,7 @@ impl Actor {
 
     async fn time_passed(&mut self) {
         let now = Instant::now();
-        if now >= self.next_beat && (self.running.is_some() || !self.queue.is_empty()) {
+        if now >= self.next_beat && self.somebody_waits() {
             self.next_beat = now + limits::HEARTBEAT;
             self.keeper.used();
             let running = self
@@ -227,7 +236,8 @@ impl Actor {
                 .iter_mut()
                 .map(|running| &mut running.responder);
             let waiting = self.queue.iter_mut().map(|waiting| &mut waiting.responder);
-            for responder in running.chain(waiting) {
+            let held = self.held.iter_mut().map(|(_, responder)| responder);
+            for responder in running.chain(waiting).chain(held) {
                 responder.heartbeat().await;
             }
         }
@@ -344,7 +354,7 @@ impl Actor {
         let (data, context) = (data.clone(), self.context.clone());
         let (certainty, tell) = (self.certainty.clone(), self.seat.teller());
         self.file_jobs.spawn(async move {
-            let work = file_job::perform(&job, &data, &context.store);
+            let work = file_job::perform_in_time(&job, &data, &context.store);
             let answer = file_job::with_heartbeats(slice::from_mut(&mut responder), work).await;
             if !answer::give(responder, &certainty, answer).await {
                 tell(Note::LeaseLost);

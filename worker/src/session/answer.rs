@@ -173,8 +173,9 @@ pub async fn carried(outcome: Outcome, store: &Store, owner: Owner<'_>) -> Resul
                 error = &error as &dyn std::error::Error,
                 "result not staged"
             );
+            // Not a fault that callers answer with another try.
             let words = "the code ran, but its result could not be stored";
-            Err(Fault::new(FaultCode::StorageUnavailable, words))
+            Err(Fault::new(FaultCode::Internal, words))
         }
     }
 }

@@ -1,9 +1,13 @@
 //! One file operation of a session, beside whatever cell runs.
 
+use std::{io, time::Duration};
+
 use proto::{
     fault::{Fault, FaultCode},
+    file::FileEntry,
     limits,
     message::{Answer, Job, Request},
+    wire,
 };
 
 use super::place::unsupported;
@@ -13,11 +17,27 @@ use crate::{
     store::{Owner, Store},
 };
 
+/// Encoded size of an entry without its path, at most.
+const ENTRY_BYTES: usize = 64;
+
+/// Performs the operation for as long as its sender waits.
+///
+/// # Errors
+/// What the caller is told when it fails.
+pub async fn perform_in_time(job: &Job, data: &DataDir, store: &Store) -> Result<Answer, Fault> {
+    let budget = Duration::from_millis(job.budget_ms);
+    let performed = tokio::time::timeout(budget, perform(job, data, store)).await;
+    performed.unwrap_or_else(|_| {
+        let words = "the file operation took too long; it may have had effects";
+        Err(Fault::new(FaultCode::Internal, words))
+    })
+}
+
 /// Performs the operation.
 ///
 /// # Errors
 /// What the caller is told when it fails.
-pub async fn perform(job: &Job, data: &DataDir, store: &Store) -> Result<Answer, Fault> {
+async fn perform(job: &Job, data: &DataDir, store: &Store) -> Result<Answer, Fault> {
     let owner = Owner {
         pool: &job.pool,
         session: &job.session,
@@ -30,7 +50,10 @@ pub async fn perform(job: &Job, data: &DataDir, store: &Store) -> Result<Answer,
         Request::List {
             directory,
             recursive,
-        } => data.list(directory, *recursive).await.map(Answer::Files),
+        } => match data.list(directory, *recursive).await {
+            Ok(entries) => listed(entries, store, owner).await,
+            Err(error) => Err(error),
+        },
         Request::Stat { path } => data.stat(path).await.map(Answer::File),
         Request::Download { path } => data
             .download(path, store, owner)
@@ -50,6 +73,22 @@ pub async fn perform(job: &Job, data: &DataDir, store: &Store) -> Result<Answer,
         }
         Fault::from(&error)
     })
+}
+
+/// Puts a listing into an answer, a long one by way of the store.
+async fn listed(
+    entries: Vec<FileEntry>,
+    store: &Store,
+    owner: Owner<'_>,
+) -> Result<Answer, FileError> {
+    let sizes = entries.iter().map(|entry| entry.path.len() + ENTRY_BYTES);
+    if sizes.sum::<usize>() <= limits::INLINE_BYTES {
+        return Ok(Answer::Files(entries));
+    }
+    let encoded = wire::encode(&entries).map_err(io::Error::other)?;
+    Ok(Answer::ManyFiles(
+        store.stage_bytes(encoded, owner, "list").await?,
+    ))
 }
 
 /// Does `work` while telling those who wait that it goes on.
