@@ -262,3 +262,6 @@ impl std::fmt::Debug for Keys {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;
