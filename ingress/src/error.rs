@@ -97,6 +97,15 @@ impl ErrorCode {
         }
     }
 
+    /// Whether another path might lead somewhere.
+    #[must_use]
+    pub fn is_about_the_path(self) -> bool {
+        matches!(
+            self,
+            Self::FileNotFound | Self::SessionRequestValidationFailed
+        )
+    }
+
     /// Seconds after which trying again makes sense.
     fn retry_after(self) -> Option<u32> {
         match self {

@@ -268,11 +268,14 @@ _REHEARSAL = "import numpy, pandas; pandas.DataFrame({'a': range(9)}).a.sum()"
 def rehearse(shell):
     """Runs what a first cell is likely to run, so that the memory that it writes to is copied from the
     zygote's by then. Nothing of it shows."""
-    before = set(shell.user_ns)
+    before, hidden = set(shell.user_ns), dict(shell.user_ns_hidden)
     shell.run_cell(_REHEARSAL, store_history=False)
     for name in set(shell.user_ns) - before:
         del shell.user_ns[name]
     shell.displayhook.flush()
+    # What the display hook hid there would pass for the user's own `_`.
+    shell.user_ns_hidden.clear()
+    shell.user_ns_hidden.update(hidden)
 
 
 def run(shell, code, displayed):

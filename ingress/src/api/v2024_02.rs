@@ -99,13 +99,21 @@ pub async fn list(
     Ok(Json(Files::new(&entries)))
 }
 
-/// `GET files/content/{name}` and `GET file/content/{name}`
+/// `GET files/content/{name}` and `GET file/content/{name}`, also with another `/content` at the end,
+/// as some documentation spells it.
 pub async fn download(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     name: Name,
 ) -> Result<Response, ApiError> {
-    send_file(&app, &caller, &decoded(name)?).await
+    let name = decoded(name)?;
+    let answer = send_file(&app, &caller, &name).await;
+    match (answer, name.strip_suffix("/content")) {
+        (Err(error), Some(name)) if error.code.is_about_the_path() => {
+            send_file(&app, &caller, name).await
+        }
+        (answer, _) => answer,
+    }
 }
 
 /// `GET python/downloadFile?filename=`

@@ -16,6 +16,24 @@ fn body(code: &str) -> Value {
 }
 
 #[tokio::test]
+async fn a_download_may_be_spelled_with_content_at_both_ends() {
+    let stack = shared().await;
+    let session = stack.session();
+    session.upload("README.md", b"text").await.unwrap();
+    session.upload("content", b"of that name").await.unwrap();
+    for (path, expected) in [
+        ("files/content/README.md", "text"),
+        ("files/content/README.md/content", "text"),
+        ("file/content/README.md", "text"),
+        ("files/content/content", "of that name"),
+    ] {
+        let answer = session.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        assert_eq!(answer.text().await.unwrap(), expected, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn an_execution_is_answered_in_the_old_envelope() {
     let stack = shared().await;
     let request = stack.session().request(Method::POST, "code/execute");

@@ -32,6 +32,8 @@ class Life(Case):
         rehearsed, fresh = spare.run(seen), self.run_cell(seen)
         self.assertEqual(rehearsed.text, fresh.text)
         self.assertEqual((rehearsed.stdout, rehearsed.stderr, rehearsed.displays), ("", "", []))
+        spare.run("20 + 1")
+        self.assertEqual(spare.run("_ * 2").text, "42")
 
     def test_top_level_await_works_again_and_again(self):
         for n in range(3):
