@@ -36,6 +36,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 const SNIFFED: usize = 256;
 /// Bytes between the content of one part and that of the next.
 const BETWEEN_PARTS: usize = 64 * 1024;
+/// Bytes of a refused body that are read and dropped.
+const LINGERING: usize = 16 * 1024 * 1024;
 /// Files in one request.
 const FILES: usize = 64;
 
@@ -92,21 +94,31 @@ impl Room {
         self.0.store(usize::MAX, Ordering::Relaxed);
     }
 
-    /// The chunks for as long as there is room. The last one may be larger: it is here already.
+    /// The chunks for as long as there is room. The last one may be larger: it is here already. Then
+    /// some more are dropped, because a sender that is cut off while it sends sees no answer.
     fn bound<S>(&self, chunks: S) -> impl Stream<Item = Result<Bytes, axum::Error>> + use<S>
     where
         S: Stream<Item = Result<Bytes, axum::Error>>,
     {
         let room = self.0.clone();
-        chunks.map(move |chunk| {
-            let chunk = chunk?;
+        let mut lingering = LINGERING;
+        let mut pass = move |chunk: Result<Bytes, axum::Error>| {
+            let Ok(bytes) = &chunk else {
+                return Some(chunk);
+            };
             let left = room.load(Ordering::Relaxed);
-            if left == 0 {
-                return Err(axum::Error::new("there is no part where one must be"));
+            if left > 0 {
+                room.store(left.saturating_sub(bytes.len()), Ordering::Relaxed);
+                return Some(chunk);
             }
-            room.store(left.saturating_sub(chunk.len()), Ordering::Relaxed);
-            Ok(chunk)
-        })
+            if lingering == 0 {
+                let error = axum::Error::new("there is no part where one must be");
+                return Some(Err(error));
+            }
+            lingering = lingering.saturating_sub(bytes.len());
+            None
+        };
+        chunks.filter_map(move |chunk| std::future::ready(pass(chunk)))
     }
 }
 
@@ -331,7 +343,7 @@ mod tests {
         });
         let refused = first_file(&headers, Body::from_stream(endless)).await;
         assert_eq!(refused.unwrap_err().code.status().as_u16(), 400);
-        assert!(sent.load(Ordering::Relaxed) <= BETWEEN_PARTS + 2048);
+        assert!(sent.load(Ordering::Relaxed) <= BETWEEN_PARTS + LINGERING + 2048);
     }
 
     #[test]

@@ -1,7 +1,5 @@
-use std::sync::{Arc, Mutex};
-
 use axum::{Router, extract::State, routing::get};
-use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp, jwk::Jwk};
+use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
 
