@@ -82,7 +82,7 @@ impl Places {
             (&self.loadtest, "make build"),
             (&self.zygote_library, "make build"),
             (&self.image, "make image"),
-            (&self.nats_server, "make tools"),
+            (&self.nats_server, "make nats"),
             (&self.nats_template, "git checkout infra/nats"),
         ];
         for (path, remedy) in parts {

@@ -163,11 +163,6 @@ impl Stock {
             .is_some_and(|shelf| !shelf.goods().spares.is_empty())
     }
 
-    /// Waits until some shelf has changed.
-    pub async fn changed(&self) {
-        self.inner.changed.notified().await;
-    }
-
     /// Waits until every shelf is full.
     pub async fn filled(&self) {
         loop {
