@@ -1,5 +1,5 @@
 # `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
-.PHONY: help up down test bench lint build image nats prerequisites clean
+.PHONY: help up down test bench lint build image nats stores prerequisites clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -12,7 +12,7 @@ up: build image nats ## install, build and start everything, and prove it with a
 down: ## stop what `make up` started
 	@infra/dev/down.sh
 
-test: build image nats ## every test
+test: build image nats stores ## every test
 	@infra/dev/test.sh
 
 bench: build image nats ## figures beside Jupyter Kernel Gateway and ipykernel
@@ -30,6 +30,9 @@ image: prerequisites ## the session image
 
 nats: prerequisites ## the pinned nats-server
 	@infra/nats/fetch.sh .hearth/bin
+
+stores: prerequisites ## the object stores that tests run against
+	@infra/stores/fetch.sh .hearth/stores
 
 prerequisites: ## what a fresh machine lacks
 	@infra/dev/prerequisites.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test of the repository. Needs what `make prerequisites nats image build` makes.
+# Every test of the repository. Needs what `make prerequisites nats stores image build` makes.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -34,6 +34,7 @@ once() { # FILE: standard input becomes the file unless it exists
 random 32 | once "$home/cluster.key"
 echo "ingress:$(random 16)" | once "$home/nats-ingress.auth"
 echo "worker:$(random 16)" | once "$home/nats-worker.auth"
+echo "operator:$(random 16)" | once "$home/nats-operator.auth"
 once "$home/pools.toml" <<EOF
 # Read at start. Every field is described in README.md.
 [[pool]]
@@ -50,6 +51,7 @@ EOF
 password() { cut -d: -f2 "$home/nats-$1.auth"; }
 sed -e "s|@LISTEN@|127.0.0.1:$nats_port|" -e "s|@STORE_DIR@|$home/nats|" \
   -e "s|@INGRESS_PASSWORD@|$(password ingress)|" -e "s|@WORKER_PASSWORD@|$(password worker)|" \
+  -e "s|@OPERATOR_PASSWORD@|$(password operator)|" \
   "$root/infra/nats/hearth.conf.template" >"$home/nats.conf"
 
 # ── processes ──
@@ -64,7 +66,7 @@ for ((n = 1; n <= workers; n++)); do
   rm -f "$home/run/worker-$n.ready"
   start "worker-$n" "$programs/worker" --id "$worker_prefix-$n" "${bus[@]}" \
     --nats-auth "$home/nats-worker.auth" --image "$shared/image/current.erofs" \
-    --data-dir "$home/data/worker-$n" --ready-file "$home/run/worker-$n.ready"
+    --data-dir "$home/data/worker-$n" --drain-seconds 10 --ready-file "$home/run/worker-$n.ready"
 done
 for ((n = 1; n <= ingresses; n++)); do
   running "ingress-$n" >/dev/null && continue

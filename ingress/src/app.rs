@@ -6,6 +6,7 @@ use anyhow::Context;
 use axum::Router;
 use axum_server::{Handle, accept::NoDelayAcceptor};
 use proto::pool::{Pool, Pools};
+use store::Store;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -18,7 +19,6 @@ use crate::{
     bus::Bus,
     config::Config,
     service::Service,
-    store::Store,
     tls,
 };
 

@@ -59,6 +59,10 @@ pub enum ErrorCode {
     BusUnavailable,
     /// The object store failed.
     StorageUnavailable,
+    /// The work was done, but its files are not in the object store.
+    FilesNotDurable,
+    /// The part of a file that was asked for is not there.
+    RangeNotSatisfiable,
     /// The sandbox could not be made or kept.
     SandboxUnavailable,
     /// The worker was lost; the code may have run.
@@ -91,9 +95,11 @@ impl ErrorCode {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             // Not 502, 503 or 504: clients repeat those by themselves, and the code may have run.
-            Self::SandboxUnavailable | Self::ExecutionLost | Self::InternalError => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::SandboxUnavailable
+            | Self::ExecutionLost
+            | Self::FilesNotDurable
+            | Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
         }
     }
 
@@ -194,6 +200,7 @@ impl From<Fault> for ApiError {
             FaultCode::DiskFull => ErrorCode::DiskFull,
             FaultCode::FileTooLarge => ErrorCode::RequestTooLarge,
             FaultCode::StorageUnavailable => ErrorCode::StorageUnavailable,
+            FaultCode::FilesNotDurable => ErrorCode::FilesNotDurable,
             FaultCode::SandboxUnavailable => ErrorCode::SandboxUnavailable,
             FaultCode::Fenced => ErrorCode::ExecutionLost,
             FaultCode::Stopping => ErrorCode::SessionStopped,
@@ -224,6 +231,11 @@ impl From<ServiceError> for ApiError {
                 let message = "the code ran, but its result could not be fetched";
                 Self::new(ErrorCode::ExecutionLost, message)
             }
+            ServiceError::Log(cause) => {
+                tracing::error!(error = &*cause, "session log");
+                let message = "the session's files could not be read";
+                Self::new(ErrorCode::StorageUnavailable, message)
+            }
             ServiceError::Answer | ServiceError::Wire(_) => Self::internal(&error),
         }
     }
@@ -245,6 +257,8 @@ impl From<RouteError> for ApiError {
                 ErrorCode::ExecutionLost,
                 "the session's worker was lost; the request may have had effects",
             ),
+            // The service reads the session's log then.
+            RouteError::Unowned(_) => Self::internal(&error),
             RouteError::Bus(cause) => {
                 tracing::error!(error = &cause as &dyn std::error::Error, "bus");
                 Self::new(

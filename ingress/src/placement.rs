@@ -56,6 +56,8 @@ pub fn choose(record: &Record, owner: Owner, settled: bool) -> Next {
         (true, false) => silent && settled,
     };
     match (lease.state, gone) {
+        // Nobody owns it.
+        (LeaseState::Vacant, _) => Next::Place { seen: *revision },
         (LeaseState::Active | LeaseState::Stopping | LeaseState::Unknown, true) => {
             Next::Place { seen: *revision }
         }
@@ -77,6 +79,7 @@ mod tests {
             incarnation: Incarnation::from_ulid(ulid::Ulid::nil()),
             slot: 3,
             state,
+            idle_ms: 0,
         };
         Record::Held(lease, 7)
     }

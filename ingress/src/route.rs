@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::{
     fault::{Fault, FaultCode},
+    id::Incarnation,
+    lease::LeaseState,
     limits,
     message::{Answer, FrameBody, Job, Placement, Request, VERSION},
     subject::{self, Readiness},
@@ -42,6 +44,10 @@ pub enum RouteError {
     /// The session's owner did not answer in time, and is not known to be gone.
     #[error("the session's worker does not answer")]
     OwnerSilent,
+    /// No worker serves the session, and the job only reads files: they can be read from the log of
+    /// this life of the session.
+    #[error("no worker serves the session")]
+    Unowned(Incarnation),
     /// The job was delivered and no answer came: it may have had effects.
     #[error("the worker was lost; the request may have had effects")]
     Lost,
@@ -137,7 +143,12 @@ impl Journey<'_> {
                 self.roomless_since = None;
                 Ok(None)
             }
-            Next::Place { seen } => self.place(seen).await,
+            Next::Place { seen } => match readable(&record) {
+                Some(incarnation) if self.job.request.only_reads_files() => {
+                    Err(RouteError::Unowned(incarnation))
+                }
+                _ => self.place(seen).await,
+            },
         }
     }
 
@@ -259,12 +270,24 @@ impl Journey<'_> {
                     }
                     FrameBody::Failed(fault) => {
                         hang_up.answered();
-                        return Ok(Heard::Fault(fault));
+                        return Ok(match fault.code {
+                            // The owner gave the session up before it began with the job.
+                            FaultCode::NotOwner => Heard::Refused(fault),
+                            _ => Heard::Fault(fault),
+                        });
                     }
                 },
                 Ok(Arrival::Nobody | Arrival::Gap) | Err(_) => return Err(RouteError::Lost),
             }
         }
+    }
+}
+
+/// The life of a session that has no owner and goes on.
+fn readable(record: &Record) -> Option<Incarnation> {
+    match record {
+        Record::Held(lease, _) if lease.state != LeaseState::Stopping => Some(lease.incarnation),
+        Record::Held(..) | Record::None => None,
     }
 }
 

@@ -2,24 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use proto::{
     blob::{Blob, Staged},
     execution::Outcome,
     fault::{Fault, FaultCode},
     file::{DirectoryPath, FileEntry, FilePath},
-    id::{ClusterKey, Identifier, OperationId, SessionKey},
+    id::{ClusterKey, Identifier, Incarnation, OperationId, SessionKey},
     limits,
     message::{Answer, Carried, Job, Request, SessionInfo, VERSION},
     pool::Pool,
     wire,
 };
+use store::{
+    Owner, Store, StoreError, Upload,
+    log::{history, manifest::Manifest, place::Place},
+};
 
 use crate::{
     bus::Bus,
+    download::{Bytes, Download},
     route::{Missing, RouteError, route},
-    store::{Store, StoreError, Upload},
+    unowned,
 };
 
 /// Time that a file operation may take altogether.
@@ -51,6 +54,17 @@ pub struct Session {
     key: SessionKey,
 }
 
+impl Session {
+    /// Whose staging objects its requests are.
+    fn owner(&self) -> Owner<'_> {
+        Owner {
+            pool: &self.pool.id,
+            session: &self.key,
+            operation: &self.operation,
+        }
+    }
+}
+
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -63,6 +77,9 @@ pub enum ServiceError {
     /// The store failed when the code had run.
     #[error("the result could not be fetched")]
     Outcome(#[source] StoreError),
+    /// The log of a session without a worker cannot be read.
+    #[error("the session's log cannot be read")]
+    Log(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A worker answered something else than was asked.
     #[error("the worker's answer does not fit the question")]
     Answer,
@@ -70,9 +87,6 @@ pub enum ServiceError {
     #[error("the worker's answer cannot be decoded")]
     Wire(#[from] wire::WireError),
 }
-
-/// A file's bytes on their way to the caller.
-pub type Content = stream::BoxStream<'static, Result<Bytes, object_store::Error>>;
 
 impl Service {
     /// The use cases over this bus and store.
@@ -116,12 +130,7 @@ impl Service {
         let code = if Blob::fits_inline(code.len() as u64) {
             Blob::Inline(code)
         } else {
-            let place = (&session.pool.id, &session.key);
-            Blob::Staged(
-                self.store
-                    .stage(code.into(), place, &session.operation)
-                    .await?,
-            )
+            Blob::Staged(self.store.stage_bytes(code, session.owner(), "in").await?)
         };
         let staged = staged(&code);
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
@@ -132,7 +141,7 @@ impl Service {
         );
         let answer = self.send(&job, Missing::Allocate, staged).await?;
         match answer {
-            Answer::Executed(Carried::Inline(outcome)) => Ok(outcome),
+            Answer::Executed(Carried::Inline(outcome)) => Ok(*outcome),
             Answer::Executed(Carried::Staged(staged)) => {
                 let read = self.store.read_all(staged, OUTCOME_BYTES).await;
                 let bytes = read.map_err(ServiceError::Outcome)?;
@@ -147,14 +156,13 @@ impl Service {
     /// # Errors
     /// The store failed.
     pub async fn begin_upload(&self, session: &Session) -> Result<Upload, ServiceError> {
-        let place = (&session.pool.id, &session.key);
-        Ok(self.store.begin(place, &session.operation).await?)
+        Ok(self.store.begin(session.owner(), "in").await?)
     }
 
     /// Removes a staged upload that will not be stored.
     pub async fn discard(&self, content: &Blob) {
         if let Blob::Staged(staged) = content {
-            self.store.discard(&staged.key).await;
+            self.store.discard(staged).await;
         }
     }
 
@@ -189,18 +197,22 @@ impl Service {
         let job = job(
             session,
             Request::List {
-                directory,
+                directory: directory.clone(),
                 recursive,
             },
             FILE_BUDGET,
         );
-        match self.send(&job, Missing::Allocate, None).await? {
-            Answer::Files(entries) => Ok(entries),
-            Answer::ManyFiles(staged) => {
+        match self.send(&job, Missing::Allocate, None).await {
+            Ok(Answer::Files(entries)) => Ok(entries),
+            Ok(Answer::ManyFiles(staged)) => {
                 let bytes = self.store.read_all(staged, LISTING_BYTES).await?;
                 Ok(wire::decode(&bytes)?)
             }
-            _ => Err(ServiceError::Answer),
+            Ok(_) => Err(ServiceError::Answer),
+            Err(error) => {
+                let (_, tree) = self.unowned(session, error).await?;
+                Ok(unowned::list(&tree, &directory, recursive).map_err(RouteError::from)?)
+            }
         }
     }
 
@@ -209,20 +221,19 @@ impl Service {
     /// # Errors
     /// The platform failed or there is no such file.
     pub async fn stat(&self, session: &Session, path: FilePath) -> Result<FileEntry, ServiceError> {
-        match self
-            .send(
-                &job(session, Request::Stat { path }, FILE_BUDGET),
-                Missing::Allocate,
-                None,
-            )
-            .await?
-        {
-            Answer::File(entry) => Ok(entry),
-            _ => Err(ServiceError::Answer),
+        let request = Request::Stat { path: path.clone() };
+        let job = job(session, request, FILE_BUDGET);
+        match self.send(&job, Missing::Allocate, None).await {
+            Ok(Answer::File(entry)) => Ok(entry),
+            Ok(_) => Err(ServiceError::Answer),
+            Err(error) => {
+                let (_, tree) = self.unowned(session, error).await?;
+                Ok(unowned::stat(&tree, &path).map_err(RouteError::from)?)
+            }
         }
     }
 
-    /// Fetches a file.
+    /// Finds a file to be read.
     ///
     /// # Errors
     /// The platform failed or there is no such file.
@@ -230,19 +241,42 @@ impl Service {
         &self,
         session: &Session,
         path: FilePath,
-    ) -> Result<(FileEntry, Content), ServiceError> {
-        let job = job(session, Request::Download { path }, FILE_BUDGET);
-        match self.send(&job, Missing::Allocate, None).await? {
-            Answer::Content {
-                entry,
-                content: Blob::Inline(bytes),
-            } => Ok((entry, stream::iter([Ok(bytes.into())]).boxed())),
-            Answer::Content {
-                entry,
-                content: Blob::Staged(staged),
-            } => Ok((entry, self.store.read(staged).await?.boxed())),
-            _ => Err(ServiceError::Answer),
-        }
+    ) -> Result<Download, ServiceError> {
+        let request = Request::Download { path: path.clone() };
+        let job = job(session, request, FILE_BUDGET);
+        let (entry, bytes) = match self.send(&job, Missing::Allocate, None).await {
+            Ok(Answer::Content { entry, content }) => match content {
+                Blob::Inline(bytes) => (entry, Bytes::Inline(bytes.into())),
+                Blob::Staged(staged) => (entry, Bytes::Staged(staged)),
+            },
+            Ok(Answer::Logged { entry, content }) => {
+                let file = wire::decode(&content.file)?;
+                let place = place(session, content.incarnation);
+                (entry, Bytes::Logged(place, file))
+            }
+            Ok(_) => return Err(ServiceError::Answer),
+            Err(error) => {
+                let (place, tree) = self.unowned(session, error).await?;
+                let (entry, file) = unowned::file(&tree, &path).map_err(RouteError::from)?;
+                (entry, Bytes::Logged(place, file.clone()))
+            }
+        };
+        Ok(Download::new(self.store.clone(), entry, bytes))
+    }
+
+    /// The files of a session that no worker serves; any other error stays one.
+    async fn unowned(
+        &self,
+        session: &Session,
+        error: ServiceError,
+    ) -> Result<(Place, Manifest), ServiceError> {
+        let ServiceError::Route(RouteError::Unowned(incarnation)) = error else {
+            return Err(error);
+        };
+        let place = place(session, incarnation);
+        let history = history::read(&self.store, &place).await;
+        let history = history.map_err(|error| ServiceError::Log(Box::new(error)))?;
+        Ok((place, history.manifest))
     }
 
     /// Removes a file.
@@ -291,7 +325,7 @@ impl Service {
     ) -> Result<Answer, ServiceError> {
         let answer = route(&self.bus, job, missing).await;
         if let (Err(_), Some(staged)) = (&answer, staged) {
-            self.store.discard(&staged.key).await;
+            self.store.discard(&staged).await;
         }
         Ok(answer?)
     }
@@ -308,6 +342,14 @@ impl ServiceError {
                 ..
             }))
         )
+    }
+}
+
+fn place(session: &Session, incarnation: Incarnation) -> Place {
+    Place {
+        pool: session.pool.id.clone(),
+        session: session.key.clone(),
+        incarnation,
     }
 }
 

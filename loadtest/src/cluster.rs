@@ -279,6 +279,17 @@ impl Cluster {
         Ok(Inventory::take(pid, id, state))
     }
 
+    /// Address of the bus, and the password of its user `operator`.
+    ///
+    /// # Errors
+    /// The password cannot be read.
+    pub fn operator(&self) -> Result<(SocketAddr, String)> {
+        let auth = fs::read_to_string(self.layout.file("nats-operator.auth"))?;
+        let password = auth.trim().split_once(':').map(|(_, password)| password);
+        let password = password.context("no password for the operator")?;
+        Ok((self.layout.nats, password.to_owned()))
+    }
+
     /// Everything that a process has logged.
     ///
     /// # Errors

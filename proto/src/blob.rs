@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::INLINE_BYTES;
+use crate::{id::Incarnation, limits::INLINE_BYTES};
 
 /// A body of at most [`INLINE_BYTES`], or where in the object store a longer one lies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,16 @@ pub enum Blob {
     Inline(#[serde(with = "serde_bytes")] Vec<u8>),
     /// A staging object. Whoever reads it to its end deletes it.
     Staged(Staged),
+}
+
+/// A file's bytes in the commit log of a session. They stay there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logged {
+    /// The life of the session whose log it is.
+    pub incarnation: Incarnation,
+    /// Where its bytes are, in the log's own encoding.
+    #[serde(with = "serde_bytes")]
+    pub file: Vec<u8>,
 }
 
 /// A staging object in the store that ingress and workers share.

@@ -95,6 +95,30 @@ impl Bundle {
     }
 }
 
+/// Whether the files that a cell left are in the object store by the time of its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// They are.
+    #[default]
+    Durable,
+    /// They will be within the pool's window ([`crate::pool::Pool::write_behind_ms`]).
+    WriteBehind,
+    /// Sent by a newer peer.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What became of a session's interpreter when the session moved to another worker. Its files came
+/// along.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// Variables came along too, except for those in `lost`.
+    pub variables: bool,
+    /// Names of variables that did not come along, as far as they are known.
+    pub lost: Vec<String>,
+}
+
 /// Everything that a cell left behind for its caller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -110,6 +134,12 @@ pub struct Outcome {
     pub result: Option<Bundle>,
     /// Time that the code ran, in milliseconds.
     pub duration_ms: u64,
+    /// Whether the files are safe.
+    #[serde(default)]
+    pub durability: Durability,
+    /// The session moved here since its last execution.
+    #[serde(default)]
+    pub moved: Option<Moved>,
 }
 
 impl Outcome {

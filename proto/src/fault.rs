@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
-    /// The worker does not own the session; the sender looks again.
+    /// The worker does not own the session, or gave it up before the work began; the sender looks
+    /// again.
     NotOwner,
     /// Another worker won the session; the sender looks again.
     LostRace,
@@ -30,6 +31,8 @@ pub enum FaultCode {
     FileTooLarge,
     /// The object store did not answer as it should.
     StorageUnavailable,
+    /// The work was done, but what it left in `/mnt/data` is not in the object store.
+    FilesNotDurable,
     /// A sandbox could not be made or died while it was needed.
     SandboxUnavailable,
     /// The worker lost the session while it worked; the work may have had effects.

@@ -268,6 +268,12 @@ impl fmt::Display for Incarnation {
 pub struct Epoch(u64);
 
 impl Epoch {
+    /// The epoch of this number, as it stands in a key.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The epoch of the next owner.
     #[must_use]
     pub fn next(self) -> Self {

@@ -13,7 +13,7 @@ pub struct Slot {
     pub nonce: String,
 }
 
-/// Whether a session is served or ending.
+/// Whether a session is served, ending, or waits for an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaseState {
@@ -21,6 +21,8 @@ pub enum LeaseState {
     Active,
     /// Its owner is ending it; requests wait and then start a new session.
     Stopping,
+    /// Its owner gave it up: whoever is asked next takes it over, with its files.
+    Vacant,
     /// Sent by a newer peer.
     #[serde(other)]
     Unknown,
@@ -41,6 +43,10 @@ pub struct Lease {
     pub slot: u64,
     /// Whether it is served or ending.
     pub state: LeaseState,
+    /// How long the session had not been used when this was written, in milliseconds. With the age
+    /// of the record itself, by the bus's clock, it tells when the session ends.
+    #[serde(default)]
+    pub idle_ms: u64,
 }
 
 /// What a worker says of itself with every beat.

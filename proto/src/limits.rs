@@ -21,6 +21,20 @@ pub const OPERATION_CHARS: usize = 128;
 pub const FILE_NAME_BYTES: usize = 255;
 /// Longest path below `/mnt/data` in bytes.
 pub const FILE_PATH_BYTES: usize = 1024;
+/// Longest path below `/mnt/data` that can be kept, in bytes as the filesystem spells it.
+pub const TREE_PATH_BYTES: usize = 4096;
+/// Most files, directories and links that can be kept of one session.
+pub const TREE_ENTRIES: usize = 100_000;
+/// All paths and texts of links of one session that can be kept, in bytes together.
+pub const TREE_PATHS_BYTES: usize = 32 * 1024 * 1024;
+/// Most pieces that all files of one session together can be kept in. Full data filesystems of the
+/// largest size stay below it; only very many holes do not.
+pub const TREE_EXTENTS: usize = 400_000;
+/// Longest encoding of a whole tree or of one change of it, in bytes. Beyond what the limits above
+/// allow, so whoever keeps those never meets it.
+pub const TREE_BYTES: usize = 256 * 1024 * 1024;
+/// Largest snapshot of an interpreter's variables, in bytes.
+pub const VARIABLES_BYTES: usize = 64 * 1024 * 1024;
 /// Most entries that one listing returns.
 pub const LIST_ENTRIES: usize = 20_000;
 /// Most display outputs kept of one execution; later ones are dropped.
@@ -31,6 +45,12 @@ pub const DISPLAY_BYTES: usize = 32 * 1024 * 1024;
 pub const KERNEL_FRAME_BYTES: usize = 32 * 1024 * 1024;
 /// All frames of one cell, in bytes; beyond it the kernel counts as broken.
 pub const KERNEL_CELL_BYTES: usize = 256 * 1024 * 1024;
+/// Variables that are carried from one kernel to another, in bytes together.
+pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
+/// Most names that are told of variables that were lost; more are counted in the last.
+pub const LOST_NAMES: usize = 100;
+/// Longest such name in characters; a longer one is cut.
+pub const LOST_NAME_CHARS: usize = 64;
 /// Forms of one display output.
 pub const MIME_TYPES: usize = 64;
 /// Executions that may wait behind a running one in a session.
@@ -55,11 +75,28 @@ pub const PLACEMENT_BUDGET: Duration = Duration::from_secs(10);
 pub const ROOM_BUDGET: Duration = Duration::from_secs(3);
 /// After SIGINT the kernel gets this long before it is killed.
 pub const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
+/// How long it is tried to bring a session's files into the object store before its caller hears that
+/// they are not.
+pub const SAVE_WITHIN: Duration = Duration::from_secs(30);
+/// Longest that a request to the object store may go without progress, sending a part included.
+pub const STORE_REQUEST: Duration = Duration::from_secs(30);
+/// Longest that one object may take to be read or written whole, repetitions included.
+pub const STORE_PATIENCE: Duration = Duration::from_secs(60);
+/// What nothing points to any more is kept this long after a checkpoint has said so, for whoever
+/// still reads an older state.
+pub const DEAD_GRACE: Duration = Duration::from_secs(15 * 60);
 /// A slot of this age without a lease is abandoned.
 pub const SLOT_GRACE: Duration = Duration::from_secs(60);
 /// A lease outlives the cooldown by this much, so that only a dead owner's lease ends by itself.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(60);
 
 const _: () = assert!(INLINE_BYTES < MESSAGE_BYTES && MESSAGE_BYTES < 1024 * 1024);
+// Bytes as base64, and names as JSON: a character is at most 4 bytes or an escape of 2.
+const _: () = assert!(
+    SNAPSHOT_BYTES.div_ceil(3) * 4 + LOST_NAMES * (LOST_NAME_CHARS * 4 + 3) + 256
+        <= KERNEL_FRAME_BYTES
+);
+const _: () = assert!(STORE_REQUEST.as_millis() < STORE_PATIENCE.as_millis());
+const _: () = assert!(STORE_PATIENCE.as_millis() < DEAD_GRACE.as_millis());
 const _: () = assert!(HEARTBEAT.as_millis() * 3 <= SILENCE.as_millis());
 const _: () = assert!(WORKER_BEAT.as_millis() * 3 < WORKER_TTL.as_millis());

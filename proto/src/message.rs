@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    blob::Blob,
+    blob::{Blob, Logged},
     execution::Outcome,
     fault::Fault,
     file::{DirectoryPath, FileEntry, FilePath},
@@ -87,6 +87,21 @@ pub enum Request {
 }
 
 impl Request {
+    /// Whether it can be answered from a session's log alone.
+    #[must_use]
+    pub fn only_reads_files(&self) -> bool {
+        match self {
+            Self::List { .. } | Self::Stat { .. } | Self::Download { .. } => true,
+            Self::Execute { .. }
+            | Self::Cancel { .. }
+            | Self::Upload { .. }
+            | Self::Delete { .. }
+            | Self::Describe
+            | Self::Stop
+            | Self::Unknown => false,
+        }
+    }
+
     /// Last token of the subject that carries it.
     #[must_use]
     pub fn verb(&self) -> &'static str {
@@ -160,6 +175,13 @@ pub enum Answer {
         /// Its bytes.
         content: Blob,
     },
+    /// The same, for a file whose bytes its reader finds in the session's log.
+    Logged {
+        /// The file.
+        entry: FileEntry,
+        /// Its bytes.
+        content: Logged,
+    },
     /// To `Delete`, `Stop` and `Cancel`.
     Gone,
     /// To `Describe`.
@@ -171,7 +193,7 @@ pub enum Answer {
 #[serde(rename_all = "snake_case")]
 pub enum Carried {
     /// Small enough for the frame.
-    Inline(Outcome),
+    Inline(Box<Outcome>),
     /// [`crate::wire::encode`]d outcome in the store.
     Staged(crate::blob::Staged),
 }

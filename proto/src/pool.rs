@@ -85,6 +85,11 @@ pub struct Pool {
     /// outlive a pause.
     #[serde(default)]
     pub development: bool,
+    /// How long files may be on their way to the object store after the answer that tells of them,
+    /// in milliseconds, 100 to 60000. A crash within it loses them. Without it every answer waits
+    /// until they are there.
+    #[serde(default)]
+    pub write_behind_ms: Option<u32>,
     /// What one sandbox may use.
     #[serde(default)]
     pub limits: Limits,
@@ -110,6 +115,9 @@ pub enum PoolError {
         "pool `{0}`: cooldown_seconds must be 300 to 3600, not {1} (1 to 3600 with development = true)"
     )]
     Cooldown(PoolName, u32),
+    /// Outside 100..=60000.
+    #[error("pool `{0}`: write_behind_ms must be 100 to 60000, not {1}")]
+    WriteBehind(PoolName, u32),
     /// Egress is not built yet.
     #[error(
         "pool `{0}`: network = \"EgressEnabled\" is not supported yet; use \"EgressDisabled\" (sandboxes have no network)"
@@ -133,6 +141,13 @@ impl Pool {
         Duration::from_secs(self.cooldown_seconds.into())
     }
 
+    /// How long files may be on their way after an answer; `None` when answers wait for them.
+    #[must_use]
+    pub fn write_behind(&self) -> Option<Duration> {
+        self.write_behind_ms
+            .map(|window| Duration::from_millis(window.into()))
+    }
+
     /// Checks every field against its bounds.
     ///
     /// # Errors
@@ -145,6 +160,11 @@ impl Pool {
         let shortest = if self.development { 1 } else { 300 };
         if !(shortest..=3600).contains(&self.cooldown_seconds) {
             return Err(PoolError::Cooldown(name(), self.cooldown_seconds));
+        }
+        if let Some(window) = self.write_behind_ms
+            && !(100..=60_000).contains(&window)
+        {
+            return Err(PoolError::WriteBehind(name(), window));
         }
         if self.network == Network::EgressEnabled {
             return Err(PoolError::Egress(name()));
@@ -253,6 +273,7 @@ mod tests {
             cooldown_seconds: 300,
             network: Network::EgressDisabled,
             development: false,
+            write_behind_ms: None,
             limits: Limits::default(),
         }
     }

@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 pub const OWNER_GROUP: &str = "o";
 /// Queue group of placement.
 pub const PLACE_GROUP: &str = "place";
+/// Last token of the messages that a leaving owner sends itself.
+pub const FAREWELL: &str = "bye";
 /// Stream behind the workers' keys.
 pub const WORKERS_STREAM: &str = "KV_h1_workers";
 
@@ -46,6 +48,12 @@ pub fn place(pool: &PoolId, readiness: Readiness) -> String {
 #[must_use]
 pub fn worker_control(worker: &WorkerId) -> String {
     format!("h1.w.{worker}.ctl")
+}
+
+/// Where an operator tells one worker to hand its sessions over and to end.
+#[must_use]
+pub fn worker_drain(worker: &WorkerId) -> String {
+    format!("h1.w.{worker}.drain")
 }
 
 /// Stream of a pool's slots.

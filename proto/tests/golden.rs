@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 use proto::{
-    blob::{Blob, Staged},
-    execution::{Bundle, Ending, Outcome},
+    blob::{Blob, Logged, Staged},
+    execution::{Bundle, Durability, Ending, Moved, Outcome},
     fault::{Fault, FaultCode},
     file::{FileEntry, FileKind},
     id::{Epoch, Identifier, Incarnation},
@@ -33,6 +33,17 @@ impl Encoded {
         let bytes = wire::encode(value).unwrap();
         assert_eq!(&wire::decode::<T>(&bytes).unwrap(), value, "{name}");
         self.0.insert(name.to_owned(), HEXLOWER.encode(&bytes));
+    }
+
+    /// Bytes that an older peer sends: they mean `value` for as long as such a peer may run.
+    fn older<T>(&mut self, name: &str, golden: &BTreeMap<String, String>, value: &T)
+    where
+        T: DeserializeOwned + PartialEq + std::fmt::Debug,
+    {
+        let text = &golden[name];
+        let bytes = HEXLOWER.decode(text.as_bytes()).unwrap();
+        assert_eq!(&wire::decode::<T>(&bytes).unwrap(), value, "{name}");
+        self.0.insert(name.to_owned(), text.clone());
     }
 }
 
@@ -103,6 +114,20 @@ fn outcome() -> Outcome {
         result: Some(Bundle(plain)),
         displays: vec![Bundle(vec![("image/png".into(), "iVBORw0KGgo=".into())])],
         duration_ms: 7,
+        durability: Durability::WriteBehind,
+        moved: Some(Moved {
+            variables: true,
+            lost: vec!["f".into()],
+        }),
+    }
+}
+
+/// The same as a peer says it that knows nothing of durability and moves.
+fn older_outcome() -> Outcome {
+    Outcome {
+        durability: Durability::Durable,
+        moved: None,
+        ..outcome()
     }
 }
 
@@ -113,7 +138,7 @@ fn frames() -> Vec<(&'static str, FrameBody)> {
         size: 3,
         modified_ns: 1_767_225_600_123_456_789,
     };
-    let content = Blob::Inline(b"abc".to_vec());
+    let (content, logged) = (Blob::Inline(b"abc".to_vec()), entry.clone());
     let fault = Fault::new(FaultCode::SessionPoolFull, "the pool is full");
     let session = SessionInfo {
         identifier: identifier(),
@@ -125,8 +150,8 @@ fn frames() -> Vec<(&'static str, FrameBody)> {
         ("accepted", FrameBody::Accepted),
         ("heartbeat", FrameBody::Heartbeat),
         (
-            "executed",
-            FrameBody::Done(Answer::Executed(Carried::Inline(outcome()))),
+            "executed with files",
+            FrameBody::Done(Answer::Executed(Carried::Inline(outcome().into()))),
         ),
         ("file", FrameBody::Done(Answer::File(entry.clone()))),
         (
@@ -140,6 +165,16 @@ fn frames() -> Vec<(&'static str, FrameBody)> {
         (
             "content",
             FrameBody::Done(Answer::Content { entry, content }),
+        ),
+        (
+            "logged",
+            FrameBody::Done(Answer::Logged {
+                entry: logged,
+                content: Logged {
+                    incarnation: incarnation(),
+                    file: b"file".to_vec(),
+                },
+            }),
         ),
         ("gone", FrameBody::Done(Answer::Gone)),
         ("session", FrameBody::Done(Answer::Session(session))),
@@ -186,9 +221,10 @@ fn messages_are_encoded_as_ever() {
         epoch: Epoch::default().next(),
         incarnation: incarnation(),
         slot: 9,
-        state: LeaseState::Active,
+        state: LeaseState::Vacant,
+        idle_ms: 5,
     };
-    encoded.add("lease", &lease);
+    encoded.add("lease with idle time", &lease);
     let beat = WorkerBeat {
         capacity: 600,
         sessions: 3,
@@ -197,6 +233,18 @@ fn messages_are_encoded_as_ever() {
     };
     encoded.add("beat", &beat);
     let golden: BTreeMap<String, String> = serde_json::from_str(GOLDEN).unwrap();
+    let older_lease = Lease {
+        state: LeaseState::Active,
+        idle_ms: 0,
+        ..lease
+    };
+    encoded.older("lease", &golden, &older_lease);
+    let executed = Frame {
+        epoch: Epoch::default().next(),
+        n: 2,
+        body: FrameBody::Done(Answer::Executed(Carried::Inline(older_outcome().into()))),
+    };
+    encoded.older("frame executed", &golden, &executed);
     let now = serde_json::to_string_pretty(&encoded.0).unwrap();
     assert_eq!(encoded.0, golden, "{now}");
 }

@@ -4,6 +4,7 @@ It runs locked down, with the session's socket and pipes as its only ways out. U
 interpreter and may break everything in it; then the kernel ends, and the worker starts another.
 """
 
+import base64
 import ctypes
 import io
 import os
@@ -17,12 +18,15 @@ import traceback
 
 import hearth_frames
 import hearth_shell
+import hearth_variables
 
 # User code may replace what modules hold: keep what is needed after it ran.
 _alarm, _signal, _SIGINT = signal.alarm, signal.signal, signal.SIGINT
 _exit, _getpid, _get_ident = os._exit, os.getpid, threading.get_ident
 _encode, _read, _TooLong = hearth_frames.encode, hearth_frames.read, hearth_frames.TooLong
 _run, _describe = hearth_shell.run, hearth_shell.describe
+_save, _load, _ALL = hearth_variables.save, hearth_variables.load, hearth_variables.ALL
+_to_base64, _from_base64 = base64.b64encode, base64.b64decode
 _fflush = ctypes.CDLL(None).fflush
 # Whoever joins a kernel for a session that waits sends the first cell within this time.
 _AT_ONCE_SECONDS = 0.02
@@ -46,11 +50,12 @@ def _serve(shell, descriptor):
     if not channel.has_request_within(_AT_ONCE_SECONDS):
         # Nobody waits: this is a spare.
         hearth_shell.rehearse(shell)
+    answers = {"execute": _cell, "snapshot": _snapshot, "restore": _restore}
     while (request := channel.read()) is not None:
-        error = _cell(shell, channel, request)
+        failed = answers[request["type"]](shell, channel, request)
         if _getpid() != kernel:
             # The cell forked and both came back: only the first is the session.
-            _exit(1 if error else 0)
+            _exit(1 if failed else 0)
 
 
 class Channel:
@@ -125,6 +130,37 @@ def _cell(shell, channel, request):
     elif error:
         os.write(2, error["traceback"].encode("utf-8", "backslashreplace") + b"\n")
     return error
+
+
+def _snapshot(shell, channel, request):
+    """Tells the variables. What pickles them may be the user's own code, and what it prints belongs to no
+    cell."""
+    kernel = _getpid()
+    try:
+        data, lost = _save(shell, request["max_bytes"], request["within_ms"] / 1000)
+    except BaseException:
+        data, lost = b"", _ALL
+    _settle_between_cells()
+    if _getpid() == kernel:
+        channel.send({"type": "snapshot", "variables": _to_base64(data).decode("ascii"), "lost": lost})
+
+
+def _restore(shell, channel, request):
+    """Takes variables over from another kernel. As with them, the user's own code may run."""
+    kernel = _getpid()
+    try:
+        lost = _load(shell, _from_base64(request["variables"]), request["within_ms"] / 1000)
+    except BaseException:
+        lost = _ALL
+    _settle_between_cells()
+    if _getpid() == kernel:
+        channel.send({"type": "restored", "lost": lost})
+
+
+def _settle_between_cells():
+    _signal(_SIGINT, signal.SIG_IGN)
+    _alarm(0)
+    _settle()
 
 
 _OUT = _ERR = None

@@ -7,6 +7,7 @@ use async_nats::jetstream;
 use proto::{
     id::WorkerId, lease::WorkerBeat, limits, message::VERSION, pool::Pools, subject::Readiness,
 };
+use store::Store;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -21,15 +22,14 @@ use crate::{
         table::{Note, Table},
     },
     stock::{self, Stock, Targets},
-    store::Store,
+    sweep,
+    sync::Transfers,
 };
 
-/// How long the sessions may take to end when the worker ends.
+/// How long sessions may take to leave when the time for running executions is over.
 const END_WITHIN: Duration = Duration::from_secs(20);
-/// Time between two sweeps for abandoned slots.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// Time between two sweeps for abandoned staging objects.
-const SWEEP_STORE_EVERY: Duration = Duration::from_secs(600);
+/// Sessions that are handed over at once.
+const HAND_OVER_AT_ONCE: usize = 8;
 /// Beats of a draining worker that must arrive before it ends, so that nobody waits for its key.
 const LAST_BEAT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -55,6 +55,7 @@ impl Worker {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let pools = config.read_pools()?;
         let store = Store::open(&config.store)?;
+        store.probe().await?;
         let run = config.id.of_run(ulid::Ulid::new())?;
         let (client, doubt) = bus::connect(&config.nats, config.read_nats_auth()?, &run).await?;
         let jetstream = jetstream::new(client.clone());
@@ -86,6 +87,8 @@ impl Worker {
             table: Table::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
+            transfers: Transfers::new(config.transfer_bytes),
+            handing_over: Arc::new(Semaphore::new(HAND_OVER_AT_ONCE)),
         };
         let worker = Self {
             config,
@@ -120,7 +123,7 @@ impl Worker {
         )));
         let (client, run) = (self.context.client.clone(), self.run.clone());
         until(Box::pin(presence::prove_life(client, run)));
-        until(Box::pin(sweep_store(self.context.store.clone())));
+        until(Box::pin(sweep::staging(self.context.store.clone())));
         for ledger in ledgers {
             for readiness in [Readiness::Warm, Readiness::Any] {
                 let context = self.context.clone();
@@ -130,7 +133,9 @@ impl Worker {
                     readiness,
                 )));
             }
-            until(Box::pin(sweep(ledger)));
+            let store = self.context.store.clone();
+            until(Box::pin(sweep::logs(store, ledger.clone())));
+            until(Box::pin(sweep::slots(ledger)));
         }
     }
 
@@ -158,7 +163,12 @@ impl Worker {
         self.sandboxes.failed().await;
     }
 
-    /// Ends every session, then everything else. Nothing is left behind.
+    /// Returns when an operator has told this worker to end.
+    pub async fn told_to_drain(&self) {
+        presence::told_to_drain(self.context.client.clone(), self.run.clone()).await;
+    }
+
+    /// Hands every session over, then ends everything else. Nothing is left behind on this host.
     ///
     /// # Errors
     /// Something is left behind after all; the text says what.
@@ -174,9 +184,15 @@ impl Worker {
         if !matches!(last, Ok(Ok(_))) {
             tracing::warn!("the fleet was not told that this worker ends");
         }
-        self.context.table.tell_all(Note::Stop);
+        self.context.table.tell_all(Note::HandOver);
         self.context.tasks.close();
-        let ended = tokio::time::timeout(END_WITHIN, self.context.tasks.wait()).await;
+        let patience = Duration::from_secs(self.config.drain_seconds.into());
+        let mut ended = tokio::time::timeout(patience, self.context.tasks.wait()).await;
+        if ended.is_err() {
+            tracing::warn!("executions are cut off by the worker's end");
+            self.context.table.tell_all(Note::HandOverNow);
+            ended = tokio::time::timeout(END_WITHIN, self.context.tasks.wait()).await;
+        }
         self.stop.cancel();
         self.background.close();
         self.background.wait().await;
@@ -208,29 +224,6 @@ async fn beat(heart: Heart, sandboxes: Sandboxes, describe: impl Fn() -> WorkerB
         match heart.beat(&describe()).await {
             Ok(taken) => sandboxes.beat(taken.into_std()),
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "no beat"),
-        }
-    }
-}
-
-async fn sweep_store(store: Store) {
-    let mut tick = tokio::time::interval(SWEEP_STORE_EVERY);
-    loop {
-        tick.tick().await;
-        if let Err(error) = store.sweep().await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "staging objects not swept"
-            );
-        }
-    }
-}
-
-async fn sweep(ledger: Ledger) {
-    let mut tick = tokio::time::interval(SWEEP_EVERY);
-    loop {
-        tick.tick().await;
-        if let Err(error) = ledger.sweep().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "slots not swept");
         }
     }
 }

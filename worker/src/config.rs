@@ -51,6 +51,14 @@ pub struct Config {
     /// Cages with a waiting interpreter kept ready for each kind of limits.
     #[arg(long, env = "HEARTH_SPARES", default_value_t = 4)]
     pub spares: usize,
+    /// Memory for large files on their way to and from the object store, all sessions together, in
+    /// bytes.
+    #[arg(long, env = "HEARTH_TRANSFER_BYTES", default_value_t = 256 << 20)]
+    pub transfer_bytes: u64,
+    /// How long running executions may go on once this worker was asked to end, in seconds. What runs
+    /// longer is interrupted. Whoever stops the process must be more patient than this by 30 seconds.
+    #[arg(long, env = "HEARTH_DRAIN_SECONDS", default_value_t = 230)]
+    pub drain_seconds: u32,
     /// Created once this worker serves, removed when it ends.
     #[arg(long, env = "HEARTH_READY_FILE")]
     pub ready_file: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! A worker: owns sessions and runs their code in sandboxes.
 //!
-//! Data flows one way: `bus → session → {kernel, files, lease, stock} → sandbox`.
+//! Data flows one way: `bus → session → {kernel, files, sync, lease, stock} → sandbox`.
 
 pub mod app;
 pub mod bus;
@@ -12,4 +12,5 @@ pub mod presence;
 pub mod sandbox;
 pub mod session;
 pub mod stock;
-pub mod store;
+pub mod sweep;
+pub mod sync;

@@ -62,6 +62,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let failed = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
+        () = worker.told_to_drain() => false,
         () = worker.failed() => true,
     };
     worker.end().await?;

@@ -32,6 +32,28 @@ pub async fn prove_life(client: Client, worker: WorkerId) {
         .await;
 }
 
+/// Waits until an operator tells this worker to end. Never returns when that cannot be heard: a signal
+/// still ends it.
+pub async fn told_to_drain(client: Client, worker: WorkerId) {
+    match client.subscribe(subject::worker_drain(&worker)).await {
+        Ok(mut told) => match told.next().await {
+            Some(message) => {
+                if let Some(inbox) = message.reply {
+                    Responder::new(client, inbox).accept().await;
+                }
+            }
+            None => std::future::pending().await,
+        },
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "orders to drain are not heard"
+            );
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Listens for a pool's new sessions, for ever: a worker without room, or without a spare where one is
 /// wanted, says so at once, and the sender asks elsewhere. It does not stop listening meanwhile, because
 /// what is on its way to a subscription that ends is lost.

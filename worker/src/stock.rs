@@ -4,6 +4,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -13,7 +14,7 @@ use std::{
 
 use futures_util::FutureExt;
 use proto::pool::Limits;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -44,6 +45,36 @@ pub struct Ready {
     pub cage: Cage,
     /// Its interpreter.
     pub kernel: Kernel,
+}
+
+/// A sandbox that is being taken while it is not sure yet that there is a session for it.
+#[derive(Debug)]
+#[must_use = "a reservation is taken or given back"]
+pub struct Reserved {
+    stock: Stock,
+    limits: Limits,
+    taking: JoinHandle<Result<Ready, StockError>>,
+}
+
+impl Reserved {
+    /// The sandbox, for the session that there is.
+    ///
+    /// # Errors
+    /// Nothing was ready and nothing could be made.
+    pub async fn take(self) -> Result<Ready, StockError> {
+        match self.taking.await {
+            Ok(taken) => taken,
+            Err(cut_off) => Err(SandboxError::System(io::Error::other(cut_off)).into()),
+        }
+    }
+
+    /// There is no session: the sandbox goes back on its shelf, untouched.
+    pub async fn give_back(self) {
+        let (stock, limits) = (self.stock.clone(), self.limits.clone());
+        if let Ok(ready) = self.take().await {
+            stock.put_back(&limits, ready);
+        }
+    }
 }
 
 /// Why no sandbox could be had.
@@ -152,6 +183,28 @@ impl Stock {
         shelf.inspect(|shelf| shelf.wanted.notify_one());
         let kernel = join(&cage).await?;
         Ok(Ready { cage, kernel })
+    }
+
+    /// Begins to take a sandbox.
+    pub fn reserve(&self, limits: &Limits) -> Reserved {
+        let (stock, kind) = (self.clone(), limits.clone());
+        Reserved {
+            stock: self.clone(),
+            limits: limits.clone(),
+            taking: tokio::spawn(async move { stock.take(&kind).await }),
+        }
+    }
+
+    /// A cage that finds its shelf full is dropped, and with that destroyed.
+    fn put_back(&self, limits: &Limits, ready: Ready) {
+        if let Some(shelf) = self.inner.shelves.get(limits) {
+            let mut goods = shelf.goods();
+            if goods.spares.len() < self.inner.targets.spares {
+                goods.spares.push_front(ready);
+                drop(goods);
+                self.inner.changed.notify_waiters();
+            }
+        }
     }
 
     /// Whether a new session with these limits would get a spare.

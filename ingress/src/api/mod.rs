@@ -14,7 +14,9 @@ pub mod body;
 pub mod front;
 pub mod health;
 pub mod multipart;
+pub mod outcome;
 pub mod query;
+pub mod range;
 pub mod result;
 pub mod v2024_02;
 

@@ -23,11 +23,11 @@ use proto::{
     file::{DirectoryPath, FilePath},
     limits,
 };
+use store::Upload;
 
 use crate::{
     error::{ApiError, ErrorCode},
     service::{Service, Session},
-    store::Upload,
 };
 
 /// Longest silence of a sender in the middle of a body.

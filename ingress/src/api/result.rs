@@ -103,6 +103,8 @@ mod tests {
             displays,
             result,
             duration_ms: 1,
+            durability: proto::execution::Durability::Durable,
+            moved: None,
         }
     }
 

@@ -16,11 +16,12 @@ use proto::{
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
-use super::{body::ExecuteBody, front::Caller, multipart, result::CellResult};
+use super::{body::ExecuteBody, front::Caller, multipart, outcome, range, result::CellResult};
 use crate::{
     app::App,
+    download::Content,
     error::{ApiError, ErrorCode},
-    service::Content,
+    service::ServiceError,
 };
 
 type Name = Result<Path<String>, PathRejection>;
@@ -32,10 +33,11 @@ pub async fn execute(
     body: Body,
 ) -> Result<impl IntoResponse, ApiError> {
     let outcome = run(&app, &caller, body).await?;
-    Ok(Json(Referenced {
+    let body = Json(Referenced {
         id: "1",
         properties: Executed::new("2", &outcome),
-    }))
+    });
+    Ok((outcome::headers(&outcome), body))
 }
 
 /// `POST python/execute`: the same at the top level.
@@ -45,7 +47,8 @@ pub async fn execute_top_level(
     body: Body,
 ) -> Result<impl IntoResponse, ApiError> {
     let outcome = run(&app, &caller, body).await?;
-    Ok(Json(Executed::new("1", &outcome)))
+    let body = Json(Executed::new("1", &outcome));
+    Ok((outcome::headers(&outcome), body))
 }
 
 async fn run(app: &App, caller: &Caller, body: Body) -> Result<Outcome, ApiError> {
@@ -104,13 +107,14 @@ pub async fn list(
 pub async fn download(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     name: Name,
 ) -> Result<Response, ApiError> {
     let name = decoded(name)?;
-    let answer = send_file(&app, &caller, &name).await;
+    let answer = send_file(&app, &caller, &headers, &name).await;
     match (answer, name.strip_suffix("/content")) {
         (Err(error), Some(name)) if error.code.is_about_the_path() => {
-            send_file(&app, &caller, name).await
+            send_file(&app, &caller, &headers, name).await
         }
         (answer, _) => answer,
     }
@@ -120,9 +124,10 @@ pub async fn download(
 pub async fn download_by_query(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     match caller.query.get("filename")? {
-        Some(name) => send_file(&app, &caller, name).await,
+        Some(name) => send_file(&app, &caller, &headers, name).await,
         None => Err(ApiError::invalid(
             "the query parameter `filename` is missing",
         )),
@@ -210,11 +215,30 @@ fn path(caller: &Caller, name: &str) -> Result<FilePath, ApiError> {
     Ok(FilePath::in_directory(&directory, name)?)
 }
 
-async fn send_file(app: &App, caller: &Caller, name: &str) -> Result<Response, ApiError> {
+async fn send_file(
+    app: &App,
+    caller: &Caller,
+    headers: &HeaderMap,
+    name: &str,
+) -> Result<Response, ApiError> {
     let session = caller.session(app)?;
     let path = path(caller, name)?;
-    let (entry, content) = app.service.download(&session, path.clone()).await?;
-    Ok(file_response(&path, &entry, content))
+    let download = app.service.download(&session, path.clone()).await?;
+    let entry = download.entry.clone();
+    let wanted = match range::wanted(headers, entry.size) {
+        Ok(wanted) => wanted,
+        Err(refusal) => {
+            download.give_up().await;
+            let mut response = refusal.into_response();
+            range::describe_refusal(&mut response, entry.size);
+            return Ok(response);
+        }
+    };
+    let part = wanted.bytes(entry.size);
+    let content = download.read(part).await.map_err(ServiceError::from)?;
+    let mut response = file_response(&path, &entry, content);
+    wanted.describe(&mut response, entry.size);
+    Ok(response)
 }
 
 /// A file for its owner. What a session stored must never run in a browser at this address, so it
@@ -368,6 +392,8 @@ mod tests {
             displays: vec![],
             result: None,
             duration_ms: 8,
+            durability: proto::execution::Durability::Durable,
+            moved: None,
         }
     }
 

@@ -61,7 +61,7 @@ impl Layout {
     }
 
     fn configure_nats(&self, places: &Places) -> Result<()> {
-        let (ingress, worker) = (secret(16), secret(16));
+        let (ingress, worker, operator) = (secret(16), secret(16), secret(16));
         let template = fs::read_to_string(&places.nats_template)?;
         let store = self.file("nats");
         let store = store.to_str().context("a directory that is no text")?;
@@ -71,11 +71,13 @@ impl Layout {
             ("@STORE_DIR@", store),
             ("@INGRESS_PASSWORD@", &ingress),
             ("@WORKER_PASSWORD@", &worker),
+            ("@OPERATOR_PASSWORD@", &operator),
         ];
         let filled = blanks
             .iter()
             .fold(template, |text, (blank, value)| text.replace(blank, value));
         self.write("nats.conf", &filled)?;
+        self.write("nats-operator.auth", &format!("operator:{operator}\n"))?;
         self.write("nats-ingress.auth", &format!("ingress:{ingress}\n"))?;
         self.write("nats-worker.auth", &format!("worker:{worker}\n"))
     }

@@ -25,6 +25,7 @@ impl PoolSpec {
             cooldown_seconds: 300,
             network: Network::EgressDisabled,
             development: false,
+            write_behind_ms: None,
             limits: Limits::default(),
         }))
     }
@@ -50,6 +51,13 @@ impl PoolSpec {
     pub fn cooldown(mut self, seconds: u32) -> Self {
         self.0.cooldown_seconds = seconds;
         self.0.development = seconds < 300;
+        self
+    }
+
+    /// Whose files may follow their answers within so many milliseconds.
+    #[must_use]
+    pub fn write_behind(mut self, milliseconds: u32) -> Self {
+        self.0.write_behind_ms = Some(milliseconds);
         self
     }
 

@@ -9,6 +9,8 @@ mod contract;
 #[cfg(test)]
 mod execute;
 #[cfg(test)]
+mod failover;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod hostile_code;

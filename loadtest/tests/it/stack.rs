@@ -176,3 +176,13 @@ pub(crate) async fn beside_a_neighbour<T>(stack: &Stack, hostile: impl Future<Ou
     assert!(value(&neighbour, "turns >= 0").await == "True");
     outcome
 }
+
+/// Number of files below a directory, such as that of the object store.
+pub(crate) fn objects(directory: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let below = entries.map(|entry| {
+        let path = entry.path();
+        if path.is_dir() { objects(&path) } else { 1 }
+    });
+    below.sum()
+}

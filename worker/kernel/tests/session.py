@@ -1,5 +1,6 @@
 """A session for tests: a forked kernel, and the worker's side of its socket and pipes."""
 
+import base64
 import fcntl
 import os
 import pathlib
@@ -38,6 +39,14 @@ class Cell:
     def text(self):
         """The result as text."""
         return self.result and self.result["text/plain"]
+
+
+@dataclass
+class Saved:
+    """What a kernel told of its variables."""
+
+    data: bytes
+    lost: list
 
 
 class Session:
@@ -115,6 +124,41 @@ class Session:
         cell.result, cell.error = frame["result"], frame["error"]
         cell.stdout, cell.stderr = (text.decode() for text in captured.values())
         return cell
+
+    def ask(self, frame):
+        """Sends what is no cell; the answer. What is printed meanwhile is dropped."""
+        unsent = memoryview(hearth_frames.encode(frame))
+        while True:
+            receive, send, _ = select.select(
+                [self.socket, self.stdout, self.stderr], [self.socket] if unsent else [], [], PATIENCE
+            )
+            assert receive or send, "the kernel hangs"
+            for pipe in (self.stdout, self.stderr):
+                if pipe in receive:
+                    os.read(pipe, 1 << 16)
+            if send:
+                unsent = unsent[self.socket.send(unsent, socket.MSG_DONTWAIT) :]
+            if self.socket in receive:
+                answer = hearth_frames.read(self)
+                assert answer is not None, "the kernel died"
+                for pipe in (self.stdout, self.stderr):
+                    while waiting(pipe):
+                        os.read(pipe, waiting(pipe))
+                return answer
+
+    def snapshot(self, max_bytes=16 << 20, seconds=PATIENCE):
+        """The session's variables, as for a move."""
+        frame = {"type": "snapshot", "max_bytes": max_bytes, "within_ms": int(seconds * 1000)}
+        answer = self.ask(frame)
+        assert answer["type"] == "snapshot", answer
+        return Saved(base64.b64decode(answer["variables"], validate=True), answer["lost"])
+
+    def restore(self, data, seconds=PATIENCE):
+        """Takes variables over; the names of those that cannot be."""
+        variables = base64.b64encode(data).decode()
+        answer = self.ask({"type": "restore", "variables": variables, "within_ms": int(seconds * 1000)})
+        assert answer["type"] == "restored", answer
+        return answer["lost"]
 
     def run(self, code):
         """Runs a cell."""

@@ -15,14 +15,13 @@ use rustix::{
     fs::{AtFlags, OFlags},
     io::Errno,
 };
+use store::{Owner, Store, StoreError};
 use ulid::Ulid;
-
-use crate::store::{Owner, Store, StoreError};
 
 mod list;
 
-/// Names of files that are still being uploaded start with this and are not listed.
-const UNFINISHED: &str = ".hearth-upload-";
+/// Names of files that are still being uploaded start with this; they are not listed and not kept.
+pub(crate) const UNFINISHED: &str = ".hearth-upload-";
 
 /// The directory behind a session's `/mnt/data`.
 #[derive(Clone, Debug)]
@@ -100,6 +99,16 @@ impl DataDir {
             root: Arc::new(Dir::from_std_file(opened.into())),
             owner,
         })
+    }
+
+    /// The directory itself. Nothing in it may be followed or trusted.
+    pub(crate) fn root(&self) -> &Arc<Dir> {
+        &self.root
+    }
+
+    /// User and group on the host that own the session's files.
+    pub(crate) fn owner(&self) -> (u32, u32) {
+        self.owner
     }
 
     /// Stores a file, replacing one of the same name only once it is complete. Missing directories

@@ -3,13 +3,14 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use base64::{Engine as _, display::Base64Display, engine::general_purpose::STANDARD as BASE64};
 use proto::{
     execution::Bundle,
-    limits::{KERNEL_FRAME_BYTES, MIME_TYPES},
+    limits::{KERNEL_FRAME_BYTES, LOST_NAME_CHARS, LOST_NAMES, MIME_TYPES, SNAPSHOT_BYTES},
 };
 use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{MapAccess, Visitor},
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, SeqAccess, Visitor},
 };
 
 /// What the worker says to a kernel.
@@ -23,6 +24,25 @@ pub enum ToKernel<'a> {
         /// Source text.
         code: &'a str,
     },
+    /// Tell the session's variables.
+    Snapshot {
+        /// As many bytes of them as there may be.
+        max_bytes: usize,
+        /// After this time what was not reached yet is left out.
+        within_ms: u64,
+    },
+    /// Take variables over, before the first cell.
+    Restore {
+        /// What another kernel told. Nobody outside a sandbox reads it.
+        #[serde(serialize_with = "as_base64")]
+        variables: &'a [u8],
+        /// After this time what was not reached yet is left out.
+        within_ms: u64,
+    },
+}
+
+fn as_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&Base64Display::new(bytes, &BASE64))
 }
 
 /// What a kernel says. None of it is trusted: it comes from inside the sandbox.
@@ -47,6 +67,18 @@ pub enum FromKernel {
         /// Why it failed.
         error: Option<Raised>,
     },
+    /// The session's variables.
+    Snapshot {
+        /// Those that can be carried, in the kernel's own encoding.
+        variables: Variables,
+        /// Those that cannot.
+        lost: Lost,
+    },
+    /// Variables were taken over.
+    Restored {
+        /// All but these.
+        lost: Lost,
+    },
 }
 
 /// A frame as it is written. An enum tagged inside would be read by way of a tree of whatever is in it,
@@ -60,6 +92,8 @@ struct Flat {
     data: Option<Mime>,
     result: Option<Mime>,
     error: Option<Raised>,
+    variables: Option<Variables>,
+    lost: Option<Lost>,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +102,8 @@ enum Kind {
     Ready,
     Display,
     Done,
+    Snapshot,
+    Restored,
 }
 
 impl TryFrom<Flat> for FromKernel {
@@ -91,6 +127,17 @@ impl TryFrom<Flat> for FromKernel {
                 error,
                 ..
             } => Ok(Self::Done { id, result, error }),
+            Flat {
+                kind: Kind::Snapshot,
+                variables: Some(variables),
+                lost: Some(lost),
+                ..
+            } => Ok(Self::Snapshot { variables, lost }),
+            Flat {
+                kind: Kind::Restored,
+                lost: Some(lost),
+                ..
+            } => Ok(Self::Restored { lost }),
             _ => Err("a field is missing"),
         }
     }
@@ -140,6 +187,73 @@ impl From<Mime> for Bundle {
     }
 }
 
+/// Pickled variables; at most [`SNAPSHOT_BYTES`].
+#[derive(PartialEq, Eq)]
+pub struct Variables(pub Vec<u8>);
+
+impl fmt::Debug for Variables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Variables({} bytes)", self.0.len())
+    }
+}
+
+impl<'de> Deserialize<'de> for Variables {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bounded;
+        impl Visitor<'_> for Bounded {
+            type Value = Variables;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "base64 of at most {SNAPSHOT_BYTES} bytes")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Variables, E> {
+                match BASE64.decode(text) {
+                    Ok(bytes) if bytes.len() <= SNAPSHOT_BYTES => Ok(Variables(bytes)),
+                    _ => Err(E::invalid_length(text.len(), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_str(Bounded)
+    }
+}
+
+/// Names of lost variables as a user may be told them: at most [`LOST_NAMES`], each of at most
+/// [`LOST_NAME_CHARS`] characters and none of them a control character.
+#[derive(PartialEq, Eq)]
+pub struct Lost(pub Vec<String>);
+
+impl fmt::Debug for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lost({} names)", self.0.len())
+    }
+}
+
+impl<'de> Deserialize<'de> for Lost {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bounded;
+        impl<'de> Visitor<'de> for Bounded {
+            type Value = Lost;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(
+                    f,
+                    "at most {LOST_NAMES} names of {LOST_NAME_CHARS} characters"
+                )
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Lost, A::Error> {
+                let mut lost = Vec::new();
+                while let Some(name) = names.next_element::<String>()? {
+                    let is_short = name.chars().nth(LOST_NAME_CHARS).is_none();
+                    if lost.len() == LOST_NAMES || !is_short || name.contains(char::is_control) {
+                        return Err(serde::de::Error::invalid_length(lost.len(), &self));
+                    }
+                    lost.push(name);
+                }
+                Ok(Lost(lost))
+            }
+        }
+        deserializer.deserialize_seq(Bounded)
+    }
+}
+
 /// Why bytes are no frame. A kernel that sends such bytes is treated as crashed.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -154,7 +268,7 @@ pub enum FrameError {
 /// Encodes a frame with its length in front.
 ///
 /// # Errors
-/// Code that makes the frame longer than [`KERNEL_FRAME_BYTES`].
+/// Code or variables that make the frame longer than [`KERNEL_FRAME_BYTES`].
 pub fn encode(frame: &ToKernel<'_>) -> Result<Vec<u8>, FrameError> {
     let mut bytes = vec![0; 4];
     serde_json::to_writer(&mut bytes, frame)?;
@@ -236,6 +350,12 @@ mod tests {
             r#"{"type":"display","id":1,"data":{},"x":[0,0,0]}"#.to_owned(),
             r#"{"type":"display","id":1}"#.to_owned(),
             r#"{"type":"done"}"#.to_owned(),
+            r#"{"type":"snapshot","variables":""}"#.to_owned(),
+            r#"{"type":"snapshot","lost":[]}"#.to_owned(),
+            r#"{"type":"snapshot","variables":{},"lost":[]}"#.to_owned(),
+            r#"{"type":"snapshot","variables":"not base64","lost":[]}"#.to_owned(),
+            r#"{"type":"restored","lost":[{}]}"#.to_owned(),
+            r#"{"type":"restored"}"#.to_owned(),
             format!(
                 r#"{{"type":"display","id":1,"data":{{{}}}}}"#,
                 (0..100)
@@ -246,6 +366,49 @@ mod tests {
         ] {
             let read = take(&mut framed(&hostile));
             assert!(matches!(read, Err(FrameError::Malformed(_))), "{hostile}");
+        }
+    }
+
+    #[test]
+    fn variables_and_names_are_bounded() {
+        let snapshot = |bytes: usize, lost: &[&str]| {
+            let variables = BASE64.encode(vec![0; bytes]);
+            let lost = serde_json::to_string(lost).unwrap();
+            take(&mut framed(&format!(
+                r#"{{"type":"snapshot","variables":"{variables}","lost":{lost}}}"#
+            )))
+        };
+        let long = "ž".repeat(LOST_NAME_CHARS);
+        let too_long = format!("{long}x");
+        let most = vec![long.as_str(); LOST_NAMES];
+        let Some(FromKernel::Snapshot { variables, lost }) =
+            snapshot(SNAPSHOT_BYTES, &most).unwrap()
+        else {
+            panic!("no snapshot");
+        };
+        assert_eq!(
+            (variables.0.len(), lost.0.len()),
+            (SNAPSHOT_BYTES, LOST_NAMES)
+        );
+        for (bytes, lost) in [
+            (SNAPSHOT_BYTES + 1, vec![]),
+            (0, vec![too_long.as_str()]),
+            (0, vec!["line\nbreak"]),
+            (0, vec![""; LOST_NAMES + 1]),
+        ] {
+            let read = snapshot(bytes, &lost);
+            assert!(matches!(read, Err(FrameError::Malformed(_))), "{lost:?}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_keeps_to_the_same_bounds() {
+        let python = include_str!("../../kernel/hearth_variables.py");
+        for line in [
+            format!("\nLOST_NAMES = {LOST_NAMES}\n"),
+            format!("\nLOST_NAME_CHARS = {LOST_NAME_CHARS}\n"),
+        ] {
+            assert!(python.contains(&line), "{line}");
         }
     }
 
@@ -277,11 +440,28 @@ mod tests {
     #[test]
     fn the_kernel_is_told_what_it_understands() {
         for (frame, bytes) in golden("to_kernel") {
-            let (id, code) = (
-                frame["id"].as_u64().unwrap(),
-                frame["code"].as_str().unwrap(),
-            );
-            assert_eq!(encode(&ToKernel::Execute { id, code }).unwrap(), bytes);
+            let number = |field: &str| frame[field].as_u64().unwrap();
+            let text = |field: &str| frame[field].as_str().unwrap();
+            let variables;
+            let told = match text("type") {
+                "execute" => ToKernel::Execute {
+                    id: number("id"),
+                    code: text("code"),
+                },
+                "snapshot" => ToKernel::Snapshot {
+                    max_bytes: usize::try_from(number("max_bytes")).unwrap(),
+                    within_ms: number("within_ms"),
+                },
+                "restore" => {
+                    variables = BASE64.decode(text("variables")).unwrap();
+                    ToKernel::Restore {
+                        variables: &variables,
+                        within_ms: number("within_ms"),
+                    }
+                }
+                other => panic!("{other}"),
+            };
+            assert_eq!(encode(&told).unwrap(), bytes);
         }
     }
 
@@ -298,6 +478,16 @@ mod tests {
             let value: serde_json::Value = serde_json::from_slice(&bytes[4..]).unwrap();
             prop_assert_eq!(u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize, bytes.len() - 4);
             prop_assert_eq!(value["code"].as_str(), Some(code.as_str()));
+        }
+
+        #[test]
+        fn variables_survive_the_way_to_the_next_kernel(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let told = encode(&ToKernel::Restore { variables: &bytes, within_ms: 1 }).unwrap();
+            let value: serde_json::Value = serde_json::from_slice(&told[4..]).unwrap();
+            let snapshot = serde_json::json!({"type": "snapshot", "variables": value["variables"], "lost": []});
+            let read = take(&mut framed(&snapshot.to_string())).unwrap();
+            let expected = FromKernel::Snapshot { variables: Variables(bytes), lost: Lost(Vec::new()) };
+            prop_assert_eq!(read, Some(expected));
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::{
 
 pub mod frame;
 pub mod output;
+pub mod variables;
 
 use crate::sandbox::{KernelHandle, KernelProcess};
 use frame::{FromKernel, Raised, ToKernel};
@@ -125,19 +126,14 @@ impl Kernel {
 
     /// Runs a cell to its end, whatever ends it. Keeps `output_bytes` of each output stream.
     pub async fn run(&mut self, code: &str, output_bytes: u64) -> Cell {
-        let mut stdout = Captured::new(output_bytes);
-        let mut stderr = Captured::new(output_bytes);
+        let mut output = Output::new(output_bytes);
         let mut displays = Displays::default();
-        let end = self
-            .cell(code, &mut stdout, &mut stderr, &mut displays)
-            .await;
-        drain(&mut self.stdout, &mut stdout);
-        drain(&mut self.stderr, &mut stderr);
-        let (stdout, stderr) = (stdout.into_text(), stderr.into_text());
+        let end = self.cell(code, &mut output, &mut displays).await;
+        self.drain(&mut output);
         Cell {
-            end,
-            stdout,
-            stderr,
+            end: end.unwrap_or_else(CellEnd::from),
+            stdout: output.stdout.into_text(),
+            stderr: output.stderr.into_text(),
             displays: displays.kept,
         }
     }
@@ -145,66 +141,86 @@ impl Kernel {
     async fn cell(
         &mut self,
         code: &str,
-        stdout: &mut Captured,
-        stderr: &mut Captured,
+        output: &mut Output,
         displays: &mut Displays,
-    ) -> CellEnd {
+    ) -> Result<CellEnd, Gone> {
         self.cells += 1;
-        let Ok(request) = frame::encode(&ToKernel::Execute {
-            id: self.cells,
-            code,
-        }) else {
-            return CellEnd::Broken;
+        let id = self.cells;
+        let heard = |said| match said {
+            FromKernel::Done {
+                id: of,
+                result,
+                error,
+            } if of == id => Some(CellEnd::Done {
+                result: result.map(Bundle::from),
+                error,
+            }),
+            FromKernel::Display { id: of, data } if of == id => {
+                displays.push(data.into());
+                None
+            }
+            // A frame about another cell can only be forged by the session's own code.
+            _ => None,
         };
+        self.ask(&ToKernel::Execute { id, code }, output, heard)
+            .await
+    }
+
+    /// Tells the kernel something and hears it out until `heard` finds the answer in what it says.
+    async fn ask<T>(
+        &mut self,
+        request: &ToKernel<'_>,
+        output: &mut Output,
+        mut heard: impl FnMut(FromKernel) -> Option<T>,
+    ) -> Result<T, Gone> {
+        let request = frame::encode(request).map_err(|_| Gone::Broken)?;
         let mut unsent = request.as_slice();
         let mut received = 0;
         let (mut reader, mut writer) = self.socket.split();
         loop {
             match frame::take(&mut self.frames) {
                 Ok(None) => {}
-                Ok(Some(FromKernel::Done { id, result, error })) if id == self.cells => {
-                    return CellEnd::Done {
-                        result: result.map(Bundle::from),
-                        error,
-                    };
-                }
-                Ok(Some(FromKernel::Display { id, data })) if id == self.cells => {
-                    displays.push(data.into());
-                    continue;
-                }
-                // A frame about another cell can only be forged by the session's own code.
-                Ok(Some(_)) => continue,
-                Err(_) => return CellEnd::Broken,
+                Ok(Some(said)) => match heard(said) {
+                    Some(answer) => return Ok(answer),
+                    None => continue,
+                },
+                Err(_) => return Err(Gone::Broken),
             }
             tokio::select! {
                 written = writer.write(unsent), if !unsent.is_empty() => match written {
                     Ok(count) => unsent = unsent.get(count..).unwrap_or_default(),
-                    Err(_) => return ended(&self.handle).await,
+                    Err(_) => return Err(ended(&self.handle).await),
                 },
                 read = reader.read_buf(&mut self.frames) => match read {
                     Ok(count @ 1..) => {
                         received += count;
                         if received > KERNEL_CELL_BYTES {
-                            return CellEnd::Broken;
+                            return Err(Gone::Broken);
                         }
                     }
-                    Ok(0) | Err(_) => return ended(&self.handle).await,
+                    Ok(0) | Err(_) => return Err(ended(&self.handle).await),
                 },
-                () = capture(&mut self.stdout, stdout) => {}
-                () = capture(&mut self.stderr, stderr) => {}
-                status = self.handle.exited() => return CellEnd::Died(status),
+                () = capture(&mut self.stdout, &mut output.stdout) => {}
+                () = capture(&mut self.stderr, &mut output.stderr) => {}
+                status = self.handle.exited() => return Err(Gone::Died(status)),
             }
         }
+    }
+
+    /// What the pipes hold when the kernel has answered was printed before.
+    fn drain(&mut self, output: &mut Output) {
+        drain(&mut self.stdout, &mut output.stdout);
+        drain(&mut self.stderr, &mut output.stderr);
     }
 
     /// Between cells: keeps the pipes empty, so that background threads and processes do not block
     /// on their output, which belongs to no cell and is dropped. Returns when the process ends.
     pub async fn idle(&mut self) -> ExitStatus {
-        let (mut stdout, mut stderr) = (Captured::new(0), Captured::new(0));
+        let mut dropped = Output::new(0);
         loop {
             tokio::select! {
-                () = capture(&mut self.stdout, &mut stdout) => {}
-                () = capture(&mut self.stderr, &mut stderr) => {}
+                () = capture(&mut self.stdout, &mut dropped.stdout) => {}
+                () = capture(&mut self.stderr, &mut dropped.stderr) => {}
                 status = self.handle.exited() => return status,
             }
         }
@@ -212,10 +228,43 @@ impl Kernel {
 }
 
 /// The socket is closed: normally because the process is gone, which is known in a moment.
-async fn ended(handle: &KernelHandle) -> CellEnd {
+async fn ended(handle: &KernelHandle) -> Gone {
     match tokio::time::timeout(DEATH_KNOWN_WITHIN, handle.exited()).await {
-        Ok(status) => CellEnd::Died(status),
-        Err(_) => CellEnd::Broken,
+        Ok(status) => Gone::Died(status),
+        Err(_) => Gone::Broken,
+    }
+}
+
+/// Why a kernel does not answer. See [`CellEnd`].
+#[derive(Debug)]
+enum Gone {
+    Died(ExitStatus),
+    Broken,
+}
+
+impl From<Gone> for CellEnd {
+    fn from(gone: Gone) -> Self {
+        match gone {
+            Gone::Died(status) => Self::Died(status),
+            Gone::Broken => Self::Broken,
+        }
+    }
+}
+
+/// What came out of both pipes.
+#[derive(Debug)]
+struct Output {
+    stdout: Captured,
+    stderr: Captured,
+}
+
+impl Output {
+    /// Keeps `limit` bytes of each.
+    fn new(limit: u64) -> Self {
+        Self {
+            stdout: Captured::new(limit),
+            stderr: Captured::new(limit),
+        }
     }
 }
 

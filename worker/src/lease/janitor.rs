@@ -51,7 +51,9 @@ impl Ledger {
             return Ok(());
         }
         let pool = &self.inner.pool.id;
-        // Slots first: a lease that is created in between then has an old slot and a lease.
+        // The time first, then slots, then leases: a slot that is old by this time had a lease by the
+        // time that leases are read, or its creator knows that it cannot be sure of it.
+        let now = self.server_time().await?;
         let slots = self
             .all(&subject::slots_stream(pool), &format!("h1.slots.{pool}.*"))
             .await?;
@@ -61,7 +63,6 @@ impl Ledger {
                 &format!("$KV.h1_leases_{pool}.>"),
             )
             .await?;
-        let now = self.server_time().await?;
         for (session, slot) in slots {
             let old = now - slot.stored > limits::SLOT_GRACE;
             if old && !leases.contains_key(&session) {
@@ -73,7 +74,7 @@ impl Ledger {
     }
 
     /// The server's clock: ages are differences between its own times only.
-    async fn server_time(&self) -> Result<OffsetDateTime, BusError> {
+    pub(super) async fn server_time(&self) -> Result<OffsetDateTime, BusError> {
         #[derive(serde::Deserialize)]
         struct Info {
             #[serde(with = "time::serde::rfc3339")]

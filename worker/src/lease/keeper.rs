@@ -6,10 +6,8 @@ use futures_util::future::BoxFuture;
 use proto::pool::Pool;
 use tokio::time::Instant;
 
-use super::{HeldLease, LeaseError, Ownership};
+use super::{HeldLease, LeaseError, Ownership, age};
 
-/// Longest time between two renewals of a session in use.
-const RENEW_EVERY: Duration = Duration::from_secs(15);
 /// After a renewal that the bus did not answer, the time until the next.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -29,7 +27,7 @@ impl Keeper {
     /// Keeps a fresh lease.
     #[must_use]
     pub fn new(lease: HeldLease, pool: &Pool) -> Self {
-        let every = RENEW_EVERY.min(pool.cooldown() / 10);
+        let every = age::renewed_every(pool);
         let ownership = lease.ownership().clone();
         let next = Instant::now() + every;
         Self {

@@ -4,7 +4,7 @@
 //! A slot is created and deleted, never overwritten: with three replicas an overwrite in a full
 //! capped stream is refused. So what changes over time lives in the lease, whose stream has no cap.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
     self, Context,
@@ -19,13 +19,20 @@ use proto::{
     pool::Pool,
     subject, wire,
 };
+use tokio::time::Instant;
 use ulid::Ulid;
 
+pub mod age;
 pub mod beat;
 pub mod certainty;
 pub mod janitor;
 pub mod keeper;
 pub mod streams;
+
+/// A claim that took less than this has the slot that it created: the janitor takes slots only that
+/// were without a lease for [`limits::SLOT_GRACE`]. After a longer one the slot is read again.
+const SLOT_IS_SURE: Duration = Duration::from_secs(30);
+const _: () = assert!(SLOT_IS_SURE.as_secs() * 2 <= limits::SLOT_GRACE.as_secs());
 
 /// A pool's slots and leases, as one worker uses them.
 #[derive(Clone, Debug)]
@@ -49,7 +56,29 @@ struct Inner {
 pub struct HeldLease {
     ownership: Ownership,
     state: LeaseState,
+    idle: Duration,
     revision: u64,
+}
+
+/// A claimed session.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The right to act for it.
+    pub lease: HeldLease,
+    /// Whether it lived before.
+    pub life: Life,
+}
+
+/// Whether a claimed session lived before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It begins. What an earlier life left in the object store is nobody's any more.
+    New {
+        /// The life that had ended, if there was one.
+        ended: Option<Incarnation>,
+    },
+    /// It goes on: its files must be taken over.
+    Continued,
 }
 
 /// Which lease is held, to make sure of it from anywhere.
@@ -148,6 +177,20 @@ impl Ledger {
         &self.inner.pool
     }
 
+    /// The life that a session has now, read from the bus's leader.
+    ///
+    /// # Errors
+    /// The bus failed.
+    pub async fn incarnation(&self, session: &SessionKey) -> Result<Option<Incarnation>, BusError> {
+        let subject = subject::lease(&self.inner.pool.id, session);
+        let Some(message) = last(&self.inner.leases, &subject).await? else {
+            return Ok(None);
+        };
+        let lease = wire::decode::<Lease>(&message.payload);
+        let lease = lease.map_err(|error| BusError::new("lease was not read", error))?;
+        Ok(Some(lease.incarnation))
+    }
+
     /// Claims a session on exactly the lease revision that an ingress saw (0: none).
     ///
     /// # Errors
@@ -157,25 +200,35 @@ impl Ledger {
         session: &SessionKey,
         identifier: &Identifier,
         seen: u64,
-    ) -> Result<HeldLease, ClaimError> {
+    ) -> Result<Claimed, ClaimError> {
+        let begun = Instant::now();
         let previous = if seen == 0 {
             None
         } else {
             Some(self.lease_at(seen).await?)
         };
         let (slot, created) = match &previous {
-            Some(lease) => (lease.slot, false),
+            Some((lease, _)) => (lease.slot, false),
             None => (self.create_slot(session).await?, true),
+        };
+        let life = match &previous {
+            None => Life::New { ended: None },
+            Some((lease, age)) => age::life(lease, *age, &self.inner.pool),
+        };
+        let incarnation = match (life, &previous) {
+            (Life::Continued, Some((lease, _))) => lease.incarnation,
+            _ => Incarnation::from_ulid(Ulid::new()),
         };
         let record = Lease {
             identifier: identifier.clone(),
             owner: self.inner.worker.clone(),
             epoch: previous
-                .map_or_else(Epoch::default, |lease| lease.epoch)
+                .map_or_else(Epoch::default, |(lease, _)| lease.epoch)
                 .next(),
-            incarnation: Incarnation::from_ulid(Ulid::new()),
+            incarnation,
             slot,
             state: LeaseState::Active,
+            idle_ms: 0,
         };
         let written = self.write_lease(session, &record, seen).await;
         let ownership = Ownership {
@@ -200,10 +253,14 @@ impl Ledger {
         let lease = HeldLease {
             ownership,
             state: LeaseState::Active,
+            idle: Duration::ZERO,
             revision,
         };
+        if begun.elapsed() < SLOT_IS_SURE {
+            return Ok(Claimed { lease, life });
+        }
         match self.slot_exists(slot, session).await {
-            Ok(true) => Ok(lease),
+            Ok(true) => Ok(Claimed { lease, life }),
             // The janitor took the slot while this worker stood still: without a slot the session
             // would not count towards the maximum.
             Ok(false) => {
@@ -218,10 +275,15 @@ impl Ledger {
         }
     }
 
-    /// The lease at a revision. Anything but a live lease there means that the sender's view is old.
-    async fn lease_at(&self, revision: u64) -> Result<Lease, ClaimError> {
+    /// The lease at a revision and the age of that record. Anything but a live lease there means
+    /// that the sender's view is old.
+    async fn lease_at(&self, revision: u64) -> Result<(Lease, Duration), ClaimError> {
         match self.inner.leases.get_raw_message(revision).await {
-            Ok(message) => wire::decode(&message.payload).map_err(|_| ClaimError::LostRace),
+            Ok(message) => {
+                let lease = wire::decode(&message.payload).map_err(|_| ClaimError::LostRace)?;
+                let age = self.server_time().await? - message.time;
+                Ok((lease, Duration::try_from(age).unwrap_or_default()))
+            }
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
                 Err(ClaimError::LostRace)
             }
@@ -284,7 +346,8 @@ impl Ledger {
         record: &Lease,
         expected: u64,
     ) -> Result<Written, BusError> {
-        let ttl = self.inner.pool.cooldown() + limits::LEASE_MARGIN;
+        let idle = Duration::from_millis(record.idle_ms);
+        let ttl = self.inner.pool.cooldown().saturating_sub(idle) + limits::LEASE_MARGIN;
         let message = PublishMessage::build()
             .payload(encode(record)?.into())
             .expected_last_subject_sequence(expected)
@@ -326,6 +389,20 @@ impl Ownership {
         self.record.epoch
     }
 
+    /// Holds the lease anew if the bus says that it is still this owner's: a doubt that was not
+    /// resolved in time may have been groundless.
+    ///
+    /// # Errors
+    /// The lease is someone else's now, or the bus failed.
+    pub async fn hold(&self) -> Result<HeldLease, LeaseError> {
+        Ok(HeldLease {
+            revision: self.own_revision().await?,
+            ownership: self.clone(),
+            state: LeaseState::Active,
+            idle: Duration::ZERO,
+        })
+    }
+
     /// The life of the session that is owned.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
@@ -365,7 +442,7 @@ impl HeldLease {
         &self.ownership
     }
 
-    /// Starts the lease's life anew.
+    /// Writes the lease anew, so that it lives for the rest of the cooldown.
     ///
     /// # Errors
     /// The lease is someone else's now, or the bus failed.
@@ -377,6 +454,7 @@ impl HeldLease {
         } = &self.ownership;
         let record = Lease {
             state: self.state,
+            idle_ms: u64::try_from(self.idle.as_millis()).unwrap_or(u64::MAX),
             ..Lease::clone(record)
         };
         match ledger.write_lease(session, &record, self.revision).await {
@@ -399,6 +477,17 @@ impl HeldLease {
     /// The lease is someone else's now, or the bus failed.
     pub async fn stop(&mut self) -> Result<(), LeaseError> {
         self.state = LeaseState::Stopping;
+        self.renew().await
+    }
+
+    /// Leaves the session to whoever is asked for it next, with its files and the rest of its
+    /// cooldown; `idle` is how long it has not been used. The sandbox must be dead by now.
+    ///
+    /// # Errors
+    /// The lease is someone else's now, or the bus failed.
+    pub async fn vacate(mut self, idle: Duration) -> Result<(), LeaseError> {
+        self.state = LeaseState::Vacant;
+        self.idle = idle;
         self.renew().await
     }
 

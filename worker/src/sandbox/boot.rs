@@ -11,7 +11,7 @@ pub(super) const PYTHON: &str = "/usr/bin/python3";
 pub(super) const ARGUMENTS: [&str; 2] = ["-I", "/opt/hearth/boot.py"];
 
 /// The Python side, beside the library in `/opt/hearth`.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 7] = [
     ("boot.py", include_str!("../../kernel/boot.py")),
     (
         "hearth_frames.py",
@@ -22,8 +22,16 @@ const FILES: [(&str, &str); 5] = [
         include_str!("../../kernel/hearth_kernel.py"),
     ),
     (
+        "hearth_pickle.py",
+        include_str!("../../kernel/hearth_pickle.py"),
+    ),
+    (
         "hearth_shell.py",
         include_str!("../../kernel/hearth_shell.py"),
+    ),
+    (
+        "hearth_variables.py",
+        include_str!("../../kernel/hearth_variables.py"),
     ),
     (
         "hearth_warm.py",

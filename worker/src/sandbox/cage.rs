@@ -186,6 +186,12 @@ impl Cage {
         Ok(numbers.filter(|&pid| pid != parts.pid).collect())
     }
 
+    /// Id of the cage's own PID 1, which adopts what others inside leave behind.
+    #[must_use]
+    pub fn resident(&self) -> u32 {
+        self.parts().pid
+    }
+
     /// Stops everything inside; returns when nothing runs any more.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ use super::private;
 use super::reaper::Reaper;
 use super::spec::{self, Description};
 use super::sys;
+use super::unified::HandDownError;
 
 /// How long killed cages may take to be gone before `caged` ends without having tidied up.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -82,12 +83,25 @@ fn start() -> io::Result<Caged> {
 enum CageError {
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
+    #[error("{source}{}", cause(.source))]
+    HandDown {
+        #[from]
+        source: HandDownError,
+    },
     #[error("libcontainer: {0}")]
     Container(#[from] LibcontainerError),
     #[error("there is no cage of this name")]
     Unknown,
     #[error("a cage of this name exists")]
     Exists,
+}
+
+/// What is behind an error, as the end of a sentence.
+fn cause(error: &dyn std::error::Error) -> String {
+    error
+        .source()
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default()
 }
 
 /// Names the step that an error belongs to.
@@ -270,14 +284,15 @@ impl Caged {
         bundle: &PathBuf,
     ) -> Result<(Held, OwnedFd), CageError> {
         let directory = mount_data(make, data)?;
-        let cgroups = self.hierarchies.cage(&self.settings.worker, &make.cage);
+        let worker = &self.settings.worker;
+        let cgroups = self.hierarchies.make_cage(worker, &make.cage)?;
         let spec = spec::spec(&Description {
             image: &self.image,
             data,
             cgroup: cgroups.path(),
             uid_base: make.uid_base,
             limits: make.limits,
-            swap: self.hierarchies.swap(),
+            swap: self.hierarchies.swap(worker),
         });
         fs::create_dir(bundle).during("making the bundle")?;
         fs::write(bundle.join("config.json"), spec.to_string()).during("writing the bundle")?;
@@ -405,9 +420,16 @@ impl Caged {
 fn mount_data(make: &Make, target: &PathBuf) -> Result<OwnedFd, CageError> {
     fs::create_dir(target).during("making the mount point of the data filesystem")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
-    // Without the option the kernel would fill all inode tables in the background.
-    rustix::mount::mount(&make.data, target, "ext4", flags, c"noinit_itable")
-        .during("mounting the data filesystem")?;
+    // Without the first option the kernel would fill all inode tables in the background, without
+    // the second every `fsync` inside would wait for the host's disk. Nothing here outlives the host.
+    rustix::mount::mount(
+        &make.data,
+        target,
+        "ext4",
+        flags,
+        c"noinit_itable,nobarrier",
+    )
+    .during("mounting the data filesystem")?;
     let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory =
         rustix::fs::open(target, open, Mode::empty()).during("opening the data filesystem")?;

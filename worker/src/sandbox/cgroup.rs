@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal};
 use tokio::time::Instant;
 
 use super::spec::Swap;
+use super::unified::{self, HandDownError};
 
 /// Directory of all cages of all workers, below each hierarchy's root.
 const FAMILY: &str = "hearth";
@@ -99,12 +100,11 @@ impl Hierarchies {
                 });
             }
         }
-        if hierarchies
+        // Some programs mount a version 1 hierarchy of their own, with one odd controller.
+        let version_1 = hierarchies
             .iter()
-            .any(|hierarchy| hierarchy.kind != Kind::Unified)
-        {
-            hierarchies.retain(|hierarchy| hierarchy.kind != Kind::Unified);
-        }
+            .any(|one| one.kind != Kind::Unified && !one.optional());
+        hierarchies.retain(|one| (one.kind != Kind::Unified) == version_1);
         Self(hierarchies)
     }
 
@@ -115,8 +115,23 @@ impl Hierarchies {
         })
     }
 
-    /// How swap can be limited.
-    pub(super) fn swap(&self) -> Swap {
+    /// Mount point of the version 2 hierarchy, if that is what limits cages here.
+    fn unified(&self) -> Option<&Path> {
+        let mut all = self.0.iter();
+        let unified = all.find(|hierarchy| hierarchy.kind == Kind::Unified);
+        unified.map(|hierarchy| hierarchy.mount.as_path())
+    }
+
+    /// Makes the cgroup of a worker, where cages cannot be limited without.
+    pub(super) fn make_worker(&self, worker: &str) -> Result<(), HandDownError> {
+        match self.unified() {
+            Some(mount) => unified::make(mount, &[FAMILY, worker]),
+            None => Ok(()),
+        }
+    }
+
+    /// How swap can be limited, once the worker's cgroup is made.
+    pub(super) fn swap(&self, worker: &str) -> Swap {
         match self.of("memory") {
             Some(Hierarchy {
                 mount,
@@ -129,12 +144,19 @@ impl Hierarchies {
                     Swap::Unaccounted
                 }
             }
-            // The file is in every cgroup but the root; the kernel's switch tells for all.
+            // The kernel may have been built or started without it.
             Some(Hierarchy {
+                mount,
                 kind: Kind::Unified,
-                ..
-            }) if Path::new("/proc/swaps").exists() => Swap::Apart,
-            _ => Swap::Unaccounted,
+            }) => {
+                let worker = mount.join(FAMILY).join(worker);
+                if worker.join("memory.swap.max").exists() {
+                    Swap::Apart
+                } else {
+                    Swap::Unaccounted
+                }
+            }
+            None => Swap::Unaccounted,
         }
     }
 
@@ -145,6 +167,21 @@ impl Hierarchies {
             hierarchies: Arc::clone(self),
             path,
         }
+    }
+
+    /// The cgroups of a new cage. On version 1 libcontainer makes them itself; on version 2 it would
+    /// hand down whatever the host has, and not tell when it cannot.
+    pub(super) fn make_cage(
+        self: &Arc<Self>,
+        worker: &str,
+        cage: &str,
+    ) -> Result<Cgroups, HandDownError> {
+        let cgroups = self.cage(worker, cage);
+        if let Some(mount) = self.unified() {
+            unified::make(mount, &[FAMILY, worker])?;
+            unified::make_leaf(&mount.join(FAMILY).join(worker).join(cage))?;
+        }
+        Ok(cgroups)
     }
 
     /// Names of the cages of a worker that have a cgroup anywhere.
@@ -209,10 +246,7 @@ impl Cgroups {
     }
 
     fn is_unified(&self) -> bool {
-        self.hierarchies
-            .0
-            .iter()
-            .any(|hierarchy| hierarchy.kind == Kind::Unified)
+        self.hierarchies.unified().is_some()
     }
 
     /// The files through which a process enters. Fails unless every limit would hold for it.
@@ -340,33 +374,43 @@ impl Cgroups {
         Ok(state.trim() == "FROZEN")
     }
 
-    /// Kills every process but one and returns when they are gone. They are frozen first, so that
-    /// none can fork away meanwhile.
+    /// Kills every process but one and returns when they are gone. They are frozen meanwhile, so that
+    /// none can fork away.
     pub(super) async fn kill_all_but(&self, survivor: Option<Pid>) -> io::Result<()> {
         let deadline = Instant::now() + EMPTY_TIMEOUT;
-        let others = || -> io::Result<Vec<Pid>> {
-            let mut processes = self.processes()?;
-            processes.retain(|&pid| Some(pid) != survivor);
-            Ok(processes)
-        };
-        while !others()?.is_empty() {
+        if self.is_unified() {
+            // Here frozen processes can die, and who is not frozen yet freezes before it can fork
+            // again. So this need not wait until all stand still, as it would for a busy crowd.
+            self.set_frozen(true)?;
+            let killed = self.kill_until_gone(survivor, deadline).await;
+            return self.thaw().and(killed);
+        }
+        while !self.others(survivor)?.is_empty() {
             self.freeze().await?;
-            for pid in others()? {
-                match rustix::process::kill_process(pid, Signal::KILL) {
-                    Ok(()) | Err(Errno::SRCH) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
+            kill_each(&self.others(survivor)?)?;
             self.thaw()?;
-            while !others()?.is_empty() {
-                if Instant::now() > deadline {
-                    let error = "killed processes of a cage do not end";
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, error));
-                }
-                tokio::time::sleep(LOOK_AGAIN).await;
+            while !self.others(survivor)?.is_empty() {
+                pause_until(deadline).await?;
             }
         }
         Ok(())
+    }
+
+    async fn kill_until_gone(&self, survivor: Option<Pid>, deadline: Instant) -> io::Result<()> {
+        loop {
+            let others = self.others(survivor)?;
+            if others.is_empty() {
+                return Ok(());
+            }
+            kill_each(&others)?;
+            pause_until(deadline).await?;
+        }
+    }
+
+    fn others(&self, survivor: Option<Pid>) -> io::Result<Vec<Pid>> {
+        let mut processes = self.processes()?;
+        processes.retain(|&pid| Some(pid) != survivor);
+        Ok(processes)
     }
 
     /// Removes the empty directories.
@@ -386,6 +430,26 @@ impl Hierarchy {
             Kind::Controllers(names) => !names.iter().any(|name| REQUIRED.contains(&name.as_str())),
         }
     }
+}
+
+fn kill_each(processes: &[Pid]) -> io::Result<()> {
+    for &pid in processes {
+        match rustix::process::kill_process(pid, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// A short pause before another look at processes that were killed.
+async fn pause_until(deadline: Instant) -> io::Result<()> {
+    if Instant::now() > deadline {
+        let error = "killed processes of a cage do not end";
+        return Err(io::Error::new(io::ErrorKind::TimedOut, error));
+    }
+    tokio::time::sleep(LOOK_AGAIN).await;
+    Ok(())
 }
 
 fn keyed(path: &Path, key: &str) -> io::Result<u64> {
@@ -452,6 +516,15 @@ mod tests {
                 Path::new("/sys/fs/cgroup")
             );
         }
+    }
+
+    #[test]
+    fn an_odd_version_1_hierarchy_does_not_make_a_version_2_host_version_1() {
+        let odd = "40 25 0:40 / /run/odd rw,relatime - cgroup none rw,net_cls\n";
+        let hierarchies = Hierarchies::parse(&format!("{UNIFIED}{odd}"));
+        assert_eq!(hierarchies.unified(), Some(Path::new("/sys/fs/cgroup")));
+        assert_eq!(hierarchies, Hierarchies::parse(UNIFIED));
+        assert_eq!(Hierarchies::parse(HYBRID).unified(), None);
     }
 
     #[test]

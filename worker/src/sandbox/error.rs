@@ -8,6 +8,7 @@ use zygote::wire::Step;
 
 use super::seccomp::FilterError;
 use super::uids::UidError;
+use super::unified::HandDownError;
 use super::verify::Mismatch;
 use super::volume::VolumeError;
 
@@ -28,6 +29,9 @@ pub enum StartError {
     /// The cgroup hierarchies are incomplete, or those of an earlier run cannot be removed.
     #[error("cgroups")]
     Cgroups(#[source] io::Error),
+    /// Version 2 only: limits cannot be set in the cgroups of this worker.
+    #[error(transparent)]
+    HandDown(#[from] HandDownError),
     /// No block of user ids.
     #[error(transparent)]
     Uids(#[from] UidError),

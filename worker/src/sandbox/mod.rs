@@ -43,6 +43,7 @@ mod sweep;
 )]
 mod sys;
 mod uids;
+mod unified;
 mod verify;
 mod volume;
 mod zygote_link;
@@ -54,7 +55,9 @@ pub use error::{SandboxError, StartError};
 pub use kernel::{KernelHandle, KernelProcess};
 pub use sandboxes::Sandboxes;
 pub use seccomp::FilterError;
+pub(crate) use sys::{SharedMapping, next_shared_mapping};
 pub use uids::UidError;
+pub use unified::HandDownError;
 pub use verify::Mismatch;
 pub use volume::VolumeError;
 

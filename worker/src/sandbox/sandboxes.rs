@@ -84,6 +84,7 @@ impl Sandboxes {
         sweep::cages(&hierarchies, config.worker.as_str())
             .await
             .map_err(StartError::Cgroups)?;
+        hierarchies.make_worker(config.worker.as_str())?;
         for (directory, keep) in [(&config.state_dir, Some(LOCK)), (&config.data_dir, None)] {
             sweep::directory(directory, keep).map_err(|error| in_directory(directory, error))?;
         }

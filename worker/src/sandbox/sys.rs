@@ -148,6 +148,65 @@ pub(super) fn attach_loop(
     })
 }
 
+/// A part of a process's memory that is a file and shared with all who map it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SharedMapping {
+    /// Address behind its last byte.
+    pub(crate) end: u64,
+    /// Whether it can be written at the moment.
+    pub(crate) writable: bool,
+    /// Major and minor number of the file's device.
+    pub(crate) device: (u32, u32),
+    /// The file's inode.
+    pub(crate) inode: u64,
+}
+
+/// `struct procmap_query` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Default)]
+struct MapQuery {
+    size: u64,
+    flags: u64,
+    address: u64,
+    start: u64,
+    end: u64,
+    mapping_flags: u64,
+    page_size: u64,
+    offset: u64,
+    inode: u64,
+    device: [u32; 2],
+    name_sizes: [u32; 2],
+    name_addresses: [u64; 2],
+}
+
+/// The first shared mapping of a file that ends above `from` in the process whose `/proc/<pid>/maps`
+/// this is (Linux 6.11).
+pub(crate) fn next_shared_mapping(maps: impl AsFd, from: u64) -> io::Result<Option<SharedMapping>> {
+    const PROCMAP_QUERY: libc::Ioctl = 0xC068_6611;
+    const WRITABLE: u64 = 0x02;
+    const SHARED: u64 = 0x08;
+    const COVERING_OR_NEXT: u64 = 0x10;
+    const FILE_BACKED: u64 = 0x20;
+    let mut query = MapQuery {
+        size: mem::size_of::<MapQuery>() as u64,
+        flags: SHARED | COVERING_OR_NEXT | FILE_BACKED,
+        address: from,
+        ..MapQuery::default()
+    };
+    // SAFETY: `query` has the layout and says the size that this request reads and writes; it asks
+    // for no names, so no other memory is written.
+    match check(unsafe { libc::ioctl(maps.as_fd().as_raw_fd(), PROCMAP_QUERY, &raw mut query) }) {
+        Ok(()) => Ok(Some(SharedMapping {
+            end: query.end,
+            writable: query.mapping_flags & WRITABLE != 0,
+            device: query.device.into(),
+            inode: query.inode,
+        })),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes a descriptor's readiness something to await. Needs a runtime.
 pub(super) fn asynchronous(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` names the same open file until it is dropped, and nothing but dropping

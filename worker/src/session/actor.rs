@@ -1,50 +1,47 @@
 //! One session's task: it turns what happens into events, asks the machine, and performs the
 //! actions.
 
-use std::{slice, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use async_nats::{Message, Subscriber};
-use futures_util::StreamExt;
+use async_nats::Message;
+use futures_util::future::BoxFuture;
 use proto::{
-    execution::Outcome,
+    execution::{Durability, Moved},
     fault::{Fault, FaultCode},
-    id::OperationId,
     limits,
-    message::{Answer, Job, Request, SessionInfo, VERSION},
+    message::Job,
     pool::Pool,
-    wire,
 };
 use tokio::{sync::OwnedSemaphorePermit, task::JoinSet, time::Instant};
 
 use super::{
-    Context,
-    answer::{self, Finished},
-    end,
-    execution::{Queue, Running, Waiting},
-    file_job,
-    machine::{self, Action, Event, State, Verdict},
-    place::unsupported,
+    Context, end,
+    execution::{Queue, Running},
+    machine::{self, Event, State},
+    opening::{OpenError, Opened, Opening},
+    saver::{Committer, SaveError, Saver},
+    subscription::Jobs,
     table::{Note, Seat},
     work::{Happened, Work},
 };
 use crate::{
     bus::Responder,
     files::DataDir,
-    kernel::{Cell, CellEnd},
-    lease::{HeldLease, certainty::Certainty, keeper::Keeper},
+    kernel::Cell,
+    lease::{HeldLease, Life, certainty::Certainty, keeper::Keeper},
     sandbox::Cage,
-    store::Owner,
+    stock::Reserved,
 };
 
 /// A session that this worker owns.
-#[derive(Debug)]
 pub struct Actor {
     pub(super) context: Context,
     pub(super) pool: Pool,
     /// The first job; names the session.
     pub(super) first: Job,
     pub(super) keeper: Keeper,
-    pub(super) jobs: Subscriber,
+    pub(super) certainty: Certainty,
+    pub(super) jobs: Jobs,
     pub(super) seat: Seat,
     pub(super) state: State,
     pub(super) work: Work,
@@ -54,28 +51,57 @@ pub struct Actor {
     /// File operations that wait for the sandbox.
     pub(super) held: Vec<(Job, Responder)>,
     pub(super) file_jobs: JoinSet<()>,
+    /// The cell's files on their way to the object store.
+    pub(super) saving: Option<BoxFuture<'static, Result<Durability, SaveError>>>,
+    /// What the last attempt to save came to.
+    pub(super) saved: Result<Durability, Fault>,
     /// Who asked for the session's end.
     pub(super) stoppers: Vec<Responder>,
-    certainty: Certainty,
-    last_used: Instant,
-    next_beat: Instant,
+    /// Why there is no sandbox.
+    pub(super) broken: Option<Fault>,
+    /// The worker ends: nothing new begins here.
+    pub(super) handing_over: bool,
+    pub(super) last_used: Instant,
+    pub(super) next_beat: Instant,
     /// The interpreter ended while nothing ran, and nobody was told yet.
-    lost_between: bool,
+    pub(super) lost_between: bool,
+    /// The session had another owner before, so there may be something in its log.
+    pub(super) continued: bool,
+    /// The session came from another worker, and nobody was told yet.
+    pub(super) moved: Option<Moved>,
     /// Kills by the memory limit that are accounted for.
-    oom_kills: u64,
+    pub(super) oom_kills: u64,
     /// The cell that just ended, for the verdict on it.
-    ended: Option<Result<Cell, Fault>>,
+    pub(super) ended: Option<Result<Cell, Fault>>,
 }
 
 /// The outer half of the session's sandbox.
 #[derive(Debug)]
 pub struct Sandbox {
     pub(super) cage: Arc<Cage>,
-    data: DataDir,
+    pub(super) data: DataDir,
+    pub(super) saver: Saver,
+    pub(super) committer: Committer,
+}
+
+/// A claimed session and what its actor starts with.
+#[derive(Debug)]
+pub struct Owned {
+    /// The right to act for it.
+    pub lease: HeldLease,
+    /// Whether it goes on or begins.
+    pub life: Life,
+    /// Doubts before the claim.
+    pub sure_at: u64,
+    /// Where its jobs arrive after the first.
+    pub jobs: Jobs,
+    /// Its sandbox, on its way.
+    pub sandbox: Reserved,
 }
 
 enum Happening {
     Work(Happened),
+    Saved(Result<Durability, SaveError>),
     Message(Message),
     Note(Note),
     LeaseLost,
@@ -84,32 +110,46 @@ enum Happening {
 }
 
 impl Actor {
-    /// A session with a fresh lease, whose jobs arrive at `jobs` after the `first`.
+    /// A session that was just claimed for its `first` job.
     #[must_use]
-    pub fn new(
-        context: Context,
-        pool: Pool,
-        (lease, sure_at): (HeldLease, u64),
-        jobs: Subscriber,
-        first: Job,
-    ) -> Self {
+    pub fn new(context: Context, pool: Pool, owned: Owned, first: Job) -> Self {
         let now = Instant::now();
+        let Owned {
+            lease,
+            life,
+            sure_at,
+            jobs,
+            sandbox,
+        } = owned;
         let ownership = lease.ownership().clone();
+        let opening = Opening {
+            place: end::place(&first, &ownership),
+            epoch: ownership.epoch(),
+            life,
+            sandbox,
+            transfers: context.transfers.clone(),
+        };
         Self {
             certainty: Certainty::new(ownership, context.doubt.clone(), sure_at),
             keeper: Keeper::new(lease, &pool),
             seat: context.table.enter(&first.pool, &first.session),
-            work: Work::start(&context.stock, &pool.limits),
+            work: Work::start(opening, &context.store),
             state: State::Starting,
             sandbox: None,
             queue: Queue::default(),
             running: None,
             held: vec![],
             file_jobs: JoinSet::new(),
+            saving: None,
+            saved: Ok(Durability::Durable),
             stoppers: vec![],
+            broken: None,
+            handing_over: false,
             last_used: now,
             next_beat: now + limits::HEARTBEAT,
             lost_between: false,
+            continued: life == Life::Continued,
+            moved: None,
             oom_kills: 0,
             ended: None,
             context,
@@ -124,11 +164,12 @@ impl Actor {
         tracing::debug!(session.key = %self.first.session, "session starts");
         let first = self.first.clone();
         self.receive(first, responder).await;
-        if self.context.draining.is_cancelled() {
-            // It entered the table when everybody in it had been told.
-            self.step(Event::Stop).await;
-        }
+        // It may have entered the table when everybody in it had been told.
+        self.handing_over |= self.context.draining.is_cancelled();
         let why = loop {
+            if self.handing_over && self.file_jobs.is_empty() {
+                self.step(Event::HandOver).await;
+            }
             if let State::Ending(why) = self.state {
                 break why;
             }
@@ -144,7 +185,8 @@ impl Actor {
         let due = self.due();
         tokio::select! {
             happened = self.work.next() => Happening::Work(happened),
-            Some(message) = self.jobs.next() => Happening::Message(message),
+            saved = outcome_of(&mut self.saving) => Happening::Saved(saved),
+            message = self.jobs.next() => Happening::Message(message),
             note = self.seat.note() => Happening::Note(note),
             () = self.keeper.keep() => Happening::LeaseLost,
             Some(_) = self.file_jobs.join_next() => Happening::FileJobDone,
@@ -171,8 +213,13 @@ impl Actor {
     async fn handle(&mut self, happening: Happening) {
         match happening {
             Happening::Work(happened) => self.work_happened(happened).await,
+            Happening::Saved(saved) => self.saving_ended(saved).await,
             Happening::Message(message) => self.message(message).await,
-            Happening::Note(Note::Stop) => self.step(Event::Stop).await,
+            Happening::Note(Note::HandOver) => self.handing_over = true,
+            Happening::Note(Note::HandOverNow) => {
+                self.handing_over = true;
+                self.step(Event::Cancel).await;
+            }
             Happening::Note(Note::LeaseLost) | Happening::LeaseLost => {
                 self.step(Event::LeaseLost).await;
             }
@@ -181,16 +228,17 @@ impl Actor {
         }
     }
 
-    fn used(&mut self) {
+    pub(super) fn used(&mut self) {
         self.last_used = Instant::now();
         self.keeper.used();
     }
 
     async fn work_happened(&mut self, happened: Happened) {
         let event = match happened {
-            Happened::Started(cage) => self.started(cage),
+            Happened::Opened(opened) => self.opened(*opened),
+            Happened::NotOpened(error) => self.not_opened(&error),
             Happened::Restarted => Event::Ready,
-            Happened::Failed => Event::Failed,
+            Happened::NotRestarted => Event::Failed,
             Happened::Finished(ran) => {
                 self.ended = Some(ran);
                 Event::Finished
@@ -204,26 +252,59 @@ impl Actor {
         self.step(event).await;
     }
 
-    fn started(&mut self, cage: Cage) -> Event {
-        match DataDir::new(cage.data(), cage.owner()) {
-            Ok(data) => {
-                self.sandbox = Some(Sandbox {
-                    cage: Arc::new(cage),
-                    data,
-                });
-                for (job, responder) in std::mem::take(&mut self.held) {
-                    self.start_file_job(job, responder);
-                }
-                Event::Ready
-            }
+    fn opened(&mut self, opened: Opened) -> Event {
+        let Opened {
+            cage,
+            kernel,
+            data,
+            files,
+            moved,
+        } = opened;
+        let window = self.pool.write_behind();
+        let (saver, committer) = Saver::start(files, cage.clone(), self.certainty.clone(), window);
+        self.work = Work::Idle(Box::new(kernel));
+        self.moved = moved;
+        self.sandbox = Some(Sandbox {
+            cage,
+            data,
+            saver,
+            committer,
+        });
+        for (job, responder) in std::mem::take(&mut self.held) {
+            self.start_file_job(job, responder);
+        }
+        Event::Ready
+    }
+
+    fn not_opened(&mut self, error: &OpenError) -> Event {
+        let fault = Fault::from(error);
+        if fault.code != FaultCode::NotOwner {
+            tracing::error!(
+                session.key = %self.first.session,
+                error = error as &dyn std::error::Error,
+                "session not opened"
+            );
+        }
+        self.broken = Some(fault);
+        Event::Failed
+    }
+
+    async fn saving_ended(&mut self, saved: Result<Durability, SaveError>) {
+        self.saving = None;
+        let event = match &saved {
+            Ok(_) => Event::Saved,
+            Err(SaveError::Fenced) => Event::LeaseLost,
             Err(error) => {
                 tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "no data directory"
+                    session.key = %self.first.session,
+                    error = error as &dyn std::error::Error,
+                    "files not saved"
                 );
-                Event::Failed
+                Event::NotSaved
             }
-        }
+        };
+        self.saved = saved.map_err(|error| Fault::from(&error));
+        self.step(event).await;
     }
 
     async fn time_passed(&mut self) {
@@ -251,237 +332,49 @@ impl Actor {
                 };
                 self.step(event).await;
             }
-            None if now >= self.last_used + self.pool.cooldown() => {
-                if self.state == State::Idle && self.file_jobs.is_empty() {
-                    self.step(Event::Expired).await;
-                } else {
-                    self.used();
-                }
-            }
+            None if now >= self.last_used + self.pool.cooldown() => self.cooldown_over().await,
             _ => {}
         }
     }
 
-    async fn message(&mut self, message: Message) {
-        let Some(inbox) = message.reply else { return };
-        let responder = Responder::new(self.context.client.clone(), inbox);
-        match wire::decode::<Job>(&message.payload) {
-            Ok(job) if job.v <= VERSION => self.receive(job, responder).await,
-            _ => responder.finish(Err(unsupported())).await,
+    async fn cooldown_over(&mut self) {
+        if self.file_jobs.is_empty() {
+            self.step(Event::Expired).await;
+        }
+        if !matches!(self.state, State::Ending(_)) {
+            self.used();
         }
     }
 
-    async fn receive(&mut self, job: Job, mut responder: Responder) {
-        responder.as_owner(self.keeper.ownership().epoch());
-        match job.request {
-            Request::Execute { code, timeout_ms } => {
-                self.used();
-                responder.accept().await;
-                let execution = Waiting {
-                    operation: job.operation,
-                    responder,
-                    code,
-                    timeout: Waiting::timeout(timeout_ms, &self.pool.limits),
-                    expires: Instant::now() + Duration::from_millis(job.budget_ms),
-                };
-                match self.queue.push(execution) {
-                    Ok(()) => self.step(Event::Queued).await,
-                    Err(refused) => {
-                        let (responder, busy) = *refused;
-                        responder.finish(Err(busy)).await;
-                    }
-                }
-            }
-            Request::Cancel { target } => self.cancel(&target, responder).await,
-            Request::Upload { .. }
-            | Request::List { .. }
-            | Request::Stat { .. }
-            | Request::Download { .. }
-            | Request::Delete { .. } => {
-                self.used();
-                responder.accept().await;
-                if self.held.len() + self.file_jobs.len() >= limits::SESSION_FILE_JOBS {
-                    responder.finish(Err(file_job::too_many())).await;
-                } else if self.sandbox.is_some() {
-                    self.start_file_job(job, responder);
-                } else {
-                    self.held.push((job, responder));
-                }
-            }
-            Request::Describe => responder.finish(Ok(Answer::Session(self.describe()))).await,
-            Request::Stop => {
-                responder.accept().await;
-                self.stoppers.push(responder);
-                self.step(Event::Stop).await;
-            }
-            Request::Unknown => responder.finish(Err(unsupported())).await,
-        }
-    }
-
-    fn describe(&self) -> SessionInfo {
-        let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        let idle = self.last_used.elapsed();
-        SessionInfo {
-            identifier: self.first.identifier.clone(),
-            incarnation: self.keeper.ownership().incarnation(),
-            idle_ms: milliseconds(idle),
-            remaining_ms: milliseconds(self.pool.cooldown().saturating_sub(idle)),
-        }
-    }
-
-    async fn cancel(&mut self, target: &OperationId, responder: Responder) {
-        if self
-            .running
-            .as_ref()
-            .is_some_and(|running| running.operation == *target)
-        {
-            self.step(Event::Cancel).await;
-        } else if let Some(waiting) = self.queue.remove(target) {
-            self.reply(
-                waiting.operation,
-                waiting.responder,
-                Ok(answer::cancelled()),
-            );
-        }
-        responder.finish(Ok(Answer::Gone)).await;
-    }
-
-    fn start_file_job(&mut self, job: Job, mut responder: Responder) {
-        let Some(Sandbox { data, .. }) = &self.sandbox else {
-            self.held.push((job, responder));
-            return;
-        };
-        let (data, context) = (data.clone(), self.context.clone());
-        let (certainty, tell) = (self.certainty.clone(), self.seat.teller());
-        self.file_jobs.spawn(async move {
-            let work = file_job::perform_in_time(&job, &data, &context.store);
-            let answer = file_job::with_heartbeats(slice::from_mut(&mut responder), work).await;
-            if !answer::give(responder, &certainty, answer).await {
-                tell(Note::LeaseLost);
-            }
-        });
-    }
-
-    /// Answers an execution without making the session wait for the store or the bus.
-    fn reply(
-        &self,
-        operation: OperationId,
-        mut responder: Responder,
-        outcome: Result<Outcome, Fault>,
-    ) {
-        let context = self.context.clone();
-        let (certainty, tell) = (self.certainty.clone(), self.seat.teller());
-        let (pool, session) = (self.first.pool.clone(), self.first.session.clone());
-        self.context.tasks.spawn(async move {
-            let answer = match outcome {
-                Ok(outcome) => {
-                    let owner = Owner {
-                        pool: &pool,
-                        session: &session,
-                        operation: &operation,
-                    };
-                    let carried = answer::carried(outcome, &context.store, owner);
-                    file_job::with_heartbeats(slice::from_mut(&mut responder), carried).await
-                }
-                Err(fault) => Err(fault),
-            };
-            if !answer::give(responder, &certainty, answer).await {
-                tell(Note::LeaseLost);
-            }
-        });
-    }
-
-    async fn step(&mut self, event: Event) {
+    pub(super) async fn step(&mut self, event: Event) {
         for gone in self.queue.expired(Instant::now()) {
             let words = "the execution's time was over before it could start; it did not run";
             gone.responder
                 .finish(Err(Fault::new(FaultCode::Expired, words)))
                 .await;
         }
-        let (state, actions) = machine::on(self.state, event, !self.queue.is_empty());
+        // What waits while the worker ends goes to the next owner.
+        let waiting = !self.queue.is_empty() && !self.handing_over;
+        let (state, actions) = machine::on(self.state, event, waiting);
         self.state = state;
         for action in actions {
-            self.perform(action);
+            self.perform(action).await;
         }
     }
+}
 
-    fn perform(&mut self, action: Action) {
-        match action {
-            Action::RunNext => self.run_next(),
-            Action::Interrupt => self.interrupt(),
-            Action::KillKernel => {
-                if let Some(running) = &mut self.running {
-                    running.alarm = None;
-                    running.kernel.kill();
-                }
-            }
-            Action::Answer(verdict) => self.answer(verdict),
-            Action::NoteLoss => self.lost_between = true,
-            Action::Restart => {
-                if let Some(sandbox) = &self.sandbox {
-                    self.work = Work::restart(sandbox.cage.clone());
-                }
-            }
-            // The actor's loop ends in this state, and `end` does both.
-            Action::RefuseAll | Action::TearDown(_) => {}
-        }
+async fn outcome_of<T>(under_way: &mut Option<BoxFuture<'static, T>>) -> T {
+    match under_way {
+        Some(work) => work.await,
+        None => std::future::pending().await,
     }
+}
 
-    fn run_next(&mut self) {
-        let Some(next) = self.queue.pop() else { return };
-        let limits = &self.pool.limits;
-        let Some(kernel) = self.work.run(next.code, &self.context.store, limits) else {
-            return;
-        };
-        let started = Instant::now();
-        self.running = Some(Running {
-            operation: next.operation,
-            responder: next.responder,
-            kernel,
-            started,
-            alarm: Some(started + next.timeout),
-        });
-    }
-
-    fn interrupt(&mut self) {
-        let Some(running) = &mut self.running else {
-            return;
-        };
-        running.alarm = Some(Instant::now() + limits::INTERRUPT_GRACE);
-        if let Err(error) = running.kernel.interrupt() {
-            // It is ending by itself, or the grace ends it.
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "kernel not interrupted"
-            );
-        }
-    }
-
-    fn answer(&mut self, verdict: Verdict) {
-        self.used();
-        let (Some(running), Some(ended)) = (self.running.take(), self.ended.take()) else {
-            return;
-        };
-        let outcome = ended.map(|cell| {
-            answer::outcome(Finished {
-                out_of_memory: self.memory_ran_out(&cell),
-                cell,
-                verdict,
-                lost_between: std::mem::take(&mut self.lost_between),
-                duration: running.started.elapsed(),
-            })
-        });
-        self.reply(running.operation, running.responder, outcome);
-    }
-
-    /// Whether the memory limit killed something since the last time it was asked.
-    fn memory_ran_out(&mut self, cell: &Cell) -> bool {
-        let (CellEnd::Died(_), Some(sandbox)) = (&cell.end, &self.sandbox) else {
-            return false;
-        };
-        let kills = sandbox.cage.oom_kills().unwrap_or(self.oom_kills);
-        let more = kills > self.oom_kills;
-        self.oom_kills = kills;
-        more
+impl std::fmt::Debug for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Actor")
+            .field("session", &self.first.session)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }

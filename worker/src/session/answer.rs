@@ -3,19 +3,19 @@
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
 use proto::{
-    execution::{Ending, Outcome},
+    execution::{Durability, Ending, Outcome},
     fault::{Fault, FaultCode},
     limits,
     message::{Answer, Carried},
     wire,
 };
+use store::{Owner, Store};
 
 use super::machine::{Verdict, Why};
 use crate::{
     bus::Responder,
     kernel::{Cell, CellEnd},
     lease::certainty::Certainty,
-    store::{Owner, Store},
 };
 
 /// What the next caller reads when the interpreter ended while nothing ran.
@@ -70,6 +70,8 @@ pub fn outcome(finished: Finished) -> Outcome {
         displays,
         result,
         duration_ms,
+        durability: Durability::Durable,
+        moved: None,
     }
 }
 
@@ -135,6 +137,8 @@ pub fn cancelled() -> Outcome {
         displays: vec![],
         result: None,
         duration_ms: 0,
+        durability: Durability::Durable,
+        moved: None,
     }
 }
 
@@ -162,7 +166,7 @@ pub async fn give(
 /// The store failed; what the caller is told.
 pub async fn carried(outcome: Outcome, store: &Store, owner: Owner<'_>) -> Result<Answer, Fault> {
     if outcome.text_bytes() <= limits::INLINE_BYTES {
-        return Ok(Answer::Executed(Carried::Inline(outcome)));
+        return Ok(Answer::Executed(Carried::Inline(outcome.into())));
     }
     let encoded = wire::encode(&outcome)
         .map_err(|_| Fault::new(FaultCode::Internal, "the result could not be encoded"))?;

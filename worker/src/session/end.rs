@@ -1,102 +1,191 @@
-//! The end of a session: leave the bus, kill the sandbox, give lease and slot back, in this order.
+//! The end of a session here: the sandbox goes, the bus is left, then lease and slot are given back,
+//! or the session is left to its next owner. In this order.
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{Client, Subscriber};
-use futures_util::StreamExt;
+use async_nats::{Client, Message};
 use proto::{
     fault::{Fault, FaultCode},
-    message::Answer,
+    message::{Answer, Job},
 };
+use store::{
+    Store,
+    log::{collect, place::Place},
+};
+use tokio::{task::JoinSet, time::Instant};
 
-use tokio::task::JoinSet;
-
-use super::{actor::Actor, file_job::with_heartbeats, machine::End, work::Work};
+use super::{
+    Context,
+    actor::{Actor, Sandbox},
+    file_job::with_heartbeats,
+    machine::End,
+    saver::Saver,
+    work::Work,
+};
 use crate::{
     bus::Responder,
-    lease::{HeldLease, LeaseError, keeper::Keeper},
+    kernel::Kernel,
+    lease::{HeldLease, LeaseError, Ownership, keeper::Keeper},
     sandbox::Cage,
 };
 
 /// File operations that are under way when a session ends may take this long.
 const FILE_JOBS_WITHIN: Duration = Duration::from_secs(5);
+/// How long the variables of a session may take to leave its interpreter.
+const SNAPSHOT_WITHIN: Duration = Duration::from_secs(5);
+/// How often, and for how long, a lease is asked for that may have been doubted for no reason.
+const RECLAIM: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
+
+/// Where the log of the session is that `job` is about.
+pub(super) fn place(job: &Job, ownership: &Ownership) -> Place {
+    Place {
+        pool: job.pool.clone(),
+        session: job.session.clone(),
+        incarnation: ownership.incarnation(),
+    }
+}
 
 /// Ends the session.
 pub(super) async fn end(mut actor: Actor, why: End) {
-    let refusal = refusal(why);
-    for responder in under_way(&mut actor) {
-        responder.finish(Err(refusal.clone())).await;
-    }
+    let idle_since = actor.last_used;
+    let log = place(&actor.first, actor.keeper.ownership());
+    refuse_all(&mut actor, why).await;
     let Actor {
         context,
         keeper,
         mut jobs,
         file_jobs,
+        saving,
         work,
         sandbox,
+        continued,
         mut stoppers,
         ..
     } = actor;
+    drop(saving);
+    if why == End::Fenced {
+        // The new owner listens already.
+        jobs.abandon().await;
+        let ownership = keeper.ownership().clone();
+        drop(keeper);
+        finish(file_jobs, why).await;
+        tear_down(work, sandbox, why, &context).await;
+        let reclaiming = reclaim(ownership, idle_since);
+        context.tasks.spawn(reclaiming);
+        return;
+    }
     let tearing_down = async {
         let lease = marked(keeper, why).await;
         finish(file_jobs, why).await;
-        destroy(work, sandbox.map(|sandbox| sandbox.cage)).await;
-        lease
+        let written = tear_down(work, sandbox, why, &context).await;
+        (lease, written || continued)
     };
-    if why == End::Fenced {
-        // The new owner listens already.
-        leave(&mut jobs).await;
-    }
     // Whoever sends a job meanwhile looks for the session anew.
     let refusing = async {
-        refuse(&context.client, &mut jobs).await;
-        std::future::pending().await
+        loop {
+            refuse(&context.client, jobs.next().await).await;
+        }
     };
-    let lease = tokio::select! {
-        lease = with_heartbeats(&mut stoppers, tearing_down) => lease,
+    let (lease, written) = tokio::select! {
+        done = with_heartbeats(&mut stoppers, tearing_down) => done,
         never = refusing => never,
     };
-    leave(&mut jobs).await;
-    refuse(&context.client, &mut jobs).await;
-    if let Some(lease) = lease
-        && let Err(error) = lease.release().await
-    {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "lease left behind"
-        );
+    for message in jobs.leave().await {
+        refuse(&context.client, message).await;
+    }
+    if let Some(lease) = lease {
+        let after = match why {
+            End::HandedOver => After::Vacancy,
+            End::Broken if written => After::Vacancy,
+            End::Expired | End::Stopped | End::Broken | End::Fenced => After::Nothing,
+        };
+        give_up(lease, after, idle_since).await;
+        if after == After::Nothing && written {
+            discard(&context.store, &log).await;
+        }
     }
     for responder in stoppers {
         responder.finish(Ok(Answer::Gone)).await;
     }
 }
 
-async fn leave(jobs: &mut Subscriber) {
-    if let Err(error) = jobs.drain().await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "session not unsubscribed"
-        );
+/// What becomes of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// It is over.
+    Nothing,
+    /// It goes on with its next owner.
+    Vacancy,
+}
+
+/// Tells everybody who has been accepted and not answered.
+async fn refuse_all(actor: &mut Actor, why: End) {
+    if let Some(running) = actor.running.take() {
+        running.responder.finish(Err(cut_off(why))).await;
+    }
+    let waited = not_begun(why, actor.broken.take());
+    while let Some(waiting) = actor.queue.pop() {
+        waiting.responder.finish(Err(waited.clone())).await;
+    }
+    for (_, responder) in actor.held.drain(..) {
+        responder.finish(Err(waited.clone())).await;
     }
 }
 
-/// Refuses jobs until the subscription has ended.
-async fn refuse(client: &Client, jobs: &mut Subscriber) {
-    while let Some(message) = jobs.next().await {
-        if let Some(inbox) = message.reply {
-            let gone = Fault::new(FaultCode::Stopping, "the session has ended");
-            Responder::new(client.clone(), inbox)
-                .finish(Err(gone))
-                .await;
+/// What those hear whose work the end cuts off.
+fn cut_off(why: End) -> Fault {
+    match why {
+        End::Expired | End::Stopped => Fault::new(
+            FaultCode::Stopping,
+            "the session was stopped; the work may have begun",
+        ),
+        End::Fenced | End::HandedOver => {
+            let words = "the session moved to another worker; the work may have had effects";
+            Fault::new(FaultCode::Fenced, words)
+        }
+        End::Broken => {
+            let words = "the session's sandbox could not be made or kept";
+            Fault::new(FaultCode::SandboxUnavailable, words)
         }
     }
 }
 
-/// The lease, marked as ending; `None` when it is someone else's.
+/// What those hear whose work had not begun: it can be done elsewhere.
+fn not_begun(why: End, broken: Option<Fault>) -> Fault {
+    match why {
+        End::Fenced | End::HandedOver => {
+            let words = "the session moved to another worker; nothing was done";
+            Fault::new(FaultCode::NotOwner, words)
+        }
+        End::Broken => broken.unwrap_or_else(|| cut_off(why)),
+        End::Expired | End::Stopped => cut_off(why),
+    }
+}
+
+/// Refuses a job that was not accepted.
+async fn refuse(client: &Client, message: Message) {
+    if let Some(inbox) = message.reply {
+        let gone = Fault::new(FaultCode::Stopping, "the session has left this worker");
+        Responder::new(client.clone(), inbox)
+            .finish(Err(gone))
+            .await;
+    }
+}
+
+/// The lease; marked as ending when the session is over, so that requests wait for the end. `None`
+/// when it is someone else's.
 async fn marked(keeper: Keeper, why: End) -> Option<HeldLease> {
-    match keeper.into_lease().await {
-        Some(lease) if why != End::Fenced => stopping(lease).await,
-        _ => None,
+    let mut lease = keeper.into_lease().await?;
+    if why == End::HandedOver || why == End::Broken {
+        return Some(lease);
+    }
+    match lease.stop().await {
+        Ok(()) => Some(lease),
+        Err(LeaseError::Lost) => None,
+        Err(LeaseError::Bus(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "lease not marked");
+            Some(lease)
+        }
     }
 }
 
@@ -111,59 +200,130 @@ async fn finish(mut file_jobs: JoinSet<()>, why: End) {
     file_jobs.shutdown().await;
 }
 
-/// What those hear whose work the end cuts off.
-fn refusal(why: End) -> Fault {
-    match why {
-        End::Expired | End::Stopped => Fault::new(
-            FaultCode::Stopping,
-            "the session was stopped; the work may have begun",
-        ),
-        End::Fenced => {
-            let words = "the session moved to another worker; the work may have had effects";
-            Fault::new(FaultCode::Fenced, words)
+/// Ends committer and sandbox. Says whether there is anything in the session's log.
+async fn tear_down(work: Work, sandbox: Option<Sandbox>, why: End, context: &Context) -> bool {
+    let permit = match why {
+        // Closed by nobody.
+        End::HandedOver => context.handing_over.acquire().await.ok(),
+        End::Expired | End::Stopped | End::Fenced | End::Broken => None,
+    };
+    let mut written = false;
+    let mut cage = None;
+    let work = match sandbox {
+        Some(Sandbox {
+            cage: outer,
+            saver,
+            committer,
+            data,
+        }) => {
+            let work = match why {
+                End::HandedOver => carry_out(work, &saver).await,
+                End::Expired | End::Stopped | End::Fenced | End::Broken => work,
+            };
+            drop((saver, data));
+            written = committer.end(why == End::HandedOver).await;
+            cage = Some(outer);
+            work
         }
-        End::Broken => {
-            let words = "the session's sandbox could not be made or kept";
-            Fault::new(FaultCode::SandboxUnavailable, words)
+        None => work,
+    };
+    drop(permit);
+    destroy(work, cage).await;
+    written
+}
+
+/// Saves the files, then the variables, for the next owner.
+async fn carry_out(work: Work, saver: &Saver) -> Work {
+    if let Err(error) = saver.all().await {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "files not handed over"
+        );
+        return work;
+    }
+    match work {
+        Work::Idle(mut kernel) => {
+            carry_variables(&mut kernel, saver).await;
+            Work::Idle(kernel)
         }
+        other => other,
     }
 }
 
-fn under_way(actor: &mut Actor) -> Vec<Responder> {
-    let running = actor.running.take().map(|running| running.responder);
-    let mut all: Vec<_> = running.into_iter().collect();
-    while let Some(waiting) = actor.queue.pop() {
-        all.push(waiting.responder);
-    }
-    all.extend(actor.held.drain(..).map(|(_, responder)| responder));
-    all
-}
-
-/// Marks the lease, so that requests wait for the end. `None` when it is someone else's already.
-async fn stopping(mut lease: HeldLease) -> Option<HeldLease> {
-    match lease.stop().await {
-        Ok(()) => Some(lease),
-        Err(LeaseError::Lost) => None,
-        Err(LeaseError::Bus(error)) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "lease not marked");
-            Some(lease)
+async fn carry_variables(kernel: &mut Kernel, saver: &Saver) {
+    let snapshot = match kernel.snapshot(SNAPSHOT_WITHIN).await {
+        Ok(snapshot) => snapshot,
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "variables not handed over"
+            );
+            return;
         }
+    };
+    if snapshot.data.is_empty() {
+        return;
+    }
+    if let Err(error) = saver.variables(snapshot).await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "variables not saved"
+        );
     }
 }
 
 async fn destroy(work: Work, cage: Option<Arc<Cage>>) {
     // What is being made must be there before it can be destroyed.
-    let started = match work {
-        Work::Starting(task) => task.await.ok().and_then(Result::ok).map(|ready| ready.cage),
+    let opened = match work {
+        Work::Starting(task) => task.await.ok().and_then(Result::ok),
         Work::Restarting(task) => {
             drop(task.await);
             None
         }
         Work::Idle(_) | Work::Running(_) | Work::Nothing => None,
     };
-    for cage in started.into_iter().chain(cage.and_then(Arc::into_inner)) {
+    let opened = opened.map(|opened| opened.cage);
+    for cage in opened.into_iter().chain(cage).filter_map(Arc::into_inner) {
         if let Err(error) = cage.destroy().await {
             tracing::error!(error = &error as &dyn std::error::Error, "cage left behind");
+        }
+    }
+}
+
+async fn give_up(lease: HeldLease, after: After, idle_since: Instant) {
+    let given: Result<(), LeaseError> = match after {
+        After::Nothing => lease.release().await.map_err(LeaseError::from),
+        After::Vacancy => lease.vacate(idle_since.elapsed()).await,
+    };
+    if let Err(error) = given {
+        // It ends by its own time, or is taken over from a worker that is gone.
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "lease left behind"
+        );
+    }
+}
+
+/// Removes the objects of a life that has ended. A failure leaves them to the sweeper.
+pub(super) async fn discard(store: &Store, log: &Place) {
+    if let Err(error) = collect::delete(store, log).await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "objects of an ended session left behind"
+        );
+    }
+}
+
+/// Leaves the session to its next owner if it turns out that it had not been lost: a live worker's
+/// lease without a session behind it would keep callers waiting until it expires.
+async fn reclaim(ownership: Ownership, idle_since: Instant) {
+    let (every, within) = RECLAIM;
+    let deadline = Instant::now() + within;
+    while Instant::now() < deadline {
+        match ownership.hold().await {
+            Ok(lease) => return give_up(lease, After::Vacancy, idle_since).await,
+            Err(LeaseError::Lost) => return,
+            Err(LeaseError::Bus(_)) => tokio::time::sleep(every).await,
         }
     }
 }

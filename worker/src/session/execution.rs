@@ -39,8 +39,18 @@ pub struct Running {
     pub kernel: KernelHandle,
     /// When its code started.
     pub started: Instant,
+    /// When it ended; what comes after is the saving of its files.
+    pub ended: Option<Instant>,
     /// When it is interrupted or, once it was, killed.
     pub alarm: Option<Instant>,
+}
+
+impl Running {
+    /// How long the code ran, so far.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.ended.unwrap_or_else(Instant::now) - self.started
+    }
 }
 
 /// The executions that wait, oldest first; never more than [`limits::SESSION_QUEUE`].

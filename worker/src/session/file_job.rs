@@ -3,50 +3,70 @@
 use std::{io, time::Duration};
 
 use proto::{
+    blob::{Blob, Logged},
     fault::{Fault, FaultCode},
-    file::FileEntry,
+    file::{FileEntry, FilePath},
+    id::Incarnation,
     limits,
     message::{Answer, Job, Request},
     wire,
 };
+use store::{Owner, Store};
 
-use super::place::unsupported;
+use super::{place::unsupported, saver::Saver};
 use crate::{
     bus::Responder,
     files::{DataDir, FileError},
-    store::{Owner, Store},
 };
 
 /// Encoded size of an entry without its path, at most.
 const ENTRY_BYTES: usize = 64;
 
+/// A session's files as an operation reaches them.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The life of the session whose log holds them.
+    pub incarnation: Incarnation,
+    /// The files themselves.
+    pub data: DataDir,
+    /// What makes changes durable.
+    pub saver: Saver,
+    /// Where long bodies are.
+    pub store: Store,
+}
+
 /// Performs the operation for as long as its sender waits.
 ///
 /// # Errors
 /// What the caller is told when it fails.
-pub async fn perform_in_time(job: &Job, data: &DataDir, store: &Store) -> Result<Answer, Fault> {
+pub async fn perform_in_time(job: &Job, files: &Files) -> Result<Answer, Fault> {
     let budget = Duration::from_millis(job.budget_ms);
-    let performed = tokio::time::timeout(budget, perform(job, data, store)).await;
+    let performed = tokio::time::timeout(budget, perform(job, files)).await;
     performed.unwrap_or_else(|_| {
         let words = "the file operation took too long; it may have had effects";
         Err(Fault::new(FaultCode::Internal, words))
     })
 }
 
-/// Performs the operation.
-///
-/// # Errors
-/// What the caller is told when it fails.
-async fn perform(job: &Job, data: &DataDir, store: &Store) -> Result<Answer, Fault> {
+/// Performs the operation. What changes files is answered once they are saved.
+async fn perform(job: &Job, files: &Files) -> Result<Answer, Fault> {
     let owner = Owner {
         pool: &job.pool,
         session: &job.session,
         operation: &job.operation,
     };
+    let Files {
+        data, saver, store, ..
+    } = files;
     let done = match &job.request {
-        Request::Upload { path, content } => {
-            data.upload(path, content, store).await.map(Answer::File)
-        }
+        Request::Upload { path, content } => match data.upload(path, content, store).await {
+            Ok(entry) => return saved(saver, path, Answer::File(entry)).await,
+            Err(error) => Err(error),
+        },
+        Request::Delete { path } => match data.delete(path).await {
+            Ok(()) => return saved(saver, path, Answer::Gone).await,
+            Err(error) => Err(error),
+        },
         Request::List {
             directory,
             recursive,
@@ -55,11 +75,7 @@ async fn perform(job: &Job, data: &DataDir, store: &Store) -> Result<Answer, Fau
             Err(error) => Err(error),
         },
         Request::Stat { path } => data.stat(path).await.map(Answer::File),
-        Request::Download { path } => data
-            .download(path, store, owner)
-            .await
-            .map(|(entry, content)| Answer::Content { entry, content }),
-        Request::Delete { path } => data.delete(path).await.map(|()| Answer::Gone),
+        Request::Download { path } => download(path, files, owner).await,
         Request::Execute { .. }
         | Request::Cancel { .. }
         | Request::Describe
@@ -73,6 +89,42 @@ async fn perform(job: &Job, data: &DataDir, store: &Store) -> Result<Answer, Fau
         }
         Fault::from(&error)
     })
+}
+
+async fn saved(saver: &Saver, path: &FilePath, answer: Answer) -> Result<Answer, Fault> {
+    match saver.path(path).await {
+        Ok(()) => Ok(answer),
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "file operation not saved"
+            );
+            Err(Fault::from(&error))
+        }
+    }
+}
+
+/// A long file that is in the log as it is goes to its reader from there; any other is read here.
+async fn download(path: &FilePath, files: &Files, owner: Owner<'_>) -> Result<Answer, FileError> {
+    let entry = files.data.stat(path).await?;
+    if !Blob::fits_inline(entry.size)
+        && let Some(file) = files.saver.find(path).await
+        && let Ok(encoded) = wire::encode(&file)
+        && Blob::fits_inline(encoded.len() as u64)
+    {
+        let entry = FileEntry {
+            size: file.size,
+            modified_ns: file.modified_ns,
+            ..entry
+        };
+        let content = Logged {
+            incarnation: files.incarnation,
+            file: encoded,
+        };
+        return Ok(Answer::Logged { entry, content });
+    }
+    let (entry, content) = files.data.download(path, &files.store, owner).await?;
+    Ok(Answer::Content { entry, content })
 }
 
 /// Puts a listing into an answer, a long one by way of the store.

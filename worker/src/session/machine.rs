@@ -1,18 +1,20 @@
 //! The life of a session as a pure function: `(State, Event) -> (State, Actions)`.
 //!
 //! ```text
-//!             Ready               Run                 Deadline/Cancel/Stop
-//!  Starting ─────────> Idle ─────────────> Running ───────────────────────> Interrupted
-//!     │ Failed          │ ^  <───────────────┘ Finished                       │      │
-//!     │                 │ └───────────── Finished ────────────────────────────┘      │ GraceOver
-//!     │                 │ Died                │ Died                                 v
-//!     │                 └────> Restarting <───┴──────────── Died ─────────────── Killing
-//!     │                            │ Ready → Idle
-//!     v     Expired/Stop/Lost from everywhere
-//!   Ending <───────────────────────┘
+//!            Ready         run               Deadline/Cancel               GraceOver
+//!  Starting ──────> Idle ───────> Running ───────────────────> Interrupted ─────────> Killing
+//!                    ^ │             │ Finished/Died                │ Finished/Died      │
+//!              Saved │ │ Died        v                              v                    v
+//!     (kernel alive) │ │           Saving <──────────────────────────────────────────────┘
+//!                    │ v             │ │
+//!                 Restarting <───────┘ └──────> Unsaved   the object store did not take the files:
+//!                 (kernel dead)        NotSaved          the next execution waits for it first
+//!
+//!  Ending   after Expired, Stop, HandOver, LeaseLost or Failed
 //! ```
 //!
-//! Nothing here knows time, processes or the bus: the actor performs the actions.
+//! An execution is answered when the files that it left are saved, never before. Nothing here knows
+//! time, processes, the store or the bus: the actor performs the actions.
 
 /// Why a running cell is being interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +34,20 @@ pub enum End {
     Stopped,
     /// Another worker owns it now. Nothing may be written for it any more.
     Fenced,
-    /// Its sandbox could not be made or kept.
+    /// The worker ends: the session goes to another, with its files and what can be carried of its
+    /// variables.
+    HandedOver,
+    /// Its sandbox could not be made or kept, or its files not be had.
     Broken,
+}
+
+/// Whether there is a kernel that could run a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// There is.
+    Alive,
+    /// It died, and another must be joined.
+    Dead,
 }
 
 /// Where a session stands.
@@ -49,6 +63,10 @@ pub enum State {
     Interrupted(Why),
     /// The cell ignored the interrupt and its kernel was killed.
     Killing(Why),
+    /// The cell ended, and its files are on their way to the object store.
+    Saving(Option<Verdict>, Kernel),
+    /// The object store did not take the files. No cell runs before it does.
+    Unsaved(Kernel),
     /// A new kernel is on its way into the same sandbox.
     Restarting,
     /// Requests are refused, the sandbox goes, then lease and slot.
@@ -68,6 +86,10 @@ pub enum Event {
     Finished,
     /// The kernel's process ended or broke its protocol.
     Died,
+    /// The files are saved.
+    Saved,
+    /// They are not, and were not for as long as is worth waiting.
+    NotSaved,
     /// The cell's time is over.
     Deadline,
     /// The running cell's caller cancelled it.
@@ -78,6 +100,8 @@ pub enum Event {
     Expired,
     /// Someone asked for the session's end.
     Stop,
+    /// The worker ends, and nothing holds the session up.
+    HandOver,
     /// The lease belongs to someone else.
     LeaseLost,
 }
@@ -104,8 +128,14 @@ pub enum Action {
     Interrupt,
     /// SIGKILL to the kernel.
     KillKernel,
-    /// Answer the execution that ran.
+    /// Bring what changed in `/mnt/data` to the object store.
+    Save,
+    /// Answer the execution that ran; its files are saved.
     Answer(Verdict),
+    /// Answer the execution that ran: its files are not saved.
+    AnswerUnsaved,
+    /// Refuse the executions that wait: they did not run.
+    RefuseWaiting,
     /// Remember to tell the next caller that the variables went between executions.
     NoteLoss,
     /// Clear the sandbox and join a new kernel.
@@ -116,199 +146,107 @@ pub enum Action {
     TearDown(End),
 }
 
-/// The next state and what to do on the way there.
+/// The next state and what to do on the way there. `waiting` says whether an execution waits that may
+/// run here.
 #[must_use]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one table: every state has its answer to every event here"
+)]
 pub fn on(state: State, event: Event, waiting: bool) -> (State, Vec<Action>) {
-    use Action::{Answer, Interrupt, KillKernel, NoteLoss, RefuseAll, Restart, RunNext, TearDown};
-    use Event::{
-        Cancel, Deadline, Died, Expired, Failed, Finished, GraceOver, LeaseLost, Queued, Ready,
-        Stop,
+    use Action::{
+        Answer, AnswerUnsaved, Interrupt, KillKernel, NoteLoss, RefuseAll, RefuseWaiting, Restart,
+        RunNext, Save, TearDown,
     };
-    use State::{Ending, Idle, Interrupted, Killing, Restarting, Running, Starting};
+    use Event::{
+        Cancel, Deadline, Died, Expired, Failed, Finished, GraceOver, HandOver, LeaseLost,
+        NotSaved, Queued, Ready, Saved, Stop,
+    };
+    use Kernel::{Alive, Dead};
+    use State::{
+        Ending, Idle, Interrupted, Killing, Restarting, Running, Saving, Starting, Unsaved,
+    };
 
     let end = |why| (Ending(why), vec![RefuseAll, TearDown(why)]);
-    let next = || {
-        if waiting {
-            (Running, vec![RunNext])
-        } else {
-            (Idle, vec![])
-        }
+    let next = |before: Vec<Action>, kernel| match (kernel, waiting) {
+        (Alive, true) => (Running, [before, vec![RunNext]].concat()),
+        (Alive, false) => (Idle, before),
+        (Dead, _) => (Restarting, [before, vec![Restart]].concat()),
     };
-    let answered = |verdict| {
-        let (state, run) = next();
-        (state, [vec![Answer(verdict)], run].concat())
-    };
+    let save = |verdict, kernel| (Saving(Some(verdict), kernel), vec![Save]);
     match (state, event) {
         // An ending session hears nothing any more.
         (Ending(why), _) => (Ending(why), vec![]),
         (_, LeaseLost) => end(End::Fenced),
         (_, Stop) => end(End::Stopped),
 
-        (Starting | Restarting, Ready) => next(),
+        (Starting | Restarting, Ready) => next(vec![], Alive),
         (Starting | Restarting, Failed) => end(End::Broken),
         (Starting | Restarting, Queued) => (state, vec![]),
 
-        (Idle, Queued) => next(),
+        (Idle, Queued) => next(vec![], Alive),
         (Idle, Died) => (Restarting, vec![NoteLoss, Restart]),
-        (Idle, Expired) => end(End::Expired),
+        (Idle | Unsaved(_), Expired) => end(End::Expired),
+        (Idle | Unsaved(_), HandOver) => end(End::HandedOver),
 
         (Running, Queued) => (Running, vec![]),
-        (Running, Finished) => answered(Verdict::AsReported),
-        (Running, Died) => (Restarting, vec![Answer(Verdict::Crashed), Restart]),
+        (Running, Finished) => save(Verdict::AsReported, Alive),
+        (Running, Died) => save(Verdict::Crashed, Dead),
         (Running, Deadline) => (Interrupted(Why::Deadline), vec![Interrupt]),
         (Running, Cancel) => (Interrupted(Why::Cancel), vec![Interrupt]),
 
         (Interrupted(_), Queued) => (state, vec![]),
-        (Interrupted(why), Finished) => answered(Verdict::Interrupted(why)),
-        (Interrupted(why), Died) => (Restarting, vec![Answer(Verdict::Killed(why)), Restart]),
+        (Interrupted(why), Finished) => save(Verdict::Interrupted(why), Alive),
+        (Interrupted(why), Died) => save(Verdict::Killed(why), Dead),
         (Interrupted(why), GraceOver) => (Killing(why), vec![KillKernel]),
         // A cell that is being interrupted keeps its first reason.
         (Interrupted(_), Deadline | Cancel) => (state, vec![]),
 
         (Killing(_), Queued) => (state, vec![]),
         // It ended by itself in the very moment; the kill is on its way all the same.
-        (Killing(why), Finished | Died) => {
-            (Restarting, vec![Answer(Verdict::Killed(why)), Restart])
-        }
+        (Killing(why), Finished | Died) => save(Verdict::Killed(why), Dead),
         (Killing(_), Deadline | Cancel | GraceOver) => (state, vec![]),
 
+        (Saving(Some(verdict), kernel), Saved) => next(vec![Answer(verdict)], kernel),
+        (Saving(None, kernel), Saved) => next(vec![], kernel),
+        (Saving(Some(_), kernel), NotSaved) => {
+            (Unsaved(kernel), vec![AnswerUnsaved, RefuseWaiting])
+        }
+        (Saving(None, kernel), NotSaved) => (Unsaved(kernel), vec![RefuseWaiting]),
+        (Saving(verdict, Alive), Died) => (Saving(verdict, Dead), vec![NoteLoss]),
+        (Saving(..), Queued) => (state, vec![]),
+
+        (Unsaved(kernel), Queued) => (Saving(None, kernel), vec![Save]),
+        (Unsaved(Alive), Died) => (Unsaved(Dead), vec![NoteLoss]),
+
         // Timers and cancels that come after what they were about.
-        (Starting | Idle | Restarting, Deadline | Cancel | GraceOver) => (state, vec![]),
+        (Starting | Idle | Saving(..) | Unsaved(_) | Restarting, Deadline | Cancel | GraceOver) => {
+            (state, vec![])
+        }
         (Running, GraceOver) => (state, vec![]),
-        // Only an idle session expires.
-        (Starting | Running | Interrupted(_) | Killing(_) | Restarting, Expired) => (state, vec![]),
+        // Only a session at rest expires or moves; the actor asks again.
+        (
+            Starting | Running | Interrupted(_) | Killing(_) | Saving(..) | Restarting,
+            Expired | HandOver,
+        ) => (state, vec![]),
         // A kernel that is gone or not there yet reports nothing.
-        (Starting | Restarting, Finished | Died) => (state, vec![]),
-        (Idle, Finished) => (state, vec![]),
+        (Starting | Restarting | Saving(_, Dead) | Unsaved(Dead), Finished | Died) => {
+            (state, vec![])
+        }
+        (Idle | Saving(_, Alive) | Unsaved(Alive), Finished) => (state, vec![]),
         // Only a kernel on its way becomes ready or fails to.
-        (Idle | Running | Interrupted(_) | Killing(_), Ready | Failed) => (state, vec![]),
+        (
+            Idle | Running | Interrupted(_) | Killing(_) | Saving(..) | Unsaved(_),
+            Ready | Failed,
+        ) => (state, vec![]),
+        // Nothing else is being saved.
+        (
+            Starting | Idle | Running | Interrupted(_) | Killing(_) | Unsaved(_) | Restarting,
+            Saved | NotSaved,
+        ) => (state, vec![]),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const EVENTS: [Event; 11] = [
-        Event::Ready,
-        Event::Failed,
-        Event::Queued,
-        Event::Finished,
-        Event::Died,
-        Event::Deadline,
-        Event::Cancel,
-        Event::GraceOver,
-        Event::Expired,
-        Event::Stop,
-        Event::LeaseLost,
-    ];
-
-    #[test]
-    fn a_cell_runs_and_the_session_waits_for_the_next() {
-        let (state, actions) = on(State::Idle, Event::Queued, true);
-        assert_eq!((state, actions), (State::Running, vec![Action::RunNext]));
-        let (state, actions) = on(state, Event::Finished, false);
-        assert_eq!(
-            (state, actions),
-            (State::Idle, vec![Action::Answer(Verdict::AsReported)])
-        );
-    }
-
-    #[test]
-    fn a_cell_that_obeys_the_interrupt_keeps_its_variables() {
-        let (state, actions) = on(State::Running, Event::Deadline, false);
-        assert_eq!(actions, vec![Action::Interrupt]);
-        let (state, actions) = on(state, Event::Finished, false);
-        assert_eq!(state, State::Idle);
-        assert_eq!(
-            actions,
-            vec![Action::Answer(Verdict::Interrupted(Why::Deadline))]
-        );
-    }
-
-    #[test]
-    fn a_cell_that_ignores_the_interrupt_is_killed_and_the_kernel_restarted() {
-        let (state, _) = on(State::Running, Event::Deadline, false);
-        let (state, actions) = on(state, Event::GraceOver, false);
-        assert_eq!(actions, vec![Action::KillKernel]);
-        let (state, actions) = on(state, Event::Died, true);
-        assert_eq!(state, State::Restarting);
-        assert_eq!(
-            actions,
-            vec![
-                Action::Answer(Verdict::Killed(Why::Deadline)),
-                Action::Restart
-            ]
-        );
-        assert_eq!(
-            on(state, Event::Ready, true),
-            (State::Running, vec![Action::RunNext])
-        );
-    }
-
-    #[test]
-    fn only_an_idle_session_expires() {
-        assert_eq!(on(State::Running, Event::Expired, false).0, State::Running);
-        assert_eq!(
-            on(State::Idle, Event::Expired, false).0,
-            State::Ending(End::Expired)
-        );
-    }
-
-    proptest! {
-        /// Every execution that was handed to the kernel is answered or refused exactly once.
-        #[test]
-        fn no_execution_is_forgotten_or_answered_twice(
-            events in proptest::collection::vec((0..EVENTS.len(), any::<bool>()), 0..60)
-        ) {
-            let (mut state, mut running) = (State::Starting, false);
-            for (index, waiting) in events {
-                let before = state;
-                let (after, actions) = on(state, EVENTS[index], waiting);
-                for action in actions {
-                    match action {
-                        Action::RunNext => {
-                            prop_assert!(!running && waiting, "{before:?}");
-                            running = true;
-                        }
-                        Action::Answer(_) => {
-                            prop_assert!(running, "{before:?}");
-                            running = false;
-                        }
-                        Action::RefuseAll => running = false,
-                        Action::Interrupt | Action::KillKernel => prop_assert!(running),
-                        Action::NoteLoss | Action::Restart | Action::TearDown(_) => {}
-                    }
-                }
-                state = after;
-                let busy = matches!(
-                    state,
-                    State::Running | State::Interrupted(_) | State::Killing(_)
-                );
-                prop_assert_eq!(busy, running, "{:?}", state);
-            }
-        }
-
-        /// After the end nothing is done any more, whatever comes.
-        #[test]
-        fn an_ended_session_stays_ended(index in 0..EVENTS.len(), waiting in any::<bool>()) {
-            for why in [End::Expired, End::Stopped, End::Fenced, End::Broken] {
-                let ended = (State::Ending(why), vec![]);
-                prop_assert_eq!(on(State::Ending(why), EVENTS[index], waiting), ended);
-            }
-        }
-
-        /// A lost lease tears down as fenced from every living state, so nothing is written after.
-        #[test]
-        fn a_fenced_session_is_torn_down_as_fenced(index in 0..EVENTS.len()) {
-            let (state, _) = on(State::Idle, EVENTS[index], true);
-            if !matches!(state, State::Ending(_)) {
-                let (state, actions) = on(state, Event::LeaseLost, true);
-                prop_assert_eq!(state, State::Ending(End::Fenced));
-                prop_assert!(actions.contains(&Action::TearDown(End::Fenced)));
-            }
-        }
-    }
-}
+#[path = "machine/tests.rs"]
+mod tests;

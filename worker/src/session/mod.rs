@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use async_nats::Client;
+use store::Store;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{bus::Doubt, stock::Stock, store::Store};
+use crate::{bus::Doubt, stock::Stock, sync::Transfers};
 
 pub mod actor;
 pub mod answer;
@@ -15,7 +16,12 @@ pub mod end;
 pub mod execution;
 pub mod file_job;
 pub mod machine;
+pub mod opening;
+mod perform;
 pub mod place;
+mod receive;
+pub mod saver;
+pub mod subscription;
 pub mod table;
 pub mod work;
 
@@ -38,4 +44,9 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// No new sessions are taken after this.
     pub draining: CancellationToken,
+    /// Memory for files on their way between sessions and the store.
+    pub transfers: Transfers,
+    /// One permit for each session that may be handed over at once: each takes processor time and
+    /// memory for its variables.
+    pub handing_over: Arc<Semaphore>,
 }

@@ -1,18 +1,24 @@
 //! From a job that has no owner to a session that lives here.
 
-use async_nats::{Message, Subscriber};
+use async_nats::Message;
 use proto::{
     fault::{Fault, FaultCode},
     message::{Job, Placement, VERSION},
-    subject::{self, Readiness},
+    subject::Readiness,
     wire,
 };
+use store::log::place::Place;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Context, actor::Actor};
+use super::{
+    Context,
+    actor::{Actor, Owned},
+    end,
+    subscription::Jobs,
+};
 use crate::{
     bus::Responder,
-    lease::{HeldLease, Ledger},
+    lease::{Claimed, Ledger, Life},
 };
 
 /// Answers a placement: claims the session and starts its actor with the job, or refuses.
@@ -26,15 +32,10 @@ pub async fn place(context: Context, ledger: Ledger, readiness: Readiness, messa
     match admit(&context, &ledger, &message.payload).await {
         Ok(admitted) => {
             let tasks = context.tasks.clone();
-            let Admitted {
-                job,
-                permit,
-                lease,
-                sure_at,
-                jobs,
-            } = admitted;
+            let Admitted { job, permit, owned } = admitted;
+            discard_ended(&context, &job, owned.life);
             let pool = ledger.pool().clone();
-            let actor = Actor::new(context, pool, (lease, sure_at), jobs, job);
+            let actor = Actor::new(context, pool, owned, job);
             tasks.spawn(actor.run(responder, permit));
         }
         Err(fault) => responder.finish(Err(fault)).await,
@@ -44,15 +45,12 @@ pub async fn place(context: Context, ledger: Ledger, readiness: Readiness, messa
 struct Admitted {
     job: Job,
     permit: OwnedSemaphorePermit,
-    lease: HeldLease,
-    /// Doubts before the claim.
-    sure_at: u64,
-    jobs: Subscriber,
+    owned: Owned,
 }
 
 async fn admit(context: &Context, ledger: &Ledger, payload: &[u8]) -> Result<Admitted, Fault> {
-    let placement: Placement = wire::decode(payload).map_err(|_| unsupported())?;
-    check(&placement.job, ledger)?;
+    let Placement { job, seen } = wire::decode(payload).map_err(|_| unsupported())?;
+    check(&job, ledger)?;
     let busy = || Fault::new(FaultCode::Busy, "the worker has no room");
     if context.draining.is_cancelled() {
         return Err(busy());
@@ -62,53 +60,76 @@ async fn admit(context: &Context, ledger: &Ledger, payload: &[u8]) -> Result<Adm
         .clone()
         .try_acquire_owned()
         .map_err(|_| busy())?;
-    let Placement { job, seen } = placement;
-    let Job {
-        session,
-        identifier,
-        pool,
-        ..
-    } = &job;
+    let owned = own(context, ledger, &job, seen).await?;
+    Ok(Admitted { job, permit, owned })
+}
+
+/// Claims the session and listens to its jobs. Its sandbox is on its way meanwhile.
+async fn own(context: &Context, ledger: &Ledger, job: &Job, seen: u64) -> Result<Owned, Fault> {
     let sure_at = context.doubt.count();
-    let lease = ledger
-        .claim(session, identifier, seen)
-        .await
-        .map_err(|error| {
-            if let crate::lease::ClaimError::Bus(cause) = &error {
-                tracing::error!(pool.id = %pool, session.key = %session,
-                error = cause as &dyn std::error::Error, "claim failed");
-            }
-            Fault::from(&error)
-        })?;
-    let subject = subject::session_wildcard(pool, session);
-    match context
-        .client
-        .queue_subscribe(subject, subject::OWNER_GROUP.to_owned())
-        .await
-    {
-        Ok(jobs) => Ok(Admitted {
-            job,
-            permit,
+    let reserve = || context.stock.reserve(&ledger.pool().limits);
+    // Of many first requests for one session only one needs a sandbox.
+    let first = context.table.claiming(&job.pool, &job.session);
+    let early = first.is_some().then(reserve);
+    match listen(context, ledger, job, seen).await {
+        Ok((Claimed { lease, life }, jobs)) => Ok(Owned {
             lease,
+            life,
             sure_at,
             jobs,
+            sandbox: early.unwrap_or_else(reserve),
         }),
+        Err(fault) => {
+            if let Some(sandbox) = early {
+                context.tasks.spawn(sandbox.give_back());
+            }
+            Err(fault)
+        }
+    }
+}
+
+async fn listen(
+    context: &Context,
+    ledger: &Ledger,
+    job: &Job,
+    seen: u64,
+) -> Result<(Claimed, Jobs), Fault> {
+    let claimed = ledger.claim(&job.session, &job.identifier, seen).await;
+    let claimed = claimed.map_err(|error| {
+        if let crate::lease::ClaimError::Bus(cause) = &error {
+            tracing::error!(pool.id = %job.pool, session.key = %job.session,
+                error = cause as &dyn std::error::Error, "claim failed");
+        }
+        Fault::from(&error)
+    })?;
+    match Jobs::listen(&context.client, &job.pool, &job.session).await {
+        Ok(jobs) => Ok((claimed, jobs)),
         Err(error) => {
+            // The connection is closed for good: the lease ends by its time.
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "session not subscribed"
             );
-            if let Err(error) = lease.release().await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "lease left behind"
-                );
-            }
             Err(Fault::new(
                 FaultCode::Internal,
                 "the session could not be served",
             ))
         }
+    }
+}
+
+/// What an ended life of the session left in the object store goes now.
+fn discard_ended(context: &Context, job: &Job, life: Life) {
+    if let Life::New { ended: Some(ended) } = life {
+        let log = Place {
+            pool: job.pool.clone(),
+            session: job.session.clone(),
+            incarnation: ended,
+        };
+        let store = context.store.clone();
+        context
+            .tasks
+            .spawn(async move { end::discard(&store, &log).await });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which sessions live here, to reach their actors from outside the bus.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,13 +11,15 @@ use tokio::sync::mpsc;
 /// What an actor is told by others in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// End the session: the worker itself ends.
-    Stop,
+    /// Give the session to another worker once nothing runs in it: this one ends.
+    HandOver,
+    /// The same, without waiting for what runs.
+    HandOverNow,
     /// Its lease is someone else's.
     LeaseLost,
 }
 
-/// Notes that may wait for an actor; both kinds end it, so more than a few say nothing new.
+/// Notes that may wait for an actor; all kinds end it, so more than a few say nothing new.
 const NOTES: usize = 4;
 
 type Key = (PoolId, SessionKey);
@@ -27,6 +29,14 @@ type Entries = HashMap<Key, (u64, mpsc::Sender<Note>)>;
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     entries: Arc<Mutex<Entries>>,
+    claims: Arc<Mutex<HashSet<Key>>>,
+}
+
+/// A claim of a session that is under way here.
+#[derive(Debug)]
+pub struct Claiming {
+    table: Table,
+    key: Key,
 }
 
 /// A session's place in the table; dropping it gives the place up.
@@ -63,6 +73,21 @@ impl Table {
         }
     }
 
+    /// Notes that a session is being claimed; `None` when it is already.
+    #[must_use]
+    pub fn claiming(&self, pool: &PoolId, session: &SessionKey) -> Option<Claiming> {
+        let key = (pool.clone(), session.clone());
+        let new = self.claims().insert(key.clone());
+        new.then(|| Claiming {
+            table: self.clone(),
+            key,
+        })
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashSet<Key>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sessions that live here.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -80,6 +105,12 @@ impl Table {
         for (_, sender) in self.entries().values() {
             note(sender, what);
         }
+    }
+}
+
+impl Drop for Claiming {
+    fn drop(&mut self) {
+        self.table.claims().remove(&self.key);
     }
 }
 

@@ -9,13 +9,14 @@ use proto::{
     limits,
     pool::Limits,
 };
+use store::Store;
 use tokio::task::JoinHandle;
 
+use super::opening::{OpenError, Opened, Opening};
 use crate::{
     kernel::{Cell, Kernel},
     sandbox::{Cage, KernelHandle},
-    stock::{self, Ready, Stock, StockError},
-    store::Store,
+    stock::{self, StockError},
 };
 
 /// A cell's end, or why it never began.
@@ -23,8 +24,8 @@ type Ran = Result<Cell, Fault>;
 
 /// A kernel on its way, waiting, or running a cell.
 pub enum Work {
-    /// A sandbox is being taken from the stock. A task, so that giving up never leaves half of one.
-    Starting(JoinHandle<Result<Ready, StockError>>),
+    /// The session is being opened. A task, so that giving up never leaves half of it.
+    Starting(JoinHandle<Result<Opened, OpenError>>),
     /// The kernel waits.
     Idle(Box<Kernel>),
     /// The kernel runs a cell.
@@ -38,12 +39,14 @@ pub enum Work {
 /// What became of the work.
 #[derive(Debug)]
 pub enum Happened {
-    /// A new session's sandbox is ready.
-    Started(Cage),
+    /// The session can be served.
+    Opened(Box<Opened>),
+    /// It cannot be served here.
+    NotOpened(OpenError),
     /// The restarted kernel is ready.
     Restarted,
-    /// No kernel can be had.
-    Failed,
+    /// No other kernel can be had.
+    NotRestarted,
     /// The cell ended, and the kernel waits again.
     Finished(Ran),
     /// The kernel died with the cell that it ran.
@@ -53,11 +56,10 @@ pub enum Happened {
 }
 
 impl Work {
-    /// Takes a sandbox from the stock.
+    /// Opens the session.
     #[must_use]
-    pub fn start(stock: &Stock, limits: &Limits) -> Self {
-        let (stock, limits) = (stock.clone(), limits.clone());
-        Self::Starting(tokio::spawn(async move { stock.take(&limits).await }))
+    pub fn start(opening: Opening, store: &Store) -> Self {
+        Self::Starting(tokio::spawn(opening.open(store.clone())))
     }
 
     /// Clears the cage and joins a new kernel.
@@ -91,18 +93,19 @@ impl Work {
         }
     }
 
-    /// Waits for what becomes of it. May be dropped and called again at any moment.
+    /// Waits for what becomes of it. May be dropped and called again at any moment. The kernel of an
+    /// opened session is given to the caller, who makes it [`Work::Idle`].
     pub async fn next(&mut self) -> Happened {
         let (now, happened) = match self {
-            Self::Starting(task) => match settled(task).await {
-                Ok(Ready { cage, kernel }) => {
-                    (Self::Idle(Box::new(kernel)), Happened::Started(cage))
-                }
-                Err(error) => failed(&*error),
+            Self::Starting(task) => match task.await {
+                Ok(Ok(opened)) => (Self::Nothing, Happened::Opened(Box::new(opened))),
+                Ok(Err(error)) => (Self::Nothing, Happened::NotOpened(error)),
+                Err(panicked) => (Self::Nothing, Happened::NotOpened(cut_off(&panicked))),
             },
-            Self::Restarting(task) => match settled(task).await {
-                Ok(kernel) => (Self::Idle(Box::new(kernel)), Happened::Restarted),
-                Err(error) => failed(&*error),
+            Self::Restarting(task) => match task.await {
+                Ok(Ok(kernel)) => (Self::Idle(Box::new(kernel)), Happened::Restarted),
+                Ok(Err(error)) => not_restarted(&error),
+                Err(panicked) => not_restarted(&panicked),
             },
             Self::Idle(kernel) => {
                 let _status = kernel.idle().await;
@@ -119,15 +122,13 @@ impl Work {
     }
 }
 
-fn failed(error: &(dyn std::error::Error + 'static)) -> (Work, Happened) {
+fn not_restarted(error: &(dyn std::error::Error + 'static)) -> (Work, Happened) {
     tracing::error!(error, "no kernel for a session");
-    (Work::Nothing, Happened::Failed)
+    (Work::Nothing, Happened::NotRestarted)
 }
 
-async fn settled<T>(
-    task: &mut JoinHandle<Result<T, StockError>>,
-) -> Result<T, Box<dyn std::error::Error + Send + Sync>> {
-    Ok(task.await??)
+fn cut_off(error: &tokio::task::JoinError) -> OpenError {
+    OpenError::Data(std::io::Error::other(error.to_string()))
 }
 
 async fn source(code: Blob, store: &Store) -> Result<String, Fault> {

@@ -12,3 +12,4 @@
 
 mod kernel;
 mod sandbox;
+mod sync;

@@ -4,6 +4,7 @@ mod inside;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod variables;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

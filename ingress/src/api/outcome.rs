@@ -1,0 +1,79 @@
+//! What the headers of an execution's answer tell beside its body, in every contract.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use proto::execution::{Durability, Moved, Outcome};
+
+/// Whether the files of the execution are saved.
+const FILES: HeaderName = HeaderName::from_static("x-hearth-files");
+/// What came along when the session moved.
+const RESTORED: HeaderName = HeaderName::from_static("x-hearth-restored");
+/// What did not.
+const LOST_VARIABLES: HeaderName = HeaderName::from_static("x-hearth-lost-variables");
+/// Longest list of names, in bytes; many servers and proxies take no longer header.
+const NAMES_BYTES: usize = 4096;
+/// Python names may hold any letters; a header holds ASCII, and `,` parts the names.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b'%').add(b',').add(b' ');
+
+/// The headers.
+#[must_use]
+pub fn headers(outcome: &Outcome) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let files = match outcome.durability {
+        Durability::Durable => "durable",
+        Durability::WriteBehind | Durability::Unknown => "write-behind",
+    };
+    headers.insert(FILES, HeaderValue::from_static(files));
+    if let Some(Moved { variables, lost }) = &outcome.moved {
+        let restored = if *variables {
+            "files, variables"
+        } else {
+            "files"
+        };
+        headers.insert(RESTORED, HeaderValue::from_static(restored));
+        if let Some(names) = names(lost) {
+            headers.insert(LOST_VARIABLES, names);
+        }
+    }
+    headers
+}
+
+/// As many names as fit.
+fn names(lost: &[String]) -> Option<HeaderValue> {
+    let mut list = String::new();
+    for name in lost {
+        let name = utf8_percent_encode(name, ESCAPED).to_string();
+        if list.len() + name.len() + 2 > NAMES_BYTES {
+            break;
+        }
+        if !list.is_empty() {
+            list.push_str(", ");
+        }
+        list.push_str(&name);
+    }
+    if list.is_empty() {
+        return None;
+    }
+    HeaderValue::from_str(&list).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_a_header_whatever_they_are() {
+        let of = |names_: &[&str]| {
+            let owned: Vec<String> = names_.iter().map(|name| (*name).to_owned()).collect();
+            names(&owned).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(
+            of(&["f", "größe", "a,b\n"]).unwrap(),
+            "f, gr%C3%B6%C3%9Fe, a%2Cb%0A"
+        );
+        let many = vec!["x".repeat(100); 1000];
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(of(&many).unwrap().len() <= NAMES_BYTES);
+    }
+}

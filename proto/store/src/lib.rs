@@ -1,0 +1,17 @@
+//! The object store as ingress and workers both use it: staged bodies on their way, and the commit
+//! logs that sessions' files live in.
+#![forbid(unsafe_code)]
+
+mod local;
+pub mod log;
+mod objects;
+mod open;
+mod probe;
+mod staging;
+#[cfg(test)]
+mod tests;
+
+pub use objects::{Store, StoreError};
+pub use open::OpenError;
+pub use probe::ProbeError;
+pub use staging::{Owner, Upload};

@@ -1,0 +1,172 @@
+//! Whole objects by key, each request with an end.
+
+use std::{fmt, ops::Range, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, future::ready, stream};
+use object_store::{
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    path::Path,
+};
+use proto::limits;
+
+/// The object store below its configured root.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    /// The local directory that it is, if it is one.
+    pub(crate) directory: Option<Arc<std::path::Path>>,
+}
+
+/// The store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store's own failure.
+    #[error("the object store failed")]
+    Store(#[from] object_store::Error),
+    /// It did not answer within [`limits::STORE_PATIENCE`].
+    #[error("the object store did not answer in time")]
+    Slow,
+    /// The other end of a copy failed.
+    #[error("bytes could not be copied")]
+    Copy(#[from] std::io::Error),
+    /// There is no such object.
+    #[error("there is no such object")]
+    Gone,
+    /// An object of another length than was said, or longer than allowed.
+    #[error("the object has another length than was said")]
+    Length,
+}
+
+/// Some bytes of an object.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Length of the whole object.
+    pub size: u64,
+    /// When it was written, by the store's clock.
+    pub written: SystemTime,
+}
+
+impl fmt::Debug for Store {
+    /// The store behind it holds credentials, which must not be shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store(..)")
+    }
+}
+
+impl Store {
+    /// A store over objects that are there already.
+    #[must_use]
+    pub fn over(objects: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            objects,
+            directory: None,
+        }
+    }
+
+    /// Writes an object, whatever was there.
+    pub(crate) async fn put(&self, key: &Path, bytes: Bytes) -> Result<(), StoreError> {
+        let put = self.objects.put(key, PutPayload::from_bytes(bytes));
+        in_time(async { Ok(put.await.map(drop)?) }).await
+    }
+
+    /// Writes an object unless there is one. `false` says that there is, or, on S3, that there may
+    /// be; it may also be this very call's, if an answer was lost and the request repeated.
+    pub(crate) async fn create(&self, key: &Path, bytes: Bytes) -> Result<bool, StoreError> {
+        let options = PutOptions::from(PutMode::Create);
+        let put = self
+            .objects
+            .put_opts(key, PutPayload::from_bytes(bytes), options);
+        in_time(async {
+            match put.await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+
+    /// Reads an object of at most `limit` bytes, if there is one.
+    pub(crate) async fn get(&self, key: &Path, limit: u64) -> Result<Option<Part>, StoreError> {
+        self.get_with(key, GetOptions::default(), limit).await
+    }
+
+    /// Reads a range of an object, cut at its end, if there is one.
+    pub(crate) async fn get_range(
+        &self,
+        key: &Path,
+        range: Range<u64>,
+    ) -> Result<Option<Part>, StoreError> {
+        let limit = range.end.saturating_sub(range.start);
+        let options = GetOptions::default().with_range(Some(GetRange::Bounded(range)));
+        self.get_with(key, options, limit).await
+    }
+
+    async fn get_with(
+        &self,
+        key: &Path,
+        options: GetOptions,
+        limit: u64,
+    ) -> Result<Option<Part>, StoreError> {
+        in_time(async {
+            let object = match self.objects.get_opts(key, options).await {
+                Ok(object) => object,
+                Err(object_store::Error::NotFound { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            if object.range.end.saturating_sub(object.range.start) > limit {
+                return Err(StoreError::Length);
+            }
+            let (size, written) = (object.meta.size, object.meta.last_modified.into());
+            let bytes = object.bytes().await?;
+            Ok(Some(Part {
+                bytes,
+                size,
+                written,
+            }))
+        })
+        .await
+    }
+
+    /// All objects below `prefix`, in no order; with `after`, those with greater keys only.
+    pub(crate) async fn list(
+        &self,
+        prefix: &Path,
+        after: Option<&Path>,
+    ) -> Result<Vec<ObjectMeta>, StoreError> {
+        let mut listed = match after {
+            Some(after) => self.objects.list_with_offset(Some(prefix), after),
+            None => self.objects.list(Some(prefix)),
+        };
+        let mut objects = vec![];
+        // Each page is a request of its own.
+        while let Some(object) = in_time(async { Ok(listed.try_next().await?) }).await? {
+            objects.push(object);
+        }
+        Ok(objects)
+    }
+
+    /// Deletes objects, many at once where the store can. What is gone already is no failure.
+    pub(crate) async fn delete_all(&self, keys: Vec<Path>) -> Result<(), StoreError> {
+        let keys = stream::iter(keys.into_iter().map(Ok)).boxed();
+        let mut deleted = self.objects.delete_stream(keys).filter(|deleted| {
+            let gone = matches!(deleted, Err(object_store::Error::NotFound { .. }));
+            ready(!gone)
+        });
+        while let Some(key) = in_time(async { Ok(deleted.next().await) }).await? {
+            key?;
+        }
+        Ok(())
+    }
+}
+
+/// Bounds one request.
+pub(crate) async fn in_time<T>(
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let done = tokio::time::timeout(limits::STORE_PATIENCE, work).await;
+    done.unwrap_or(Err(StoreError::Slow))
+}

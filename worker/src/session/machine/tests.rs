@@ -1,0 +1,186 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const EVENTS: [Event; 14] = [
+    Event::Ready,
+    Event::Failed,
+    Event::Queued,
+    Event::Finished,
+    Event::Died,
+    Event::Saved,
+    Event::NotSaved,
+    Event::Deadline,
+    Event::Cancel,
+    Event::GraceOver,
+    Event::Expired,
+    Event::Stop,
+    Event::HandOver,
+    Event::LeaseLost,
+];
+
+/// Steps through events, none of which may be followed by an execution that waits.
+fn walk(from: State, events: &[Event]) -> (State, Vec<Action>) {
+    events
+        .iter()
+        .fold((from, vec![]), |(state, _), event| on(state, *event, false))
+}
+
+#[test]
+fn a_cell_runs_is_saved_and_answered_and_the_session_waits_for_the_next() {
+    let (state, actions) = on(State::Idle, Event::Queued, true);
+    assert_eq!((state, actions), (State::Running, vec![Action::RunNext]));
+    let (state, actions) = on(state, Event::Finished, false);
+    assert_eq!(actions, vec![Action::Save]);
+    let answered = vec![Action::Answer(Verdict::AsReported)];
+    assert_eq!(on(state, Event::Saved, false), (State::Idle, answered));
+}
+
+#[test]
+fn a_cell_that_obeys_the_interrupt_keeps_its_variables() {
+    let (state, actions) = on(State::Running, Event::Deadline, false);
+    assert_eq!(actions, vec![Action::Interrupt]);
+    let (state, actions) = walk(state, &[Event::Finished, Event::Saved]);
+    assert_eq!(state, State::Idle);
+    assert_eq!(
+        actions,
+        vec![Action::Answer(Verdict::Interrupted(Why::Deadline))]
+    );
+}
+
+#[test]
+fn a_cell_that_ignores_the_interrupt_is_killed_saved_and_the_kernel_restarted() {
+    let (state, actions) = walk(State::Running, &[Event::Deadline, Event::GraceOver]);
+    assert_eq!(actions, vec![Action::KillKernel]);
+    let (state, actions) = on(state, Event::Died, true);
+    assert_eq!(actions, vec![Action::Save]);
+    let (state, actions) = on(state, Event::Saved, true);
+    assert_eq!(state, State::Restarting);
+    assert_eq!(
+        actions,
+        vec![
+            Action::Answer(Verdict::Killed(Why::Deadline)),
+            Action::Restart
+        ]
+    );
+    assert_eq!(
+        on(state, Event::Ready, true),
+        (State::Running, vec![Action::RunNext])
+    );
+}
+
+#[test]
+fn a_kernel_that_dies_while_its_files_are_saved_is_missed_by_the_next_caller() {
+    let (state, actions) = walk(State::Running, &[Event::Finished, Event::Died]);
+    assert_eq!(actions, vec![Action::NoteLoss]);
+    let (state, actions) = on(state, Event::Saved, true);
+    assert_eq!(state, State::Restarting);
+    let expected = vec![Action::Answer(Verdict::AsReported), Action::Restart];
+    assert_eq!(actions, expected);
+}
+
+#[test]
+fn no_cell_runs_before_the_files_of_the_last_are_saved() {
+    let (state, actions) = walk(State::Running, &[Event::Finished, Event::NotSaved]);
+    assert_eq!(state, State::Unsaved(Kernel::Alive));
+    assert_eq!(actions, vec![Action::AnswerUnsaved, Action::RefuseWaiting]);
+    let (state, actions) = on(state, Event::Queued, true);
+    assert_eq!(actions, vec![Action::Save]);
+    let (again, actions) = on(state, Event::NotSaved, true);
+    assert_eq!(again, State::Unsaved(Kernel::Alive));
+    assert_eq!(actions, vec![Action::RefuseWaiting]);
+    assert_eq!(
+        on(state, Event::Saved, true),
+        (State::Running, vec![Action::RunNext])
+    );
+}
+
+#[test]
+fn only_a_session_at_rest_expires_or_moves() {
+    for (event, why) in [
+        (Event::Expired, End::Expired),
+        (Event::HandOver, End::HandedOver),
+    ] {
+        assert_eq!(on(State::Running, event, false).0, State::Running);
+        assert_eq!(on(State::Idle, event, false).0, State::Ending(why));
+    }
+}
+
+fn is_busy(state: State) -> bool {
+    matches!(
+        state,
+        State::Running | State::Interrupted(_) | State::Killing(_) | State::Saving(Some(_), _)
+    )
+}
+
+proptest! {
+    /// Every execution that was handed to the kernel is answered or refused exactly once, and with
+    /// success only when its files are saved.
+    #[test]
+    fn no_execution_is_forgotten_or_answered_twice_or_unsaved(
+        events in proptest::collection::vec((0..EVENTS.len(), any::<bool>()), 0..80)
+    ) {
+        let (mut state, mut running) = (State::Starting, false);
+        for (index, waiting) in events {
+            let (before, event) = (state, EVENTS[index]);
+            let (after, actions) = on(state, event, waiting);
+            for action in actions {
+                match action {
+                    Action::RunNext => {
+                        prop_assert!(!running && waiting, "{before:?}");
+                        running = true;
+                    }
+                    Action::Answer(_) => {
+                        prop_assert!(running && event == Event::Saved, "{before:?}");
+                        running = false;
+                    }
+                    Action::AnswerUnsaved => {
+                        prop_assert!(running && event == Event::NotSaved, "{before:?}");
+                        running = false;
+                    }
+                    Action::RefuseAll => running = false,
+                    Action::Interrupt | Action::KillKernel => prop_assert!(running),
+                    Action::Save => prop_assert!(matches!(after, State::Saving(..))),
+                    Action::NoteLoss
+                    | Action::RefuseWaiting
+                    | Action::Restart
+                    | Action::TearDown(_) => {}
+                }
+            }
+            state = after;
+            prop_assert_eq!(is_busy(state), running, "{:?}", state);
+        }
+    }
+
+    /// After the end nothing is done any more, whatever comes.
+    #[test]
+    fn an_ended_session_stays_ended(index in 0..EVENTS.len(), waiting in any::<bool>()) {
+        let all = [End::Expired, End::Stopped, End::Fenced, End::HandedOver, End::Broken];
+        for why in all {
+            let ended = (State::Ending(why), vec![]);
+            prop_assert_eq!(on(State::Ending(why), EVENTS[index], waiting), ended);
+        }
+    }
+
+    /// Without a lease nothing is saved: a lost one tears down as fenced from every living state.
+    #[test]
+    fn a_fenced_session_never_saves(
+        events in proptest::collection::vec((0..EVENTS.len(), any::<bool>()), 0..20),
+        later in proptest::collection::vec((0..EVENTS.len(), any::<bool>()), 0..20),
+    ) {
+        let step = |state, (index, waiting): &(usize, bool)| on(state, EVENTS[*index], *waiting).0;
+        let mut state = events.iter().fold(State::Starting, step);
+        let was_ending = matches!(state, State::Ending(_));
+        let (fenced, actions) = on(state, Event::LeaseLost, true);
+        if !was_ending {
+            prop_assert_eq!(fenced, State::Ending(End::Fenced));
+            prop_assert!(actions.contains(&Action::TearDown(End::Fenced)));
+        }
+        state = fenced;
+        for (index, waiting) in later {
+            let (after, actions) = on(state, EVENTS[index], waiting);
+            prop_assert!(actions.is_empty());
+            state = after;
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! From a claimed lease to a sandbox with the session's files: at once for a session that begins,
+//! from the commit log for one that goes on.
+
+use std::{sync::Arc, time::Duration};
+
+use proto::{
+    execution::Moved,
+    fault::{Fault, FaultCode},
+    id::Epoch,
+};
+use store::{
+    Store,
+    log::{
+        commit::Variables,
+        place::Place,
+        source,
+        writer::{TakeOverError, Writer},
+    },
+};
+
+use crate::{
+    files::DataDir,
+    kernel::Kernel,
+    lease::Life,
+    sandbox::Cage,
+    stock::{Ready, Reserved, StockError},
+    sync::{RestoreError, Syncer, Transfers},
+};
+
+/// How long a kernel may take to load variables.
+const VARIABLES_WITHIN: Duration = Duration::from_secs(10);
+
+/// Everything that a new owner needs to know of the session that it opens.
+#[derive(Debug)]
+pub struct Opening {
+    /// Where the session's log is.
+    pub place: Place,
+    /// The new owner's.
+    pub epoch: Epoch,
+    /// Whether there is something to take over.
+    pub life: Life,
+    /// The sandbox that it gets.
+    pub sandbox: Reserved,
+    /// Memory for its files on their way.
+    pub transfers: Transfers,
+}
+
+/// A session that can be served.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its sandbox's outer half.
+    pub cage: Arc<Cage>,
+    /// Its interpreter.
+    pub kernel: Kernel,
+    /// Its files as callers reach them.
+    pub data: DataDir,
+    /// Its files and their log.
+    pub files: Syncer,
+    /// What became of its variables, if it moved.
+    pub moved: Option<Moved>,
+}
+
+/// Why a session cannot be served here.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No sandbox.
+    #[error(transparent)]
+    Stock(#[from] StockError),
+    /// The data filesystem is not reachable.
+    #[error("the data directory cannot be opened")]
+    Data(#[source] std::io::Error),
+    /// Another owner was faster, or the log is ahead of the lease.
+    #[error("the session's log could not be taken over")]
+    TakeOver(#[from] TakeOverError),
+    /// The files could not be had.
+    #[error("the session's files could not be restored")]
+    Restore(#[from] RestoreError),
+}
+
+impl Opening {
+    /// Makes everything ready.
+    ///
+    /// # Errors
+    /// The sandbox or the files cannot be had. The session's log is whole in any case.
+    pub async fn open(self, store: Store) -> Result<Opened, OpenError> {
+        match self.life {
+            Life::New { .. } => {
+                let Ready { cage, kernel } = self.sandbox.take().await?;
+                let data = DataDir::new(cage.data(), cage.owner()).map_err(OpenError::Data)?;
+                let writer = Writer::fresh(store, self.place, self.epoch);
+                Ok(Opened {
+                    files: Syncer::fresh(writer, data.clone(), self.transfers),
+                    cage: Arc::new(cage),
+                    kernel,
+                    data,
+                    moved: None,
+                })
+            }
+            Life::Continued => self.take_over(store).await,
+        }
+    }
+
+    async fn take_over(self, store: Store) -> Result<Opened, OpenError> {
+        let fencing = Writer::take_over(store.clone(), self.place.clone(), self.epoch);
+        let taking = async { Ok(self.sandbox.take().await?) };
+        let fenced = async { Ok::<_, OpenError>(fencing.await?) };
+        let (ready, (writer, variables)) = tokio::try_join!(taking, fenced)?;
+        let Ready { cage, mut kernel } = ready;
+        let data = DataDir::new(cage.data(), cage.owner()).map_err(OpenError::Data)?;
+        let files = Syncer::restore(writer, data.clone(), self.transfers).await?;
+        let moved = match variables {
+            Some(variables) => carry(&store, &self.place, variables, &mut kernel).await,
+            None => Moved {
+                variables: false,
+                lost: vec![],
+            },
+        };
+        Ok(Opened {
+            cage: Arc::new(cage),
+            kernel,
+            data,
+            files,
+            moved: Some(moved),
+        })
+    }
+}
+
+/// Brings variables into the new interpreter. Without them the session goes on all the same.
+async fn carry(store: &Store, place: &Place, variables: Variables, kernel: &mut Kernel) -> Moved {
+    let none = Moved {
+        variables: false,
+        lost: vec![],
+    };
+    let data = match source::fetch_variables(store, place, &variables).await {
+        Ok(data) => data,
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "variables not fetched"
+            );
+            return none;
+        }
+    };
+    match kernel.restore(&data, VARIABLES_WITHIN).await {
+        Ok(more) => Moved {
+            variables: true,
+            lost: [variables.lost, more].concat(),
+        },
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "variables not loaded"
+            );
+            // It may be anywhere; another takes its place in the cage.
+            kernel.handle().kill();
+            none
+        }
+    }
+}
+
+impl From<&OpenError> for Fault {
+    fn from(error: &OpenError) -> Self {
+        match error {
+            OpenError::Stock(_) | OpenError::Data(_) => {
+                let words = "the session's sandbox could not be made or kept";
+                Self::new(FaultCode::SandboxUnavailable, words)
+            }
+            OpenError::TakeOver(TakeOverError::Behind { .. } | TakeOverError::Contended) => {
+                let words = "another worker was faster; nothing was done";
+                Self::new(FaultCode::NotOwner, words)
+            }
+            OpenError::TakeOver(_) | OpenError::Restore(_) => {
+                let words = "the session's files could not be restored; nothing was done";
+                Self::new(FaultCode::StorageUnavailable, words)
+            }
+        }
+    }
+}

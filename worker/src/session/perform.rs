@@ -1,0 +1,177 @@
+//! What a session does when its machine says so.
+
+use std::slice;
+
+use proto::{
+    execution::{Durability, Outcome},
+    fault::{Fault, FaultCode},
+    id::OperationId,
+    limits,
+};
+use store::Owner;
+use tokio::time::Instant;
+
+use super::{
+    actor::Actor,
+    answer::{self, Finished},
+    execution::Running,
+    file_job,
+    machine::{Action, Verdict},
+    table::Note,
+    work::Work,
+};
+use crate::{
+    bus::Responder,
+    kernel::{Cell, CellEnd},
+};
+
+impl Actor {
+    pub(super) async fn perform(&mut self, action: Action) {
+        match action {
+            Action::RunNext => self.run_next(),
+            Action::Interrupt => self.interrupt(),
+            Action::KillKernel => {
+                if let Some(running) = &mut self.running {
+                    running.alarm = None;
+                    running.kernel.kill();
+                }
+            }
+            Action::Save => self.save(),
+            Action::Answer(verdict) => self.answer(verdict),
+            Action::AnswerUnsaved => self.answer_unsaved(),
+            Action::RefuseWaiting => self.refuse_waiting().await,
+            Action::NoteLoss => self.lost_between = true,
+            Action::Restart => {
+                if let Some(sandbox) = &self.sandbox {
+                    self.work = Work::restart(sandbox.cage.clone());
+                }
+            }
+            // The actor's loop ends in this state, and `end` does both.
+            Action::RefuseAll | Action::TearDown(_) => {}
+        }
+    }
+
+    fn run_next(&mut self) {
+        let Some(next) = self.queue.pop() else { return };
+        let limits = &self.pool.limits;
+        let Some(kernel) = self.work.run(next.code, &self.context.store, limits) else {
+            return;
+        };
+        let started = Instant::now();
+        self.running = Some(Running {
+            operation: next.operation,
+            responder: next.responder,
+            kernel,
+            started,
+            ended: None,
+            alarm: Some(started + next.timeout),
+        });
+    }
+
+    fn interrupt(&mut self) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        running.alarm = Some(Instant::now() + limits::INTERRUPT_GRACE);
+        if let Err(error) = running.kernel.interrupt() {
+            // It is ending by itself, or the grace ends it.
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "kernel not interrupted"
+            );
+        }
+    }
+
+    fn save(&mut self) {
+        if let Some(running) = &mut self.running {
+            // Its time is over, not that of its files.
+            running.alarm = None;
+            running.ended.get_or_insert_with(Instant::now);
+        }
+        if let Some(sandbox) = &self.sandbox {
+            let saver = sandbox.saver.clone();
+            self.saving = Some(Box::pin(async move { saver.after_cell().await }));
+        }
+    }
+
+    fn answer(&mut self, verdict: Verdict) {
+        self.used();
+        let (Some(running), Some(ended)) = (self.running.take(), self.ended.take()) else {
+            return;
+        };
+        let outcome = ended.map(|cell| {
+            let out_of_memory = self.memory_ran_out(&cell);
+            let mut outcome = answer::outcome(Finished {
+                out_of_memory,
+                cell,
+                verdict,
+                lost_between: std::mem::take(&mut self.lost_between),
+                duration: running.duration(),
+            });
+            outcome.durability = self.saved.as_ref().copied().unwrap_or(Durability::Durable);
+            outcome.moved = self.moved.take();
+            outcome
+        });
+        self.reply(running.operation, running.responder, outcome);
+    }
+
+    fn answer_unsaved(&mut self) {
+        self.used();
+        self.ended = None;
+        if let Some(running) = self.running.take() {
+            let fault = self.saved.clone().err().unwrap_or_else(|| {
+                let words = "the code ran, but its files are not saved";
+                Fault::new(FaultCode::FilesNotDurable, words)
+            });
+            self.reply(running.operation, running.responder, Err(fault));
+        }
+    }
+
+    async fn refuse_waiting(&mut self) {
+        while let Some(waiting) = self.queue.pop() {
+            let words = "files of an earlier execution are not saved yet; this one did not run";
+            let refused = Fault::new(FaultCode::StorageUnavailable, words);
+            waiting.responder.finish(Err(refused)).await;
+        }
+    }
+
+    /// Whether the memory limit killed something since the last time it was asked.
+    fn memory_ran_out(&mut self, cell: &Cell) -> bool {
+        let (CellEnd::Died(_), Some(sandbox)) = (&cell.end, &self.sandbox) else {
+            return false;
+        };
+        let kills = sandbox.cage.oom_kills().unwrap_or(self.oom_kills);
+        let more = kills > self.oom_kills;
+        self.oom_kills = kills;
+        more
+    }
+
+    /// Answers an execution without making the session wait for the store or the bus.
+    pub(super) fn reply(
+        &self,
+        operation: OperationId,
+        mut responder: Responder,
+        outcome: Result<Outcome, Fault>,
+    ) {
+        let context = self.context.clone();
+        let (certainty, tell) = (self.certainty.clone(), self.seat.teller());
+        let (pool, session) = (self.first.pool.clone(), self.first.session.clone());
+        self.context.tasks.spawn(async move {
+            let answer = match outcome {
+                Ok(outcome) => {
+                    let owner = Owner {
+                        pool: &pool,
+                        session: &session,
+                        operation: &operation,
+                    };
+                    let carried = answer::carried(outcome, &context.store, owner);
+                    file_job::with_heartbeats(slice::from_mut(&mut responder), carried).await
+                }
+                Err(fault) => Err(fault),
+            };
+            if !answer::give(responder, &certainty, answer).await {
+                tell(Note::LeaseLost);
+            }
+        });
+    }
+}

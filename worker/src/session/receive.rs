@@ -1,0 +1,129 @@
+//! What a session does with each job that arrives.
+
+use std::{slice, time::Duration};
+
+use async_nats::Message;
+use proto::{
+    id::OperationId,
+    limits,
+    message::{Answer, Job, Request, SessionInfo, VERSION},
+    wire,
+};
+use tokio::time::Instant;
+
+use super::{
+    actor::{Actor, Sandbox},
+    answer,
+    execution::Waiting,
+    file_job,
+    machine::Event,
+    place::unsupported,
+    table::Note,
+};
+use crate::bus::Responder;
+
+impl Actor {
+    pub(super) async fn message(&mut self, message: Message) {
+        let Some(inbox) = message.reply else { return };
+        let responder = Responder::new(self.context.client.clone(), inbox);
+        match wire::decode::<Job>(&message.payload) {
+            Ok(job) if job.v <= VERSION => self.receive(job, responder).await,
+            _ => responder.finish(Err(unsupported())).await,
+        }
+    }
+
+    pub(super) async fn receive(&mut self, job: Job, mut responder: Responder) {
+        responder.as_owner(self.keeper.ownership().epoch());
+        match job.request {
+            Request::Execute { code, timeout_ms } => {
+                self.used();
+                responder.accept().await;
+                let execution = Waiting {
+                    operation: job.operation,
+                    responder,
+                    code,
+                    timeout: Waiting::timeout(timeout_ms, &self.pool.limits),
+                    expires: Instant::now() + Duration::from_millis(job.budget_ms),
+                };
+                match self.queue.push(execution) {
+                    Ok(()) => self.step(Event::Queued).await,
+                    Err(refused) => {
+                        let (responder, busy) = *refused;
+                        responder.finish(Err(busy)).await;
+                    }
+                }
+            }
+            Request::Cancel { target } => self.cancel(&target, responder).await,
+            Request::Upload { .. }
+            | Request::List { .. }
+            | Request::Stat { .. }
+            | Request::Download { .. }
+            | Request::Delete { .. } => {
+                self.used();
+                responder.accept().await;
+                if self.held.len() + self.file_jobs.len() >= limits::SESSION_FILE_JOBS {
+                    responder.finish(Err(file_job::too_many())).await;
+                } else {
+                    self.start_file_job(job, responder);
+                }
+            }
+            Request::Describe => responder.finish(Ok(Answer::Session(self.describe()))).await,
+            Request::Stop => {
+                responder.accept().await;
+                self.stoppers.push(responder);
+                self.step(Event::Stop).await;
+            }
+            Request::Unknown => responder.finish(Err(unsupported())).await,
+        }
+    }
+
+    fn describe(&self) -> SessionInfo {
+        let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let idle = self.last_used.elapsed();
+        SessionInfo {
+            identifier: self.first.identifier.clone(),
+            incarnation: self.keeper.ownership().incarnation(),
+            idle_ms: milliseconds(idle),
+            remaining_ms: milliseconds(self.pool.cooldown().saturating_sub(idle)),
+        }
+    }
+
+    async fn cancel(&mut self, target: &OperationId, responder: Responder) {
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.operation == *target)
+        {
+            self.step(Event::Cancel).await;
+        } else if let Some(waiting) = self.queue.remove(target) {
+            self.reply(
+                waiting.operation,
+                waiting.responder,
+                Ok(answer::cancelled()),
+            );
+        }
+        responder.finish(Ok(Answer::Gone)).await;
+    }
+
+    /// Begins a file operation, or keeps it until there is a sandbox.
+    pub(super) fn start_file_job(&mut self, job: Job, mut responder: Responder) {
+        let Some(Sandbox { data, saver, .. }) = &self.sandbox else {
+            self.held.push((job, responder));
+            return;
+        };
+        let files = file_job::Files {
+            incarnation: self.keeper.ownership().incarnation(),
+            data: data.clone(),
+            saver: saver.clone(),
+            store: self.context.store.clone(),
+        };
+        let (certainty, tell) = (self.certainty.clone(), self.seat.teller());
+        self.file_jobs.spawn(async move {
+            let work = file_job::perform_in_time(&job, &files);
+            let answer = file_job::with_heartbeats(slice::from_mut(&mut responder), work).await;
+            if !answer::give(responder, &certainty, answer).await {
+                tell(Note::LeaseLost);
+            }
+        });
+    }
+}

@@ -1,0 +1,331 @@
+//! One session's committer: a task that everything goes through which changes the session's commit
+//! log, one change after the other, so that cells and file operations need not wait for each other.
+
+use std::{future::pending, ops::Not, sync::Arc, time::Duration};
+
+use proto::{
+    execution::Durability,
+    fault::{Fault, FaultCode},
+    file::FilePath,
+    limits,
+};
+use store::log::{
+    commit::{Body, File, Seq, Variables},
+    writer::Writer,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::Instant,
+};
+
+use crate::{
+    kernel::variables::Snapshot,
+    lease::certainty::Certainty,
+    sandbox::Cage,
+    sync::{SyncError, Synced, Syncer},
+};
+
+/// Requests that may wait; whoever finds no room waits for it.
+const REQUESTS: usize = 64;
+/// First and longest pause between two attempts to reach the store.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How long a committer may go on whose session is over.
+const END_WITHIN: Duration = Duration::from_secs(1);
+/// Pause after a write-behind that failed.
+const RETRY_BEHIND: Duration = Duration::from_secs(1);
+
+/// The way to a session's committer. All clones lead to the same.
+#[derive(Clone, Debug)]
+pub struct Saver {
+    requests: mpsc::Sender<Request>,
+}
+
+/// The committer itself, for whoever ends it.
+#[derive(Debug)]
+pub struct Committer(JoinHandle<Syncer>);
+
+/// Why files were not saved.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The session has another owner.
+    #[error("the session moved to another worker")]
+    Fenced,
+    /// It was tried for as long as is worth waiting.
+    #[error("files were not saved in time")]
+    Sync(#[source] Box<SyncError>),
+    /// The session has ended.
+    #[error("the session has ended")]
+    Ended,
+}
+
+#[derive(Debug)]
+enum What {
+    /// Everything that changed. `behind` allows it to happen after the answer.
+    All { behind: bool },
+    /// What an upload or a deletion did.
+    Path(FilePath),
+    /// The interpreter's variables, for the next owner.
+    Variables(Snapshot),
+}
+
+#[derive(Debug)]
+enum Request {
+    Save(What, oneshot::Sender<Result<Durability, SaveError>>),
+    /// Where a file's bytes are in the log, if they are what the file holds now.
+    Find(FilePath, oneshot::Sender<Option<File>>),
+}
+
+impl Saver {
+    /// Starts the committer of an owned session. `window` is how long saving may lag behind
+    /// answers, for pools that allow it.
+    #[must_use]
+    pub fn start(
+        files: Syncer,
+        cage: Arc<Cage>,
+        certainty: Certainty,
+        window: Option<Duration>,
+    ) -> (Self, Committer) {
+        let (requests, incoming) = mpsc::channel(REQUESTS);
+        let task = Task {
+            files,
+            cage,
+            certainty,
+            window,
+            due: None,
+            behind_failed: false,
+        };
+        (
+            Self { requests },
+            Committer(tokio::spawn(task.run(incoming))),
+        )
+    }
+
+    /// Saves what a cell left. In a pool with write-behind this returns at once, unless the last
+    /// attempt behind an answer failed.
+    ///
+    /// # Errors
+    /// It is not saved, or another worker owns the session.
+    pub async fn after_cell(&self) -> Result<Durability, SaveError> {
+        self.save(What::All { behind: true }).await
+    }
+
+    /// Saves everything, now.
+    ///
+    /// # Errors
+    /// As [`Self::after_cell`].
+    pub async fn all(&self) -> Result<(), SaveError> {
+        self.save(What::All { behind: false }).await.map(drop)
+    }
+
+    /// Saves one path.
+    ///
+    /// # Errors
+    /// As [`Self::after_cell`].
+    pub async fn path(&self, path: &FilePath) -> Result<(), SaveError> {
+        self.save(What::Path(path.clone())).await.map(drop)
+    }
+
+    /// Leaves the interpreter's variables to the next owner. Nothing may be saved after it.
+    ///
+    /// # Errors
+    /// As [`Self::after_cell`].
+    pub async fn variables(&self, snapshot: Snapshot) -> Result<(), SaveError> {
+        self.save(What::Variables(snapshot)).await.map(drop)
+    }
+
+    /// Where a file's bytes are in the log; `None` when it may have been changed since it was saved.
+    pub async fn find(&self, path: &FilePath) -> Option<File> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Find(path.clone(), answer);
+        self.requests.send(request).await.ok()?;
+        answered.await.ok()?
+    }
+
+    async fn save(&self, what: What) -> Result<Durability, SaveError> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.requests.send(Request::Save(what, answer)).await;
+        sent.map_err(|_| SaveError::Ended)?;
+        answered.await.unwrap_or(Err(SaveError::Ended))
+    }
+}
+
+impl Committer {
+    /// Ends the committer once every [`Saver`] is gone, and says whether the session's log may hold
+    /// anything. `patiently` waits until what was asked for is done or given up.
+    pub async fn end(mut self, patiently: bool) -> bool {
+        let ended = if patiently {
+            (&mut self.0).await
+        } else {
+            match tokio::time::timeout(END_WITHIN, &mut self.0).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    self.0.abort();
+                    (&mut self.0).await
+                }
+            }
+        };
+        ended
+            .is_ok_and(|mut files| is_unwritten(files.writer()))
+            .not()
+    }
+}
+
+impl From<&SaveError> for Fault {
+    fn from(error: &SaveError) -> Self {
+        match error {
+            SaveError::Fenced => {
+                let words = "the session moved to another worker; the work may have had effects";
+                Self::new(FaultCode::Fenced, words)
+            }
+            SaveError::Sync(cause) => {
+                let why = match &**cause {
+                    SyncError::Unkeepable(limit) => limit.to_string(),
+                    other => other.to_string(),
+                };
+                let words = format!("it was done, but the files are not saved: {why}");
+                Self::new(FaultCode::FilesNotDurable, words)
+            }
+            SaveError::Ended => {
+                let words = "the session was stopped; the work may have begun";
+                Self::new(FaultCode::Stopping, words)
+            }
+        }
+    }
+}
+
+struct Task {
+    files: Syncer,
+    cage: Arc<Cage>,
+    certainty: Certainty,
+    window: Option<Duration>,
+    /// When what changed must be on its way at last.
+    due: Option<Instant>,
+    behind_failed: bool,
+}
+
+impl Task {
+    async fn run(mut self, mut incoming: mpsc::Receiver<Request>) -> Syncer {
+        loop {
+            let due = self.due;
+            tokio::select! {
+                request = incoming.recv() => match request {
+                    Some(request) => self.serve(request).await,
+                    None => return self.files,
+                },
+                () = sleep_until(due) => self.save_behind().await,
+            }
+            // Nobody waits for it.
+            if incoming.is_empty()
+                && let Err(error) = self.files.checkpoint_if_due().await
+            {
+                tracing::warn!(error = &error as &dyn std::error::Error, "no checkpoint");
+            }
+        }
+    }
+
+    async fn serve(&mut self, request: Request) {
+        match request {
+            Request::Find(path, answer) => {
+                let found = self.files.describe(&path).await;
+                // Whoever asked may have gone, and reads the file itself if nothing is found.
+                answer.send(found.unwrap_or_default()).ok();
+            }
+            Request::Save(What::All { behind: true }, answer)
+                if self.window.is_some() && !self.behind_failed =>
+            {
+                let due = self.window.map(|window| Instant::now() + window);
+                self.due = self.due.or(due);
+                answer.send(Ok(Durability::WriteBehind)).ok();
+            }
+            Request::Save(what, answer) => {
+                answer.send(self.save(&what).await).ok();
+            }
+        }
+    }
+
+    async fn save_behind(&mut self) {
+        match self.save(&What::All { behind: false }).await {
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "files not saved behind their answer"
+                );
+                self.due = Some(Instant::now() + RETRY_BEHIND);
+            }
+        }
+    }
+
+    /// Tries until it is done or was tried for long enough.
+    async fn save(&mut self, what: &What) -> Result<Durability, SaveError> {
+        let deadline = Instant::now() + limits::SAVE_WITHIN;
+        let mut pause = BACK_OFF.0;
+        loop {
+            let error = match self.attempt(what).await {
+                Ok(Synced::Unchanged) => break,
+                Ok(Synced::Committed { .. }) => {
+                    // Another worker may have taken over without a collision.
+                    self.certainty.doubt();
+                    break;
+                }
+                Err(SyncError::Fenced) => return Err(SaveError::Fenced),
+                Err(error) => error,
+            };
+            if Instant::now() + pause > deadline || !may_pass(&error) {
+                if let What::All { .. } = what {
+                    self.behind_failed = self.window.is_some();
+                }
+                return Err(SaveError::Sync(Box::new(error)));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACK_OFF.1);
+        }
+        if let What::All { .. } = what {
+            self.due = None;
+            self.behind_failed = false;
+        }
+        Ok(Durability::Durable)
+    }
+
+    async fn attempt(&mut self, what: &What) -> Result<Synced, SyncError> {
+        match what {
+            What::All { .. } => self.files.commit_all(&self.cage).await,
+            What::Path(path) => self.files.commit_path(path).await,
+            What::Variables(snapshot) => self.append_variables(snapshot).await,
+        }
+    }
+
+    async fn append_variables(&mut self, snapshot: &Snapshot) -> Result<Synced, SyncError> {
+        let writer = self.files.writer();
+        writer.settle().await?;
+        let blob = writer.put_blob(snapshot.data.clone().into()).await?;
+        let variables = Variables {
+            blob,
+            size: snapshot.data.len() as u64,
+            lost: snapshot.lost.clone(),
+        };
+        let seq = writer.append(Body::Variables(variables), vec![]).await?;
+        Ok(Synced::Committed { seq, files: vec![] })
+    }
+}
+
+/// Whether another attempt may do better.
+fn may_pass(error: &SyncError) -> bool {
+    match error {
+        SyncError::Store(_) | SyncError::Io(_) => true,
+        SyncError::Fenced | SyncError::Unkeepable(_) => false,
+    }
+}
+
+/// Whether there can be no commit in the log.
+fn is_unwritten(writer: &Writer) -> bool {
+    writer.head() == Seq::default() && !writer.is_pending()
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,84 @@
+//! What crashes leave behind on the bus and in the object store, collected by every worker from time
+//! to time.
+
+use std::time::{Duration, SystemTime};
+
+use proto::limits;
+use store::{
+    Store, StoreError,
+    log::collect::{self, Found},
+};
+
+use crate::lease::{BusError, Ledger};
+
+/// Time between two sweeps for abandoned slots.
+const SLOTS_EVERY: Duration = Duration::from_secs(30);
+/// Time between two sweeps for abandoned staging objects.
+const STAGING_EVERY: Duration = Duration::from_secs(600);
+/// Time between two sweeps for logs whose sessions are over. Each lists a pool's objects.
+const LOGS_EVERY: Duration = Duration::from_secs(1800);
+
+/// Why logs were not swept.
+#[derive(Debug, thiserror::Error)]
+enum SweepError {
+    #[error("the object store failed")]
+    Store(#[from] StoreError),
+    #[error("the bus failed")]
+    Bus(#[from] BusError),
+}
+
+/// Frees the slots that no lease belongs to, for ever.
+pub async fn slots(ledger: Ledger) {
+    let mut tick = tokio::time::interval(SLOTS_EVERY);
+    loop {
+        tick.tick().await;
+        note("slots", ledger.sweep().await);
+    }
+}
+
+/// Removes staging objects that nobody reads any more, for ever.
+pub async fn staging(store: Store) {
+    let mut tick = tokio::time::interval(STAGING_EVERY);
+    loop {
+        tick.tick().await;
+        note("staging objects", store.sweep().await);
+    }
+}
+
+/// Removes the logs of sessions that are over, for ever.
+pub async fn logs(store: Store, ledger: Ledger) {
+    let mut tick = tokio::time::interval(LOGS_EVERY);
+    loop {
+        tick.tick().await;
+        note("logs", orphans(&store, &ledger).await);
+    }
+}
+
+fn note<E: std::error::Error + 'static>(what: &'static str, swept: Result<(), E>) {
+    if let Err(error) = swept {
+        tracing::warn!(what, error = &error as &dyn std::error::Error, "not swept");
+    }
+}
+
+async fn orphans(store: &Store, ledger: &Ledger) -> Result<(), SweepError> {
+    let pool = ledger.pool();
+    let lease_life = pool.cooldown() + limits::LEASE_MARGIN;
+    for found in collect::incarnations(store, &pool.id).await? {
+        if is_over(&found, ledger, lease_life).await? {
+            tracing::warn!(pool.id = %pool.id, session.key = %found.place.session,
+                "the log of a session that is over is removed");
+            collect::delete(store, &found.place).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn is_over(found: &Found, ledger: &Ledger, lease_life: Duration) -> Result<bool, BusError> {
+    let now = SystemTime::now();
+    // Most are not, and need no question.
+    if !collect::is_orphan(found, None, now, lease_life) {
+        return Ok(false);
+    }
+    let live = ledger.incarnation(&found.place.session).await?;
+    Ok(collect::is_orphan(found, live, now, lease_life))
+}
