@@ -356,3 +356,59 @@ pub(super) fn now_ns() -> i64 {
         .saturating_mul(1_000_000_000)
         .saturating_add(now.tv_nsec)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::symlink, path::Path};
+
+    use super::*;
+    use crate::sync::scan::scan;
+
+    /// Whether what is in a directory with one entry would be trusted.
+    fn trusts(root: &Path, trust: impl FnOnce(Stat) -> Trust) -> bool {
+        let root = std::fs::File::open(root).unwrap();
+        let tree = scan(root.as_fd()).unwrap();
+        let trust = trust(tree.get(0).unwrap().stat);
+        let mut gather = Gather::new(Arc::default(), trust, 0);
+        let later = gather.small(root.as_fd(), &tree, &[0]).unwrap();
+        assert!(later.is_empty());
+        let (_, drafts) = gather.finish();
+        assert_eq!(drafts.len(), 1);
+        drafts[0].trusted
+    }
+
+    #[test]
+    fn only_what_is_older_than_the_look_is_trusted() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("it");
+        std::fs::write(&path, "x").unwrap();
+        for _ in 0..2 {
+            let since = |age| {
+                trusts(root.path(), |stat| {
+                    Trust::Since(stat.changed_ns + age, Mapped::default())
+                })
+            };
+            assert!(!since(-1_000_000_000));
+            assert!(!since(0));
+            assert!(!since(CLOCK_TICK_NS));
+            assert!(since(CLOCK_TICK_NS + 1));
+            assert!(!trusts(root.path(), |_| Trust::Nothing));
+            // And the same of a link.
+            std::fs::remove_file(&path).unwrap();
+            symlink("anywhere", &path).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_can_be_written_through_a_mapping_is_not_trusted() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("it"), "x").unwrap();
+        let mapped = |writable| {
+            trusts(root.path(), |stat| {
+                Trust::Since(i64::MAX, Mapped::of([(stat.inode, writable)]))
+            })
+        };
+        assert!(!mapped(true));
+        assert!(mapped(false));
+    }
+}

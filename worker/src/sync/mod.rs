@@ -12,7 +12,7 @@
 //! change would show the same times, and what can be written through a mapping.
 //!
 //! The session controls every name, link and byte in there. Nothing is resolved through a link
-//! ([`beneath`]), and what is too much is a [`Limit`], not a failure of the worker.
+//! (`beneath.rs`), and what is too much is a [`Limit`], not a failure of the worker.
 
 mod beneath;
 mod delta;

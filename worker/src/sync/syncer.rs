@@ -254,16 +254,18 @@ impl Syncer {
             trusted,
             doubted,
         } = delta;
-        let trusted = self.remember(now, trusted, &doubted, scope);
+        self.remember(now, &doubted, scope);
         let synced = if changes.is_empty() {
             Synced::Unchanged
         } else {
             let seq = self.writer.append(Body::Delta(changes), pack).await?;
             Synced::Committed { seq, files }
         };
-        let seen = Arc::make_mut(&mut self.seen);
-        for (index, stat) in trusted {
-            seen.trust(index, stat);
+        if scope == Scope::Whole {
+            let seen = Arc::make_mut(&mut self.seen);
+            for (index, stat) in trusted {
+                seen.trust(index, stat);
+            }
         }
         Ok(synced)
     }
@@ -279,31 +281,24 @@ impl Syncer {
         Ok(away(move || look.found(blobs)).await??)
     }
 
-    /// Takes in what was seen. What a commit is about vouches for nothing until that is in the log;
-    /// returns where in the memory that is.
-    fn remember(
-        &mut self,
-        mut now: Tree,
-        trusted: Vec<(usize, Stat)>,
-        doubted: &[usize],
-        scope: Scope,
-    ) -> Vec<(usize, Stat)> {
-        if scope == Scope::Whole {
-            for &index in doubted {
-                now.doubt(index);
+    /// Takes in what was seen. What a commit is about vouches for nothing until that is in the log,
+    /// and a single path not before the next look at everything.
+    fn remember(&mut self, mut now: Tree, doubted: &[usize], scope: Scope) {
+        match scope {
+            Scope::Whole => {
+                for &index in doubted {
+                    now.doubt(index);
+                }
+                self.seen = Arc::new(now);
             }
-            self.seen = Arc::new(now);
-            return trusted;
+            Scope::Path => {
+                let seen = Arc::make_mut(&mut self.seen);
+                for entry in now.iter() {
+                    if let Some(index) = seen.find(entry.path) {
+                        seen.doubt(index);
+                    }
+                }
+            }
         }
-        let seen = Arc::make_mut(&mut self.seen);
-        for entry in now.iter() {
-            // What there is no room for is not remembered.
-            let _full = seen.set(entry.path, entry.stat);
-        }
-        let moved = trusted.into_iter().filter_map(|(index, stat)| {
-            let path = now.get(index)?.path;
-            Some((seen.find(path)?, stat))
-        });
-        moved.collect()
     }
 }

@@ -189,19 +189,17 @@ impl Tree {
         }
     }
 
-    /// Sets one entry, whether it was there or not. It vouches for nothing yet.
+    /// Sets one entry, whether it was there or not.
     pub(super) fn set(&mut self, path: &[u8], stat: Stat) -> Result<usize, Limit> {
         match self.search(path) {
             Ok(index) => {
                 self.trust(index, stat);
-                self.doubt(index);
                 Ok(index)
             }
             Err(place) => {
                 let added = self.add(None, path, stat)?;
                 let entry = self.entries.remove(added);
                 self.entries.insert(place, entry);
-                self.doubt(place);
                 Ok(place)
             }
         }
@@ -272,22 +270,16 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_set_where_it_belongs_and_vouches_for_nothing() {
+    fn an_entry_is_set_where_it_belongs() {
         let mut tree = Tree::default();
-        for name in [b"b", b"d", b"a", b"c", b"b"] {
-            tree.set(name, stat(Kind::File, 7)).unwrap();
+        for (size, name) in [b"b", b"d", b"a", b"c", b"b"].into_iter().enumerate() {
+            tree.set(name, stat(Kind::File, size as u64)).unwrap();
         }
         let found: Vec<_> = tree
             .iter()
-            .map(|seen| (seen.path[0], seen.doubtful))
+            .map(|seen| (seen.path[0], seen.stat.size))
             .collect();
-        assert_eq!(
-            found,
-            [(b'a', true), (b'b', true), (b'c', true), (b'd', true)]
-        );
-        tree.trust(1, stat(Kind::File, 8));
-        let seen = tree.at(b"b").unwrap();
-        assert!(!seen.doubtful && seen.stat.size == 8);
+        assert_eq!(found, [(b'a', 2), (b'b', 4), (b'c', 3), (b'd', 1)]);
     }
 
     #[test]

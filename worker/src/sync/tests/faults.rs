@@ -60,9 +60,11 @@ async fn a_commit_whose_answer_was_lost_is_there_at_the_next() {
     let session = Session::new();
     let (root, mut syncer) = session.first();
     std::fs::write(root.join("a"), "1").unwrap();
+    round_trip::settle().await;
     session.faulty.plan(0, Fault::After);
     let failed = syncer.commit_tree(&[]).await;
     assert!(matches!(failed, Err(SyncError::Store(_))), "{failed:?}");
+    assert_eq!(syncer.doubts(), 1, "what may not be in the log vouches");
     assert_eq!(syncer.commit_tree(&[]).await.unwrap(), Synced::Unchanged);
     session.assert_next_finds(&root).await;
 }

@@ -118,3 +118,23 @@ async fn a_file_is_described_only_while_it_is_what_was_committed() {
         None
     );
 }
+
+#[tokio::test]
+async fn a_directory_that_comes_back_after_a_commit_in_its_place_is_read() {
+    let session = Session::new();
+    let (root, mut syncer) = session.first();
+    std::fs::create_dir(root.join("d")).unwrap();
+    std::fs::write(root.join("d/file"), "old").unwrap();
+    round_trip::settle().await;
+    committed(syncer.commit_tree(&[]).await.unwrap());
+    assert_eq!(syncer.doubts(), 0);
+    std::fs::rename(root.join("d"), root.join("aside")).unwrap();
+    std::fs::create_dir(root.join("d")).unwrap();
+    std::fs::write(root.join("d/file"), "new").unwrap();
+    commit(&mut syncer, "d/file").await;
+    std::fs::remove_dir_all(root.join("d")).unwrap();
+    // With the very times that the last look at everything saw.
+    std::fs::rename(root.join("aside"), root.join("d")).unwrap();
+    committed(syncer.commit_tree(&[]).await.unwrap());
+    session.assert_next_finds(&root).await;
+}

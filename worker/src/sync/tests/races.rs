@@ -7,35 +7,30 @@ use proptest::{
 
 use super::{edit::edit, *};
 
-/// Commits of each run, while somebody writes all the time.
-const COMMITS: usize = 40;
+/// Commits, and edits beside them, of each run at least.
+const ROUNDS: usize = 40;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn when_writers_that_raced_with_commits_stop_one_more_commit_has_it_all() {
     for seed in 1..4_u8 {
         println!("seed {seed}");
         let session = Session::new();
         let (root, mut syncer) = session.first();
-        let (stop, edits) = (AtomicBool::new(false), AtomicUsize::new(0));
-        std::thread::scope(|threads| {
-            threads.spawn(|| write_on(&root, seed, &stop, &edits));
-            let commits = async {
-                for number in 0..COMMITS {
-                    let _any = syncer.commit_tree(&[]).await.unwrap();
-                    let path = ["a", "B", "a/B", "-/a-"][number % 4].parse().unwrap();
-                    let _any = syncer.commit_path(&path).await.unwrap();
-                    if number % 20 == 0 {
-                        // Whatever it is that was committed, it can be restored.
-                        let (again, _) = session.next().await;
-                        std::fs::remove_dir_all(again).unwrap();
-                        syncer = take_back(&session, &root).await;
-                    }
-                }
-            };
-            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(commits));
-            stop.store(true, Ordering::SeqCst);
-        });
-        assert!(edits.load(Ordering::SeqCst) > COMMITS);
+        let writer = Writing::begin(root.clone(), seed);
+        let mut number = 0;
+        while number < ROUNDS || writer.edits() < ROUNDS {
+            let _any = syncer.commit_tree(&[]).await.unwrap();
+            let path = ["a", "B", "a/B", "-/a-"][number % 4].parse().unwrap();
+            let _any = syncer.commit_path(&path).await.unwrap();
+            if number % 20 == 0 {
+                // Whatever it is that was committed, it can be restored.
+                let (again, _) = session.next().await;
+                std::fs::remove_dir_all(again).unwrap();
+                syncer = take_back(&session, &root).await;
+            }
+            number += 1;
+        }
+        writer.end().await;
         let _any = syncer.commit_tree(&[]).await.unwrap();
         session.assert_next_finds(&root).await;
     }
@@ -49,15 +44,52 @@ async fn take_back(session: &Session, root: &Path) -> Syncer {
     Syncer::fresh(taken.unwrap().0, data(root), transfers())
 }
 
-fn write_on(root: &Path, seed: u8, stop: &AtomicBool, edits: &AtomicUsize) {
-    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
-    let mut runner = TestRunner::new_with_rng(Config::default(), random);
-    while !stop.load(Ordering::SeqCst) {
-        edit()
-            .new_tree(&mut runner)
-            .unwrap()
-            .current()
-            .perform(root);
-        edits.fetch_add(1, Ordering::SeqCst);
+/// Somebody who writes all the time, until this is dropped.
+struct Writing {
+    shared: Arc<Shared>,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    edits: AtomicUsize,
+}
+
+impl Writing {
+    fn begin(root: PathBuf, seed: u8) -> Self {
+        let shared = Arc::<Shared>::default();
+        let theirs = Arc::clone(&shared);
+        let task = tokio::task::spawn_blocking(move || {
+            let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+            let mut runner = TestRunner::new_with_rng(Config::default(), random);
+            while !theirs.stop.load(Ordering::SeqCst) {
+                let edit = edit().new_tree(&mut runner).unwrap().current();
+                edit.perform(&root);
+                theirs.edits.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self {
+            shared,
+            task: Some(task),
+        }
+    }
+
+    fn edits(&self) -> usize {
+        let writes_on = self.task.as_ref().is_some_and(|task| !task.is_finished());
+        assert!(writes_on, "the writer has failed");
+        self.shared.edits.load(Ordering::SeqCst)
+    }
+
+    async fn end(mut self) {
+        let task = self.task.take();
+        drop(self);
+        task.unwrap().await.unwrap();
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
     }
 }
