@@ -1,5 +1,5 @@
 # `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
-.PHONY: help up down test bench lint build image nats stores prerequisites clean
+.PHONY: help up down test bench chaos lint build image nats stores prerequisites clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -17,6 +17,9 @@ test: build image nats stores ## every test
 
 bench: build image nats ## figures beside Jupyter Kernel Gateway and ipykernel
 	@target/release/loadtest bench
+
+chaos: build image nats stores ## kill and pause everything under load: SECONDS=60 SEED=random
+	@target/release/loadtest chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 lint: prerequisites ## formatting and lints
 	cargo fmt --all --check

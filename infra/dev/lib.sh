@@ -11,7 +11,8 @@ shared=$root/.hearth
 worker_prefix=dev-$(printf %s "$home" | sha256sum | cut -c1-6)
 
 subscription=00000000-0000-0000-0000-000000000000
-pool_path=/subscriptions/$subscription/resourceGroups/hearth/sessionPools/python
+pools_path=/subscriptions/$subscription/resourceGroups/hearth/sessionPools
+pool_path=$pools_path/python
 issuer=https://hearth.localhost
 
 # First ports of ingress (one more for every further one) and the port of NATS.

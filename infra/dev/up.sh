@@ -46,12 +46,25 @@ container_type = "PythonLTS"
 max_sessions = 600
 cooldown_seconds = 300
 EOF
+# A file that was made when there were no pools of shells gets one.
+grep -q '"Shell"' "$home/pools.toml" || cat >>"$home/pools.toml" <<EOF
+
+[[pool]]
+id = "01JDE1KZ0000000000000000SH"
+subscription = "$subscription"
+resource_group = "hearth"
+name = "shell"
+container_type = "Shell"
+max_sessions = 600
+cooldown_seconds = 300
+EOF
 "$programs/ingress" dev-keys --out-dir "$home/keys"
 "$programs/ingress" certificate --out-dir "$home/keys"
 password() { cut -d: -f2 "$home/nats-$1.auth"; }
 sed -e "s|@LISTEN@|127.0.0.1:$nats_port|" -e "s|@STORE_DIR@|$home/nats|" \
   -e "s|@INGRESS_PASSWORD@|$(password ingress)|" -e "s|@WORKER_PASSWORD@|$(password worker)|" \
   -e "s|@OPERATOR_PASSWORD@|$(password operator)|" \
+  -e "s|@CLUSTER@||" \
   "$root/infra/nats/hearth.conf.template" >"$home/nats.conf"
 
 # ── processes ──
@@ -91,6 +104,7 @@ token=$("$programs/ingress" token --key "$home/keys/signing-key.pem" --issuer "$
   for ((n = 1; n <= ingresses; n++)); do
     suffix=$([ "$n" = 1 ] || echo "_$n")
     echo "export POOL_ENDPOINT$suffix=http://localhost:$((http_port + n - 1))$pool_path"
+    echo "export SHELL_POOL_ENDPOINT$suffix=http://localhost:$((http_port + n - 1))$pools_path/shell"
     echo "export POOL_ENDPOINT_HTTPS$suffix=https://localhost:$((https_port + n - 1))$pool_path"
   done
   echo "export SSL_CERT_FILE=$home/keys/cert.pem"

@@ -3,10 +3,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::Router;
+use axum::{Extension, Router};
 use axum_server::{Handle, accept::NoDelayAcceptor};
 use proto::pool::{Pool, Pools};
 use store::Store;
+use time::OffsetDateTime;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -14,7 +15,7 @@ use tokio::{
 use ulid::Ulid;
 
 use crate::{
-    api::{self, address::Address},
+    api::{self, address::Address, link::Scheme},
     auth::{Authenticator, keys::Keys, token::Rules},
     bus::Bus,
     config::Config,
@@ -37,6 +38,7 @@ pub struct App {
     /// The use cases.
     pub service: Service,
     pools: Arc<HashMap<(String, String, String), Arc<Pool>>>,
+    pools_written: OffsetDateTime,
 }
 
 impl App {
@@ -56,13 +58,21 @@ impl App {
         let instance = config.instance.clone();
         let instance = instance.unwrap_or_else(|| Ulid::new().to_string().to_lowercase());
         let bus = Bus::connect(&config.nats, config.read_nats_auth()?, &instance).await?;
-        let service = Service::new(bus.clone(), store, config.read_cluster_key()?);
+        let wait = Duration::from_secs(config.sync_seconds.into());
+        let service = Service::new(bus.clone(), store, config.read_cluster_key()?, wait);
         Ok(Self {
             authenticator,
             bus,
             service,
             pools: Arc::new(pools),
+            pools_written: config.pools_written(),
         })
+    }
+
+    /// When the pool file was written that this process has read.
+    #[must_use]
+    pub fn pools_written(&self) -> OffsetDateTime {
+        self.pools_written
     }
 
     /// The pool at an address; subscription and resource group are compared without case.
@@ -123,9 +133,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let server = axum_server::from_tcp(plain)?.handle(handle.clone());
     let server = server.first_request_timeout(HEAD_WITHIN);
     servers.spawn(
-        server
-            .acceptor(NoDelayAcceptor::new())
-            .serve(router.clone().into_make_service()),
+        server.acceptor(NoDelayAcceptor::new()).serve(
+            router
+                .clone()
+                .layer(Extension(Scheme::Http))
+                .into_make_service(),
+        ),
     );
     if let Some(secure) = secure {
         secure.set_nonblocking(true)?;
@@ -133,6 +146,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         let server = axum_server::from_tcp_rustls(secure, tls)?.handle(handle.clone());
         let server = server.first_request_timeout(HEAD_WITHIN);
         let server = server.map(|acceptor| acceptor.acceptor(NoDelayAcceptor::new()));
+        let router = router.layer(Extension(Scheme::Https));
         servers.spawn(server.serve(router.into_make_service()));
     }
     tracing::info!(listen = %config.listen, tls = ?config.tls_listen, "serving");

@@ -7,6 +7,7 @@ use proto::{
     id::{ClusterKey, IdError},
     pool::{PoolError, Pools},
 };
+use time::OffsetDateTime;
 
 /// Hearth's front door: authenticates requests and brings them to the sessions' workers.
 #[derive(Debug, Parser)]
@@ -74,8 +75,14 @@ pub struct Config {
     #[arg(long, env = "HEARTH_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// NATS servers, separated by commas.
-    #[arg(long, env = "HEARTH_NATS", default_value = "nats://127.0.0.1:4222")]
-    pub nats: String,
+    #[arg(
+        long,
+        env = "HEARTH_NATS",
+        default_value = "nats://127.0.0.1:4222",
+        value_delimiter = ',',
+        num_args = 1
+    )]
+    pub nats: Vec<async_nats::ServerAddr>,
     /// File with `user:password` for NATS; only its owner may read it.
     #[arg(long, env = "HEARTH_NATS_AUTH")]
     pub nats_auth: PathBuf,
@@ -106,6 +113,11 @@ pub struct Config {
     /// may use every pool.
     #[arg(long, env = "HEARTH_JWT_REQUIRED_ROLE")]
     pub jwt_required_role: Option<String>,
+    /// Longest time, in seconds, that the caller of an execution with an `operation-id` is kept waiting.
+    /// What still runs then goes on, and is answered to whoever asks with the same id.
+    #[arg(long, env = "HEARTH_SYNC_SECONDS", default_value_t = proto::limits::SYNC_SECONDS,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub sync_seconds: u32,
     /// Name of this process on the bus: letters, digits and `-`. Random by default.
     #[arg(long, env = "HEARTH_INSTANCE", value_parser = instance)]
     pub instance: Option<String>,
@@ -151,6 +163,13 @@ impl Config {
             toml::from_str(&text).map_err(|error| ConfigError::Pools(self.pools.clone(), error))?;
         pools.check()?;
         Ok(pools)
+    }
+
+    /// When the pool file was written; 1970 where the file system does not know.
+    #[must_use]
+    pub fn pools_written(&self) -> OffsetDateTime {
+        let written = std::fs::metadata(&self.pools).and_then(|file| file.modified());
+        written.map_or(OffsetDateTime::UNIX_EPOCH, OffsetDateTime::from)
     }
 
     /// Reads the cluster key.

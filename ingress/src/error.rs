@@ -13,7 +13,10 @@ use proto::{
 use serde::Serialize;
 use ulid::Ulid;
 
-use crate::{route::RouteError, service::ServiceError};
+use crate::{
+    route::{RouteError, once::OnceError},
+    service::ServiceError,
+};
 
 /// Name of the header that repeats the code.
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
@@ -67,6 +70,12 @@ pub enum ErrorCode {
     SandboxUnavailable,
     /// The worker was lost; the code may have run.
     ExecutionLost,
+    /// The operation id was used for another request.
+    OperationConflict,
+    /// The execution has not ended, or its end is not known yet; the same operation id asks again.
+    ExecutionPending,
+    /// No more executions with an operation id can be recorded.
+    ExecutionRecordsFull,
     /// Anything else.
     InternalError,
 }
@@ -87,13 +96,16 @@ impl ErrorCode {
                 StatusCode::NOT_FOUND
             }
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::SessionStopped => StatusCode::CONFLICT,
+            Self::SessionStopped | Self::OperationConflict => StatusCode::CONFLICT,
             Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SessionPoolFull | Self::SessionBusy => StatusCode::TOO_MANY_REQUESTS,
             Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
-            Self::NoCapacity | Self::BusUnavailable | Self::StorageUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NoCapacity
+            | Self::BusUnavailable
+            | Self::StorageUnavailable
+            | Self::ExecutionRecordsFull => StatusCode::SERVICE_UNAVAILABLE,
+            // Repeated by many clients by themselves, with the same operation id: just so.
+            Self::ExecutionPending => StatusCode::GATEWAY_TIMEOUT,
             // Not 502, 503 or 504: clients repeat those by themselves, and the code may have run.
             Self::SandboxUnavailable
             | Self::ExecutionLost
@@ -115,9 +127,9 @@ impl ErrorCode {
     /// Seconds after which trying again makes sense.
     fn retry_after(self) -> Option<u32> {
         match self {
-            Self::SessionBusy => Some(1),
+            Self::SessionBusy | Self::ExecutionPending => Some(1),
             Self::NoCapacity | Self::BusUnavailable | Self::StorageUnavailable => Some(2),
-            Self::SessionPoolFull => Some(10),
+            Self::SessionPoolFull | Self::ExecutionRecordsFull => Some(10),
             _ => None,
         }
     }
@@ -131,15 +143,22 @@ pub struct ApiError {
     pub code: ErrorCode,
     /// What happened, for people; safe to show.
     pub message: String,
+    /// Whether the code may have run, where that is known and not obvious.
+    pub may_have_executed: Option<bool>,
 }
 
 impl ApiError {
     /// A failure with its words.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let ran = matches!(
+            code,
+            ErrorCode::ExecutionLost | ErrorCode::ExecutionPending | ErrorCode::FilesNotDurable
+        );
         Self {
             code,
             message: message.into(),
+            may_have_executed: ran.then_some(true),
         }
     }
 
@@ -176,6 +195,8 @@ impl From<IdError> for ApiError {
             | IdError::Worker
             | IdError::Ulid
             | IdError::SessionKey
+            | IdError::RecordKey
+            | IdError::BodyDigest
             | IdError::ClusterKey => ErrorCode::SessionRequestValidationFailed,
         };
         Self::new(code, error.to_string())
@@ -202,9 +223,11 @@ impl From<Fault> for ApiError {
             FaultCode::StorageUnavailable => ErrorCode::StorageUnavailable,
             FaultCode::FilesNotDurable => ErrorCode::FilesNotDurable,
             FaultCode::SandboxUnavailable => ErrorCode::SandboxUnavailable,
-            FaultCode::Fenced => ErrorCode::ExecutionLost,
+            FaultCode::Fenced | FaultCode::ExecutionLost => ErrorCode::ExecutionLost,
+            FaultCode::OperationConflict => ErrorCode::OperationConflict,
+            FaultCode::RecordsFull => ErrorCode::ExecutionRecordsFull,
             FaultCode::Stopping => ErrorCode::SessionStopped,
-            FaultCode::Busy | FaultCode::Expired => ErrorCode::NoCapacity,
+            FaultCode::Busy | FaultCode::Expired | FaultCode::Refused => ErrorCode::NoCapacity,
             FaultCode::Unsupported => ErrorCode::SessionRequestNotSupported,
             FaultCode::NotOwner
             | FaultCode::LostRace
@@ -219,6 +242,7 @@ impl From<ServiceError> for ApiError {
     fn from(error: ServiceError) -> Self {
         match error {
             ServiceError::Route(error) => error.into(),
+            ServiceError::Once(error) => error.into(),
             ServiceError::Store(cause) => {
                 tracing::error!(error = &cause as &dyn std::error::Error, "object store");
                 Self::new(
@@ -253,7 +277,7 @@ impl From<RouteError> for ApiError {
                 let message = "the session's worker does not answer; nothing was done";
                 Self::new(ErrorCode::NoCapacity, message)
             }
-            RouteError::Lost => Self::new(
+            RouteError::Lost { .. } => Self::new(
                 ErrorCode::ExecutionLost,
                 "the session's worker was lost; the request may have had effects",
             ),
@@ -263,10 +287,32 @@ impl From<RouteError> for ApiError {
                 tracing::error!(error = &cause as &dyn std::error::Error, "bus");
                 Self::new(
                     ErrorCode::BusUnavailable,
-                    "the service is not connected; nothing ran",
+                    "the service is not connected; this request did nothing",
                 )
             }
             RouteError::Wire(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<OnceError> for ApiError {
+    fn from(error: OnceError) -> Self {
+        match error {
+            OnceError::Refused(error) => Self {
+                may_have_executed: Some(false),
+                ..error.into()
+            },
+            OnceError::Failed(fault) => Self {
+                may_have_executed: Some(true),
+                ..fault.into()
+            },
+            OnceError::Bus(error) => RouteError::Bus(error).into(),
+            OnceError::Conflict => Self::new(ErrorCode::OperationConflict, error.to_string()),
+            OnceError::Pending => {
+                let message = "the execution has not ended yet, or its end is not known yet; \
+                               ask again with the same operation-id";
+                Self::new(ErrorCode::ExecutionPending, message)
+            }
         }
     }
 }
@@ -282,6 +328,14 @@ struct BodyError {
     code: ErrorCode,
     message: String,
     trace_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    innererror: Option<InnerError>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InnerError {
+    may_have_executed: bool,
 }
 
 impl IntoResponse for ApiError {
@@ -297,6 +351,9 @@ impl IntoResponse for ApiError {
             code: self.code,
             message: self.message,
             trace_id,
+            innererror: self
+                .may_have_executed
+                .map(|may_have_executed| InnerError { may_have_executed }),
         };
         let mut response = (status, Json(Body { error })).into_response();
         let headers = response.headers_mut();
@@ -310,5 +367,61 @@ impl IntoResponse for ApiError {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::record::lost;
+
+    use super::*;
+
+    #[test]
+    fn an_execution_with_a_record_is_told_by_name_whether_it_may_have_run() {
+        let full = Fault::new(FaultCode::SessionPoolFull, "full");
+        let stopped = Fault::new(FaultCode::Stopping, "stopped");
+        let table = [
+            (OnceError::Failed(lost()), 500, "ExecutionLost", Some(true)),
+            (
+                OnceError::Failed(stopped),
+                409,
+                "SessionStopped",
+                Some(true),
+            ),
+            (OnceError::Pending, 504, "ExecutionPending", Some(true)),
+            (OnceError::Conflict, 409, "OperationConflict", None),
+            (
+                OnceError::Refused(full.into()),
+                429,
+                "SessionPoolFull",
+                Some(false),
+            ),
+            (
+                OnceError::Refused(RouteError::OwnerSilent),
+                503,
+                "NoCapacity",
+                Some(false),
+            ),
+        ];
+        for (error, status, code, ran) in table {
+            let error = ApiError::from(error);
+            assert_eq!(error.code.status(), status, "{code}");
+            assert_eq!(format!("{:?}", error.code), code);
+            assert_eq!(error.may_have_executed, ran, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_lost_execution_without_a_record_may_have_run() {
+        let error = ApiError::from(RouteError::Lost { accepted: false });
+        assert_eq!(error.code, ErrorCode::ExecutionLost);
+        assert_eq!(error.may_have_executed, Some(true));
+        let body = serde_json::to_value(InnerError {
+            may_have_executed: true,
+        });
+        assert_eq!(
+            body.unwrap(),
+            serde_json::json!({ "mayHaveExecuted": true })
+        );
     }
 }

@@ -14,5 +14,6 @@ pub mod error;
 pub mod placement;
 pub mod route;
 pub mod service;
+pub mod sessions;
 pub mod tls;
 pub mod unowned;

@@ -3,13 +3,17 @@
 
 use std::time::Duration;
 
-use proto::lease::{Lease, LeaseState};
+use proto::{
+    lease::{Lease, LeaseState},
+    limits,
+    record::Place,
+};
 
 /// Silence of both subjects of an owner after which it counts as gone.
 pub const GONE_AFTER: Duration = Duration::from_millis(300);
 /// After a (re)connect an ingress knows too little to call an owner gone: the owner's own reconnect
 /// and beat may be on their way (one worker TTL and one beat).
-pub const SETTLED_AFTER: Duration = Duration::from_secs(13);
+pub const SETTLED_AFTER: Duration = limits::WORKER_TTL.saturating_add(limits::WORKER_BEAT);
 
 /// The lease record of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,15 @@ pub struct Owner {
     pub draining: bool,
     /// How long both its session subject and its control subject have had no listener.
     pub silent: Option<Duration>,
+}
+
+impl Owner {
+    /// What is known where there is no owner.
+    pub const NONE: Self = Self {
+        has_key: false,
+        draining: false,
+        silent: None,
+    };
 }
 
 /// What to do next.
@@ -63,6 +76,32 @@ pub fn choose(record: &Record, owner: Owner, settled: bool) -> Next {
         }
         (LeaseState::Active | LeaseState::Stopping | LeaseState::Unknown, false) => Next::Wait,
     }
+}
+
+/// Whether whoever has an execution has lost its session for good. `elsewhere` is how long the session's
+/// lease has been another's or nobody's: one look may have been at a server that was behind.
+#[must_use]
+pub fn executor_is_gone(
+    place: &Place,
+    record: &Record,
+    owner: Owner,
+    settled: bool,
+    elsewhere: Duration,
+) -> bool {
+    if holds(record, place) {
+        matches!(choose(record, owner, settled), Next::Place { .. })
+    } else {
+        elsewhere >= GONE_AFTER
+    }
+}
+
+/// Whether the lease is the one under which an execution was taken.
+#[must_use]
+pub fn holds(record: &Record, place: &Place) -> bool {
+    matches!(record, Record::Held(lease, _)
+        if lease.owner == place.worker
+            && lease.epoch == place.epoch
+            && lease.incarnation == place.incarnation)
 }
 
 #[cfg(test)]
@@ -121,6 +160,47 @@ mod tests {
                 let chosen = choose(&held(state), owner(key, draining, silent), settled);
                 assert_eq!(chosen, next, "{key} {draining} {silent} {settled}");
             }
+        }
+    }
+
+    fn place_of(record: &Record) -> Place {
+        let Record::Held(lease, _) = record else {
+            panic!("no lease")
+        };
+        Place {
+            worker: lease.owner.clone(),
+            epoch: lease.epoch,
+            incarnation: lease.incarnation,
+        }
+    }
+
+    #[test]
+    fn who_has_an_execution_is_gone_when_its_lease_is_anothers_or_nobody_serves_it() {
+        let lease = held(LeaseState::Active);
+        let (mine, long) = (place_of(&lease), GONE_AFTER);
+        let later = Place {
+            epoch: mine.epoch.next(),
+            ..mine.clone()
+        };
+        let short = GONE_AFTER.checked_sub(Duration::from_millis(1)).unwrap();
+        let (alive, dead) = (owner(true, false, 0), owner(false, false, 0));
+        let table = [
+            // (place, lease, owner, settled, elsewhere) → gone
+            (&mine, &lease, alive, true, long, false),
+            (&mine, &lease, dead, true, Duration::ZERO, true),
+            (&mine, &lease, dead, false, long, false),
+            (&mine, &lease, owner(true, false, 300), true, long, true),
+            (&later, &lease, alive, true, short, false),
+            (&later, &lease, alive, false, long, true),
+            (&mine, &Record::None, dead, false, short, false),
+            (&mine, &Record::None, dead, false, long, true),
+        ];
+        for (place, lease, owner, settled, elsewhere, gone) in table {
+            let answer = executor_is_gone(place, lease, owner, settled, elsewhere);
+            assert_eq!(
+                answer, gone,
+                "{place:?} {lease:?} {owner:?} {settled} {elsewhere:?}"
+            );
         }
     }
 }

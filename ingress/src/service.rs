@@ -4,13 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use proto::{
     blob::{Blob, Staged},
-    execution::Outcome,
+    execution::{Language, Outcome},
     fault::{Fault, FaultCode},
     file::{DirectoryPath, FileEntry, FilePath},
     id::{ClusterKey, Identifier, Incarnation, OperationId, SessionKey},
     limits,
-    message::{Answer, Carried, Job, Request, SessionInfo, VERSION},
+    message::{Answer, Carried, Job, Request},
     pool::Pool,
+    record::{BodyDigest, RecordKey, RecordRef},
     wire,
 };
 use store::{
@@ -21,7 +22,11 @@ use store::{
 use crate::{
     bus::Bus,
     download::{Bytes, Download},
-    route::{Missing, RouteError, route},
+    route::{
+        Missing, RouteError,
+        once::{OnceError, route_once},
+        route,
+    },
     unowned,
 };
 
@@ -37,9 +42,11 @@ const OUTCOME_BYTES: u64 = 96 * 1024 * 1024;
 /// What the use cases need.
 #[derive(Clone, Debug)]
 pub struct Service {
-    bus: Bus,
+    pub(crate) bus: Bus,
     store: Store,
     cluster_key: ClusterKey,
+    /// How long the caller of an execution that it named waits for its end.
+    wait: Duration,
 }
 
 /// The session that a request is about.
@@ -51,7 +58,9 @@ pub struct Session {
     pub identifier: Identifier,
     /// Names the request.
     pub operation: OperationId,
-    key: SessionKey,
+    /// The caller named it, and may ask for it again: an execution gets a record.
+    pub named: bool,
+    pub(crate) key: SessionKey,
 }
 
 impl Session {
@@ -63,6 +72,10 @@ impl Session {
             operation: &self.operation,
         }
     }
+
+    pub(crate) fn job(&self, request: Request, budget: Duration) -> Job {
+        job(self, request, budget)
+    }
 }
 
 /// Why a use case failed.
@@ -71,6 +84,9 @@ pub enum ServiceError {
     /// The job has no answer.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// An execution with a record has no result.
+    #[error(transparent)]
+    Once(#[from] OnceError),
     /// The object store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -91,64 +107,92 @@ pub enum ServiceError {
 impl Service {
     /// The use cases over this bus and store.
     #[must_use]
-    pub fn new(bus: Bus, store: Store, cluster_key: ClusterKey) -> Self {
+    pub fn new(bus: Bus, store: Store, cluster_key: ClusterKey, wait: Duration) -> Self {
         Self {
             bus,
             store,
             cluster_key,
+            wait,
         }
     }
 
-    /// The session of this name.
+    /// The session of this name. `named` says whether the caller chose the operation's id.
     #[must_use]
     pub fn session(
         &self,
         pool: Arc<Pool>,
         identifier: Identifier,
         operation: OperationId,
+        named: bool,
     ) -> Session {
         let key = SessionKey::derive(&self.cluster_key, &pool.id, &identifier);
         Session {
             pool,
             identifier,
             operation,
+            named,
             key,
         }
     }
 
-    /// Runs code. `timeout` is the caller's wish; the pool's ceiling applies.
+    /// Runs code of this language. `timeout` is the caller's wish; the pool's ceiling applies.
     ///
     /// # Errors
     /// The platform failed. Code that fails is an [`Outcome`].
     pub async fn execute(
         &self,
         session: &Session,
-        code: String,
+        (language, code): (Language, String),
         timeout: Duration,
     ) -> Result<Outcome, ServiceError> {
-        let code = code.into_bytes();
-        let code = if Blob::fits_inline(code.len() as u64) {
-            Blob::Inline(code)
-        } else {
-            Blob::Staged(self.store.stage_bytes(code, session.owner(), "in").await?)
-        };
+        let record = session
+            .named
+            .then(|| self.record(session, timeout, code.as_bytes()));
+        let code = self.body(session, code.into_bytes()).await?;
         let staged = staged(&code);
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let job = job(
-            session,
-            Request::Execute { code, timeout_ms },
-            EXECUTE_BUDGET,
-        );
-        let answer = self.send(&job, Missing::Allocate, staged).await?;
+        let request = Request::Execute {
+            code,
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            record: record.clone(),
+            language,
+        };
+        let job = job(session, request, EXECUTE_BUDGET);
+        let answer = match record {
+            None => self.send(&job, Missing::Allocate, staged).await?,
+            Some(record) => self.send_once(job, record, staged).await?,
+        };
         match answer {
-            Answer::Executed(Carried::Inline(outcome)) => Ok(*outcome),
-            Answer::Executed(Carried::Staged(staged)) => {
-                let read = self.store.read_all(staged, OUTCOME_BYTES).await;
-                let bytes = read.map_err(ServiceError::Outcome)?;
-                Ok(wire::decode(&bytes)?)
-            }
+            Answer::Executed(carried) => self.outcome(carried).await,
             _ => Err(ServiceError::Answer),
         }
+    }
+
+    /// Where the execution is recorded.
+    fn record(&self, session: &Session, timeout: Duration, code: &[u8]) -> RecordRef {
+        let (cluster, key) = (&self.cluster_key, &session.key);
+        RecordRef {
+            key: RecordKey::derive(cluster, &session.pool.id, key, &session.operation),
+            digest: BodyDigest::derive(cluster, key, timeout, code),
+            seen: 0,
+        }
+    }
+
+    /// Code as it travels.
+    async fn body(&self, session: &Session, code: Vec<u8>) -> Result<Blob, ServiceError> {
+        if Blob::fits_inline(code.len() as u64) {
+            return Ok(Blob::Inline(code));
+        }
+        let staged = self.store.stage_bytes(code, session.owner(), "in");
+        Ok(Blob::Staged(staged.await?))
+    }
+
+    async fn outcome(&self, carried: Carried) -> Result<Outcome, ServiceError> {
+        let read = match carried {
+            Carried::Inline(outcome) => return Ok(*outcome),
+            Carried::Staged(staged) => self.store.read_all(staged, OUTCOME_BYTES).await,
+            Carried::Kept(kept) => self.store.read_result(&kept, OUTCOME_BYTES).await,
+        };
+        Ok(wire::decode(&read.map_err(ServiceError::Outcome)?)?)
     }
 
     /// Starts a staged upload.
@@ -297,18 +341,6 @@ impl Service {
             .await
     }
 
-    /// Describes a session that runs.
-    ///
-    /// # Errors
-    /// The platform failed, or the session does not run ([`FaultCode::NotOwner`]).
-    pub async fn describe(&self, session: &Session) -> Result<SessionInfo, ServiceError> {
-        let job = job(session, Request::Describe, FILE_BUDGET);
-        match self.send(&job, Missing::Refuse, None).await? {
-            Answer::Session(info) => Ok(info),
-            _ => Err(ServiceError::Answer),
-        }
-    }
-
     async fn gone(&self, job: &Job, missing: Missing) -> Result<(), ServiceError> {
         match self.send(job, missing, None).await? {
             Answer::Gone => Ok(()),
@@ -326,6 +358,21 @@ impl Service {
         let answer = route(&self.bus, job, missing).await;
         if let (Err(_), Some(staged)) = (&answer, staged) {
             self.store.discard(&staged).await;
+        }
+        Ok(answer?)
+    }
+
+    /// Routes an execution with a record. What it staged is removed as soon as nobody can need it.
+    async fn send_once(
+        &self,
+        job: Job,
+        record: RecordRef,
+        staged: Option<Staged>,
+    ) -> Result<Answer, ServiceError> {
+        let answer = route_once(&self.bus, job, record, self.wait).await;
+        match (&answer, staged) {
+            (Err(OnceError::Pending), _) | (_, None) => {}
+            (_, Some(staged)) => self.store.discard(&staged).await,
         }
         Ok(answer?)
     }
@@ -362,7 +409,7 @@ fn staged(blob: &Blob) -> Option<Staged> {
 
 fn job(session: &Session, request: Request, budget: Duration) -> Job {
     Job {
-        v: VERSION,
+        v: request.version(),
         operation: session.operation.clone(),
         pool: session.pool.id.clone(),
         session: session.key.clone(),

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Runs the tests of every client against the stack that POOL_ENDPOINT, POOL_ENDPOINT_HTTPS,
-# SSL_CERT_FILE and TOKEN say. Environments are made in DIRECTORY and kept there.
+# SHELL_POOL_ENDPOINT, SSL_CERT_FILE and TOKEN say. Environments are made in DIRECTORY and kept there.
 # Usage: run.sh DIRECTORY [CLIENT...]
 set -euo pipefail
 
-: "${POOL_ENDPOINT:?}" "${POOL_ENDPOINT_HTTPS:?}" "${SSL_CERT_FILE:?}" "${TOKEN:?}"
+: "${POOL_ENDPOINT:?}" "${POOL_ENDPOINT_HTTPS:?}" "${SHELL_POOL_ENDPOINT:?}"
+: "${SSL_CERT_FILE:?}" "${TOKEN:?}"
 mkdir -p "${1:?the directory for the environments is missing}"
 directory=$(cd "$1" && pwd)
 shift
@@ -20,7 +21,7 @@ tests() { # CLIENT
     cp "$here/$1/test.mjs" "$directory/$1/"
     "$bin/node" --test --test-reporter=tap "$directory/$1/test.mjs"
   else
-    "$bin/python" "$here/$1/test_${1//-/_}.py" --verbose
+    "$bin/python" -m unittest discover --start-directory "$here/$1" --verbose
   fi
 }
 

@@ -2,6 +2,7 @@
 //! over ZMQ, on the same cells, on the same two cores, in interleaved rounds, so that whatever else
 //! the machine does hits all of them.
 
+mod durability;
 mod figures;
 mod memory;
 mod peers;
@@ -13,6 +14,7 @@ use std::{fs, io::Write, path::PathBuf};
 use anyhow::{Context, Result};
 
 use self::{
+    durability::Durability,
     figures::Figures,
     memory::Memory,
     peers::{Peer, Peers, What},
@@ -90,7 +92,17 @@ pub async fn run(options: &Options, out: &mut impl Write) -> Result<()> {
         }
     }
     let memory = memory::measure(&rounds.stacks).await?;
-    let figures = rounds.times.figures(&memory, options);
+    let mut figures = rounds.times.figures(&memory, options);
+    // Idle stacks take their share of the processors too.
+    drop(rounds);
+    let mut durability = Durability::start().await?;
+    for round in 1..=options.rounds {
+        writeln!(out, "round {round} of {} of durability", options.rounds)?;
+        if let Err(error) = durability.round().await {
+            return Err(error.context(durability.tails()));
+        }
+    }
+    durability.figures(&mut figures);
     write!(out, "{}", figures.table())?;
     let path = options.json.clone().unwrap_or_else(places::bench_report);
     if let Some(directory) = path.parent() {

@@ -12,6 +12,8 @@ use crate::multipart::Multipart;
 
 /// The version that is sent with every request.
 pub const API_VERSION: &str = "2024-02-02-preview";
+/// Header with the caller's id of an operation.
+pub const OPERATION_ID: &str = "operation-id";
 /// The version that ends sessions.
 const SESSION_API_VERSION: &str = "2025-10-02-preview";
 /// Longer than any execution may take.
@@ -31,6 +33,8 @@ pub enum ClientError {
         message: String,
         /// `Retry-After` in seconds.
         retry_after: Option<u64>,
+        /// `error.innererror.mayHaveExecuted` of the body.
+        may_have_executed: Option<bool>,
     },
     /// No answer came.
     #[error("no answer")]
@@ -46,6 +50,17 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether the refused code may have run, where the server says so.
+    #[must_use]
+    pub fn may_have_executed(&self) -> Option<bool> {
+        match self {
+            Self::Refused {
+                may_have_executed, ..
+            } => *may_have_executed,
+            Self::Transport(_) | Self::Contract { .. } => None,
+        }
+    }
+
     /// HTTP status and error code of a refusal.
     #[must_use]
     pub fn refusal(&self) -> Option<(u16, &str)> {
@@ -203,10 +218,11 @@ impl Session {
         self.versioned(method, path, API_VERSION)
     }
 
-    /// The same for another version of the contract.
+    /// The same for another version of the contract. The path may have a query of its own.
     pub fn versioned(&self, method: Method, path: &str, version: &str) -> RequestBuilder {
         let identifier = escape(&self.identifier);
-        let target = format!("{path}?identifier={identifier}&api-version={version}");
+        let begins = if path.contains('?') { '&' } else { '?' };
+        let target = format!("{path}{begins}identifier={identifier}&api-version={version}");
         self.client.request(method, &target)
     }
 
@@ -225,6 +241,18 @@ impl Session {
     pub async fn execute_within(&self, seconds: u32, code: &str) -> Result<Executed, ClientError> {
         self.execute_with(json!({ "code": code, "timeoutInSeconds": seconds }))
             .await
+    }
+
+    /// Runs code as the operation of this id, which may be asked for again.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub async fn execute_as(&self, operation: &str, code: &str) -> Result<Executed, ClientError> {
+        let body = json!({ "properties": { "code": code } });
+        let request = self.request(Method::POST, "code/execute").json(&body);
+        let response = request.header(OPERATION_ID, operation).send().await?;
+        let answer: Enveloped<Executed> = read(response).await?;
+        Ok(answer.properties)
     }
 
     async fn execute_with(&self, mut properties: Value) -> Result<Executed, ClientError> {
@@ -344,6 +372,9 @@ fn refused(status: StatusCode, retry_after: Option<u64>, body: &str) -> ClientEr
         code: text("/error/code").unwrap_or_default(),
         message: text("/error/message").unwrap_or_else(|| body.to_owned()),
         retry_after,
+        may_have_executed: json
+            .pointer("/error/innererror/mayHaveExecuted")
+            .and_then(Value::as_bool),
     }
 }
 

@@ -15,21 +15,24 @@
 //! when its owner dies in whatever way.
 
 mod builder;
+mod control;
+mod helper;
 mod keeper;
 mod layout;
 mod member;
 mod order;
 mod pools;
 mod ready;
+mod store;
 mod supervisor;
 mod sweep;
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex},
 };
 
 use anyhow::{Context, Result, bail};
@@ -39,16 +42,19 @@ pub use keeper::{keep, leash};
 pub use member::Member;
 pub use pools::{PoolSpec, pool_path};
 
+use proto::id::{ClusterKey, Identifier, PoolId, SessionKey};
+
 use self::{
     builder::{Entry, Kind},
     layout::Layout,
-    order::{Halt, Order, Report},
+    order::Order,
+    store::Shelf,
     supervisor::Supervisor,
 };
-use crate::{client::Client, inventory::Inventory, places::Places, token::Signer, wait::until};
+use crate::{
+    client::Client, inventory::Inventory, places::Places, store_proxy::Trouble, token::Signer,
+};
 
-/// How long a process may take until it serves. Generous: machines that test also compile.
-const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Lines of each log that are shown when something went wrong.
 const TAIL_LINES: usize = 40;
 
@@ -62,25 +68,17 @@ pub struct Cluster {
     members: Vec<Entry>,
     token: String,
     signer: Signer,
+    pools: Vec<PoolSpec>,
+    shelf: Shelf,
     pool: String,
+    /// Helper processes that are paused; one whose worker has died would not be found any more.
+    paused: Mutex<BTreeMap<Member, u32>>,
 }
 
 impl Cluster {
     /// A stack to be described.
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::new()
-    }
-
-    pub(crate) async fn start_all(&self) -> Result<()> {
-        let (first, rest) = self.members.split_first().context("no processes")?;
-        self.start(first.member).await?;
-        for entry in rest {
-            self.run(entry).await?;
-        }
-        for entry in rest {
-            self.wait_until_ready(entry.member).await?;
-        }
-        Ok(())
     }
 
     /// A client of the first pool through ingress number `ingress`.
@@ -100,7 +98,15 @@ impl Cluster {
     /// # Errors
     /// There is no ingress.
     pub fn client_of(&self, name: &str) -> Result<Client> {
-        let (http, _) = self.addresses(0)?;
+        self.client_of_through(name, 0)
+    }
+
+    /// The same through ingress number `ingress`.
+    ///
+    /// # Errors
+    /// There is no such ingress.
+    pub fn client_of_through(&self, name: &str, ingress: usize) -> Result<Client> {
+        let (http, _) = self.addresses(ingress)?;
         Ok(Client::new(
             format!("http://{http}{}", pool_path(name)),
             &self.token,
@@ -126,8 +132,25 @@ impl Cluster {
     pub fn addresses(&self, ingress: usize) -> Result<(SocketAddr, SocketAddr)> {
         match self.entry(Member::Ingress(ingress))?.kind {
             Kind::Ingress { http, https } => Ok((http, https)),
-            Kind::Nats | Kind::Worker { .. } => bail!("ingress {ingress} is none"),
+            Kind::Nats | Kind::Store | Kind::Worker { .. } => bail!("ingress {ingress} is none"),
         }
+    }
+
+    /// Addresses of the bus's servers.
+    #[must_use]
+    pub fn nats(&self) -> Vec<String> {
+        self.layout.nats_urls()
+    }
+
+    /// User and password for the bus of a role, `ingress`, `worker` or `operator`.
+    ///
+    /// # Errors
+    /// There is no such role.
+    pub fn nats_credentials(&self, role: &str) -> Result<(String, String)> {
+        let file = self.layout.file(&format!("nats-{role}.auth"));
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let (user, password) = text.trim().split_once(':').context("no password")?;
+        Ok((user.to_owned(), password.to_owned()))
     }
 
     /// Id of a worker.
@@ -137,8 +160,62 @@ impl Cluster {
     pub fn worker_id(&self, worker: usize) -> Result<&str> {
         match &self.entry(Member::Worker(worker))?.kind {
             Kind::Worker { id, .. } => Ok(id),
-            Kind::Nats | Kind::Ingress { .. } => bail!("worker {worker} is none"),
+            Kind::Nats | Kind::Store | Kind::Ingress { .. } => bail!("worker {worker} is none"),
         }
+    }
+
+    /// Where a worker notes what it starts; the file is there once it has run.
+    ///
+    /// # Errors
+    /// There is no such worker.
+    pub fn journal(&self, worker: usize) -> Result<&Path> {
+        match &self.entry(Member::Worker(worker))?.kind {
+            Kind::Worker { journal, .. } => Ok(journal),
+            Kind::Nats | Kind::Store | Kind::Ingress { .. } => bail!("worker {worker} is none"),
+        }
+    }
+
+    /// Everyone that the harness starts.
+    pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
+        self.members.iter().map(|entry| entry.member)
+    }
+
+    /// Internal name of a pool.
+    ///
+    /// # Errors
+    /// The stack has no such pool.
+    pub fn pool_id(&self, name: &str) -> Result<&PoolId> {
+        let pool = self
+            .pools
+            .iter()
+            .find(|pool| pool.path() == pool_path(name));
+        Ok(pool.with_context(|| format!("no pool `{name}`"))?.id())
+    }
+
+    /// Internal name of a session of that pool.
+    ///
+    /// # Errors
+    /// The stack has no such pool, or the identifier can be none's.
+    pub fn session_key(&self, pool: &str, identifier: &str) -> Result<SessionKey> {
+        let key: ClusterKey = fs::read_to_string(self.layout.file("cluster.key"))?.parse()?;
+        let identifier: Identifier = identifier.parse()?;
+        Ok(SessionKey::derive(&key, self.pool_id(pool)?, &identifier))
+    }
+
+    /// Addresses of the object store's server and of the proxy before it.
+    ///
+    /// # Errors
+    /// The store has no proxy.
+    pub fn store_addresses(&self) -> Result<(SocketAddr, SocketAddr)> {
+        self.shelf.addresses()
+    }
+
+    /// Tells the proxy of the object store which trouble to make from now on.
+    ///
+    /// # Errors
+    /// There is no proxy, or it does not answer.
+    pub async fn trouble(&self, trouble: Trouble) -> Result<()> {
+        crate::store_proxy::order(self.shelf.control()?, trouble).await
     }
 
     /// Path of the first pool's management endpoint.
@@ -178,116 +255,16 @@ impl Cluster {
         Ok(fs::rename(new, self.layout.file("keys/jwks.json"))?)
     }
 
-    /// Starts a process that does not run and waits until it serves.
-    ///
-    /// # Errors
-    /// It runs already, or it did not get ready.
-    pub async fn start(&self, member: Member) -> Result<()> {
-        self.run(self.entry(member)?).await?;
-        self.wait_until_ready(member).await
-    }
-
-    /// Starts a process and waits for its end instead of its readiness; its log is the answer.
-    ///
-    /// # Errors
-    /// It still runs when it should have been ready, or it did get ready.
-    pub async fn start_in_vain(&self, member: Member) -> Result<String> {
-        match self.start(member).await {
-            Ok(()) => bail!("{member} serves"),
-            Err(_) => match self
-                .supervisor
-                .order(Order::Check(member.to_string()))
-                .await?
-            {
-                Report::Ended(_) => Ok(self.log(member)?),
-                _ => bail!("{member} neither serves nor ends"),
-            },
-        }
-    }
-
-    /// Ends a process with SIGTERM and says with which status it ended.
-    ///
-    /// # Errors
-    /// It does not run, or survives.
-    pub async fn stop(&self, member: Member) -> Result<String> {
-        self.halt(member, Halt::Gently).await
-    }
-
-    /// Ends a process with SIGKILL.
-    ///
-    /// # Errors
-    /// It does not run, or survives.
-    pub async fn kill(&self, member: Member) -> Result<()> {
-        self.halt(member, Halt::Kill).await.map(drop)
-    }
-
-    /// Ends a process with SIGTERM and starts it anew.
-    ///
-    /// # Errors
-    /// As [`Self::stop`] and [`Self::start`].
-    pub async fn restart(&self, member: Member) -> Result<()> {
-        self.stop(member).await?;
-        self.start(member).await
-    }
-
-    /// Stops a process where it stands (SIGSTOP).
-    ///
-    /// # Errors
-    /// It does not run.
-    pub async fn pause(&self, member: Member) -> Result<()> {
-        self.supervisor
-            .order(Order::Pause(member.to_string()))
-            .await
-            .map(drop)
-    }
-
-    /// Lets a paused process go on (SIGCONT).
-    ///
-    /// # Errors
-    /// It does not run.
-    pub async fn resume(&self, member: Member) -> Result<()> {
-        self.supervisor
-            .order(Order::Resume(member.to_string()))
-            .await
-            .map(drop)
-    }
-
-    /// Number of a running process.
-    ///
-    /// # Errors
-    /// It does not run.
-    pub async fn pid(&self, member: Member) -> Result<u32> {
-        match self
-            .supervisor
-            .order(Order::Check(member.to_string()))
-            .await?
-        {
-            Report::Running(pid) => Ok(pid),
-            other => bail!("{member} does not run: {other:?}"),
-        }
-    }
-
     /// What a running worker holds of the host.
     ///
     /// # Errors
     /// It does not run.
     pub async fn inventory(&self, worker: usize) -> Result<Inventory> {
         let pid = self.pid(Member::Worker(worker)).await?;
-        let Kind::Worker { id, state } = &self.entry(Member::Worker(worker))?.kind else {
+        let Kind::Worker { id, state, .. } = &self.entry(Member::Worker(worker))?.kind else {
             bail!("worker {worker} is none");
         };
         Ok(Inventory::take(pid, id, state))
-    }
-
-    /// Address of the bus, and the password of its user `operator`.
-    ///
-    /// # Errors
-    /// The password cannot be read.
-    pub fn operator(&self) -> Result<(SocketAddr, String)> {
-        let auth = fs::read_to_string(self.layout.file("nats-operator.auth"))?;
-        let password = auth.trim().split_once(':').map(|(_, password)| password);
-        let password = password.context("no password for the operator")?;
-        Ok((self.layout.nats, password.to_owned()))
     }
 
     /// Everything that a process has logged.
@@ -299,18 +276,23 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&log).into_owned())
     }
 
+    /// End of the log of a process.
+    #[must_use]
+    pub fn tail(&self, member: Member) -> String {
+        match self.entry(member) {
+            Ok(entry) => {
+                let log = &entry.process.log;
+                let lines = layout::tail(log, TAIL_LINES);
+                format!("--- {member} (end of {})\n{lines}", log.display())
+            }
+            Err(error) => format!("--- {error}\n"),
+        }
+    }
+
     /// Ends of all logs.
     #[must_use]
     pub fn tails(&self) -> String {
-        let tail = |entry: &Entry| {
-            let lines = layout::tail(&entry.process.log, TAIL_LINES);
-            format!(
-                "--- {} (end of {})\n{lines}",
-                entry.member,
-                entry.process.log.display()
-            )
-        };
-        self.members.iter().map(tail).collect()
+        self.members().map(|member| self.tail(member)).collect()
     }
 
     /// Leaves the directory when the stack ends.
@@ -327,7 +309,7 @@ impl Cluster {
         &self.layout.directory
     }
 
-    /// Directory of the object store.
+    /// Directory of the object store, empty when the store is none.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.layout.file("store")
@@ -336,40 +318,6 @@ impl Cluster {
     fn entry(&self, member: Member) -> Result<&Entry> {
         let entry = self.members.iter().find(|entry| entry.member == member);
         entry.with_context(|| format!("the stack has no {member}"))
-    }
-
-    async fn run(&self, entry: &Entry) -> Result<()> {
-        self.supervisor
-            .order(Order::Run(entry.process.clone()))
-            .await
-            .map(drop)
-    }
-
-    async fn halt(&self, member: Member, how: Halt) -> Result<String> {
-        match self
-            .supervisor
-            .order(Order::Halt(member.to_string(), how))
-            .await?
-        {
-            Report::Ended(status) => Ok(status),
-            other => bail!("{member}: {other:?}"),
-        }
-    }
-
-    async fn wait_until_ready(&self, member: Member) -> Result<()> {
-        let entry = self.entry(member)?;
-        let what = format!("{member} serves");
-        let ready = until(&what, READY_WITHIN, || async {
-            let ready = entry.ready.clone();
-            if tokio::task::spawn_blocking(move || ready.holds()).await? {
-                return Ok(Some(()));
-            }
-            self.pid(member).await.map(|_| None)
-        });
-        let log = || layout::tail(&entry.process.log, TAIL_LINES);
-        ready
-            .await
-            .with_context(|| format!("{member} did not get ready\n{}", log()))
     }
 }
 

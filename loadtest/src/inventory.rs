@@ -27,10 +27,7 @@ impl Inventory {
     #[must_use]
     pub fn take(pid: u32, id: &str, directory: &Path) -> Self {
         let cgroups = cgroups_of(id);
-        let caged: BTreeSet<u32> = cgroups
-            .iter()
-            .flat_map(|cgroup| processes_in(cgroup))
-            .collect();
+        let caged = sandboxed(id);
         let mut tree = BTreeSet::from([pid]);
         descend(pid, &mut tree);
         // Only members of the cages' cgroups are sandboxed; caged and the zygote are not.
@@ -58,6 +55,16 @@ pub fn cgroups_of(id: &str) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// Processes in the cages of the worker with this id.
+#[must_use]
+pub fn sandboxed(id: &str) -> BTreeSet<u32> {
+    let cgroups = cgroups_of(id);
+    cgroups
+        .iter()
+        .flat_map(|cgroup| processes_in(cgroup))
+        .collect()
 }
 
 /// Processes directly in a cgroup.
@@ -104,6 +111,12 @@ pub fn name_of(pid: u32) -> String {
         .unwrap_or_default()
         .trim()
         .to_owned()
+}
+
+/// When a process was started, in clock ticks since boot.
+#[must_use]
+pub fn started(pid: u32) -> Option<u64> {
+    status(pid, 19)?.parse().ok()
 }
 
 /// Field of `/proc/PID/stat`, counted from the state, which follows the name in parentheses.

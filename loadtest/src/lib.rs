@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod chance;
+pub mod chaos;
 pub mod client;
 pub mod cluster;
 pub mod inventory;
@@ -12,5 +14,6 @@ pub mod multipart;
 pub mod places;
 pub mod raw;
 pub mod statistics;
+pub mod store_proxy;
 pub mod token;
 pub mod wait;

@@ -1,9 +1,9 @@
-//! `loadtest`: benchmarks, load, and the keeper of test stacks.
+//! `loadtest`: benchmarks, load, chaos, and the keeper of test stacks.
 #![forbid(unsafe_code)]
 
 use std::{ffi::OsString, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -19,8 +19,13 @@ struct Arguments {
 enum Command {
     /// Measure Hearth, Jupyter Kernel Gateway and ipykernel on the same cells.
     Bench(loadtest::bench::Options),
+    /// Kill, pause and restart everything under load, and prove that nothing is lost.
+    Chaos(loadtest::chaos::Options),
     /// Put steady load on a running pool.
     Load(loadtest::load::Options),
+    /// Stand before an object store and make trouble on command (used by the harness).
+    #[command(hide = true)]
+    StoreProxy(loadtest::store_proxy::Options),
     /// Keep the processes of a test stack until standard input ends (used by the harness).
     #[command(hide = true)]
     Keep {
@@ -46,7 +51,16 @@ fn main() -> Result<()> {
             share_processors(options.cores)?;
             block_on(loadtest::bench::run(&options, &mut std::io::stdout()))
         }
+        Command::Chaos(options) => {
+            let mut out = std::io::stdout();
+            let report = block_on(loadtest::chaos::run(&options, &mut out))?;
+            match report.violations().len() {
+                0 => Ok(()),
+                count => bail!("{count} violations"),
+            }
+        }
         Command::Load(options) => block_on(loadtest::load::run(&options, &mut std::io::stdout())),
+        Command::StoreProxy(options) => block_on(loadtest::store_proxy::run(&options)),
         Command::Keep { directory } => loadtest::cluster::keep(&directory),
         Command::Leash {
             parent,
@@ -57,7 +71,7 @@ fn main() -> Result<()> {
 }
 
 /// Keepers must stay single-threaded, so only what waits for answers gets a runtime.
-fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

@@ -24,6 +24,10 @@ pub struct Places {
     pub nats_server: PathBuf,
     /// The configuration that `nats-server` is started with, before its blanks are filled in.
     pub nats_template: PathBuf,
+    /// What is added to it for each server of a cluster.
+    pub nats_cluster_template: PathBuf,
+    /// The server of the S3 protocol, which only stacks with such a store need.
+    pub s3_server: PathBuf,
 }
 
 /// Where the benchmark finds what it measures Hearth against.
@@ -51,7 +55,8 @@ fn place(variable: &str, default: impl FnOnce() -> PathBuf) -> PathBuf {
 
 impl Places {
     /// Looks where the build puts things; `HEARTH_BIN_DIR`, `HEARTH_ZYGOTE_LIBRARY`,
-    /// `HEARTH_IMAGE`, `HEARTH_NATS_SERVER` and `HEARTH_NATS_TEMPLATE` override it.
+    /// `HEARTH_IMAGE`, `HEARTH_NATS_SERVER`, `HEARTH_NATS_TEMPLATE`,
+    /// `HEARTH_NATS_CLUSTER_TEMPLATE` and `HEARTH_S3_SERVER` override it.
     ///
     /// # Errors
     /// A part is missing; the error names the make target that makes it.
@@ -70,6 +75,12 @@ impl Places {
             nats_template: place("HEARTH_NATS_TEMPLATE", || {
                 root.join("infra/nats/hearth.conf.template")
             }),
+            nats_cluster_template: place("HEARTH_NATS_CLUSTER_TEMPLATE", || {
+                root.join("infra/nats/cluster.conf.template")
+            }),
+            s3_server: place("HEARTH_S3_SERVER", || {
+                root.join(".hearth/stores/venv/bin/moto_server")
+            }),
         };
         places.check()?;
         Ok(places)
@@ -84,6 +95,7 @@ impl Places {
             (&self.image, "make image"),
             (&self.nats_server, "make nats"),
             (&self.nats_template, "git checkout infra/nats"),
+            (&self.nats_cluster_template, "git checkout infra/nats"),
         ];
         for (path, remedy) in parts {
             if !path.exists() {

@@ -76,6 +76,14 @@ impl RawRequest {
         request
     }
 
+    /// The request as it goes out.
+    #[must_use]
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        self.head.extend_from_slice(b"\r\n");
+        self.head.extend_from_slice(&self.body);
+        self.head
+    }
+
     /// Sends it over its own connection and reads the answer to its end.
     ///
     /// # Errors

@@ -2,6 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::Incarnation;
+
+/// What a text to be run is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Language {
+    /// A cell of the session's interpreter.
+    #[default]
+    Python,
+    /// A command of a shell, in a process of its own.
+    Shell,
+    /// Sent by a newer peer.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Language {
+    /// Whether it is what every peer knows.
+    #[must_use]
+    pub fn is_python(&self) -> bool {
+        *self == Self::Python
+    }
+}
+
 /// How a cell ended. Every variant is an answer about the caller's code, never about the platform:
 /// platform failures are [`crate::fault::Fault`]s.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -9,6 +33,11 @@ use serde::{Deserialize, Serialize};
 pub enum Ending {
     /// It ran to its end.
     Succeeded,
+    /// A shell command ran to its end.
+    Exited {
+        /// Its exit status as a shell tells it: 128 and the signal's number for one that was killed.
+        status: u8,
+    },
     /// It raised; the traceback is plain text that names the caller's line.
     Raised {
         /// Class name of the exception.
@@ -41,6 +70,13 @@ pub enum Ending {
     Unknown,
 }
 
+/// Exit status of a command that SIGKILL ended.
+pub const KILLED: u8 = 128 + 9;
+
+const TIMED_OUT: &str = "Request timed out waiting for code execution to complete.";
+const OUT_OF_MEMORY: &str = "Execution aborted: out of memory.";
+const CANCELLED: &str = "Execution cancelled.";
+
 impl Ending {
     /// What is added to stderr for the caller; the first words are the contract's (`api.md` facts
     /// in the service's own error texts), the rest says what became of the session.
@@ -55,27 +91,54 @@ impl Ending {
             }
         };
         match self {
-            Self::Succeeded => None,
+            Self::Succeeded | Self::Exited { .. } => None,
             Self::Raised { traceback, .. } => Some(traceback.clone()),
-            Self::TimedOut { restarted: lost } => Some(format!(
-                "Request timed out waiting for code execution to complete. {}",
-                restarted(*lost)
-            )),
-            Self::OutOfMemory => Some(format!("Execution aborted: out of memory. {GONE}")),
+            Self::TimedOut { restarted: lost } => Some(format!("{TIMED_OUT} {}", restarted(*lost))),
+            Self::OutOfMemory => Some(format!("{OUT_OF_MEMORY} {GONE}")),
             Self::KernelCrashed { how } => Some(format!(
                 "Execution aborted: the Python process ended ({how}). {GONE}"
             )),
             Self::Cancelled { restarted: lost } => {
-                Some(format!("Execution cancelled. {}", restarted(*lost)))
+                Some(format!("{CANCELLED} {}", restarted(*lost)))
             }
             Self::Unknown => Some("Execution ended in a way this server does not know.".to_owned()),
+        }
+    }
+
+    /// The same for a shell command, whose session has no variables to lose.
+    #[must_use]
+    pub fn explanation_of_command(&self) -> Option<String> {
+        const ENDED: &str = "The session's processes were ended; its files are kept.";
+        match self {
+            Self::TimedOut { restarted: true } => Some(format!("{TIMED_OUT} {ENDED}")),
+            Self::TimedOut { restarted: false } => Some(TIMED_OUT.to_owned()),
+            Self::OutOfMemory => Some(format!("{OUT_OF_MEMORY} The session's files are kept.")),
+            Self::KernelCrashed { how } => Some(format!("Execution aborted ({how}). {ENDED}")),
+            Self::Cancelled { restarted: true } => Some(format!("{CANCELLED} {ENDED}")),
+            Self::Cancelled { restarted: false } => Some(CANCELLED.to_owned()),
+            Self::Succeeded | Self::Exited { .. } | Self::Raised { .. } | Self::Unknown => {
+                self.explanation()
+            }
+        }
+    }
+
+    /// The exit status of a shell command, also of one that was stopped: as `timeout` and shells tell it.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Succeeded => 0,
+            Self::Exited { status } => *status,
+            Self::TimedOut { .. } => 124,
+            Self::Cancelled { .. } => 130,
+            Self::OutOfMemory | Self::KernelCrashed { .. } => KILLED,
+            Self::Raised { .. } | Self::Unknown => 1,
         }
     }
 
     /// Whether the caller's code did what it was asked to.
     #[must_use]
     pub fn succeeded(&self) -> bool {
-        matches!(self, Self::Succeeded)
+        matches!(self, Self::Succeeded | Self::Exited { status: 0 })
     }
 }
 
@@ -140,6 +203,9 @@ pub struct Outcome {
     /// The session moved here since its last execution.
     #[serde(default)]
     pub moved: Option<Moved>,
+    /// The life of the session that ran it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
 }
 
 impl Outcome {
@@ -161,6 +227,7 @@ impl Outcome {
             } => name.len() + message.len() + traceback.len(),
             Ending::KernelCrashed { how } => how.len(),
             Ending::Succeeded
+            | Ending::Exited { .. }
             | Ending::TimedOut { .. }
             | Ending::OutOfMemory
             | Ending::Cancelled { .. }
@@ -168,5 +235,31 @@ impl Outcome {
         };
         let shown: usize = self.displays.iter().chain(&self.result).map(bundle).sum();
         ending + self.stdout.len() + self.stderr.len() + shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_was_stopped_has_the_status_that_shells_give_it() {
+        let table = [
+            (Ending::Exited { status: 3 }, 3, None),
+            (Ending::TimedOut { restarted: false }, 124, Some(TIMED_OUT)),
+            (Ending::Cancelled { restarted: true }, 130, Some(CANCELLED)),
+            (Ending::OutOfMemory, 137, Some(OUT_OF_MEMORY)),
+        ];
+        for (ending, status, words) in table {
+            assert_eq!(ending.exit_status(), status, "{ending:?}");
+            let explanation = ending.explanation_of_command();
+            assert_eq!(explanation.is_some(), words.is_some(), "{ending:?}");
+            let told = explanation.unwrap_or_default();
+            assert!(told.starts_with(words.unwrap_or_default()), "{told}");
+            assert!(!told.contains("variables"), "{told}");
+        }
+        assert!(
+            Ending::Exited { status: 0 }.succeeded() && !Ending::Exited { status: 1 }.succeeded()
+        );
     }
 }

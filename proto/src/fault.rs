@@ -37,6 +37,14 @@ pub enum FaultCode {
     SandboxUnavailable,
     /// The worker lost the session while it worked; the work may have had effects.
     Fenced,
+    /// The operation id was used for another request.
+    OperationConflict,
+    /// The execution's session was lost; it may have run, and its record says so for ever.
+    ExecutionLost,
+    /// The execution's record says that it was refused; the sender may start it over.
+    Refused,
+    /// No more records of executions can be kept.
+    RecordsFull,
     /// The job's time was over before it started.
     Expired,
     /// The message is of a kind or version that this worker does not know.

@@ -34,6 +34,12 @@ pub enum IdError {
     /// Not 26 characters of lower-case base32.
     #[error("not a session key")]
     SessionKey,
+    /// Not 26 characters of lower-case base32.
+    #[error("not an execution's key")]
+    RecordKey,
+    /// Not 64 lower-case hexadecimal digits.
+    #[error("not the digest of a request")]
+    BodyDigest,
     /// Not 64 hexadecimal digits.
     #[error("a cluster key is 64 hexadecimal digits")]
     ClusterKey,
@@ -54,17 +60,17 @@ macro_rules! text_id {
             }
         }
 
-        impl FromStr for $name {
-            type Err = IdError;
-            fn from_str(text: &str) -> Result<Self, IdError> {
-                let check: fn(&str) -> Result<(), IdError> = $check;
+        impl ::std::str::FromStr for $name {
+            type Err = $crate::id::IdError;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let check: fn(&str) -> Result<(), Self::Err> = $check;
                 check(text).map(|()| Self(text.into()))
             }
         }
 
         impl TryFrom<String> for $name {
-            type Error = IdError;
-            fn try_from(text: String) -> Result<Self, IdError> {
+            type Error = $crate::id::IdError;
+            fn try_from(text: String) -> Result<Self, Self::Error> {
                 text.parse()
             }
         }
@@ -75,13 +81,14 @@ macro_rules! text_id {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
     };
 }
+pub(crate) use text_id;
 
 text_id!(
     /// What a caller names a session: 4 to 128 printable ASCII characters without spaces (the
@@ -171,6 +178,14 @@ fn is_label(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
 }
 
+impl PoolId {
+    /// Milliseconds since 1970 at which the pool was given it.
+    #[must_use]
+    pub fn given_ms(&self) -> u64 {
+        Ulid::from_string(&self.0).map_or(0, |ulid| ulid.timestamp_ms())
+    }
+}
+
 impl OperationId {
     /// A fresh id for a caller who sent none.
     #[must_use]
@@ -198,7 +213,7 @@ impl SessionKey {
 pub struct ClusterKey([u8; 32]);
 
 impl ClusterKey {
-    fn mac(&self) -> Hmac<Sha256> {
+    pub(crate) fn mac(&self) -> Hmac<Sha256> {
         // HMAC takes a key of any length (RFC 2104 §2), so the error cannot happen.
         #[expect(clippy::expect_used, reason = "RFC 2104: every key length is valid")]
         Hmac::new_from_slice(&self.0).expect("HMAC takes keys of any length")
@@ -237,6 +252,17 @@ impl Incarnation {
     #[must_use]
     pub fn allocated_ms(self) -> u64 {
         self.0.timestamp_ms()
+    }
+
+    /// The same 128 bits as the contracts write them: five groups of hexadecimal digits.
+    #[must_use]
+    pub fn guid(self) -> String {
+        let digits = format!("{:032x}", self.0.0);
+        let (a, rest) = digits.split_at(8);
+        let (b, rest) = rest.split_at(4);
+        let (c, rest) = rest.split_at(4);
+        let (d, e) = rest.split_at(4);
+        format!("{a}-{b}-{c}-{d}-{e}")
     }
 }
 
@@ -336,6 +362,13 @@ mod tests {
             derived,
             SessionKey::derive(&key, &pool, &"user-2".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn an_incarnation_can_be_written_as_a_guid() {
+        let ulid = Ulid::from_string("01JDE1KZ0000000000000000PX").unwrap();
+        let guid = Incarnation::from_ulid(ulid).guid();
+        assert_eq!(guid, "01935c19-fc00-0000-0000-0000000002dd");
     }
 
     #[test]

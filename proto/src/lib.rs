@@ -2,14 +2,17 @@
 //! faults. Nothing here performs I/O.
 #![forbid(unsafe_code)]
 
+pub mod about;
 pub mod blob;
 pub mod execution;
 pub mod fault;
 pub mod file;
 pub mod id;
+pub mod journal;
 pub mod lease;
 pub mod limits;
 pub mod message;
 pub mod pool;
+pub mod record;
 pub mod subject;
 pub mod wire;

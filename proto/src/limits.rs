@@ -37,6 +37,10 @@ pub const TREE_BYTES: usize = 256 * 1024 * 1024;
 pub const VARIABLES_BYTES: usize = 64 * 1024 * 1024;
 /// Most entries that one listing returns.
 pub const LIST_ENTRIES: usize = 20_000;
+/// Sessions on one page of a listing (the service being re-implemented documents 300).
+pub const SESSION_PAGE: usize = 300;
+/// Most sessions that are listed of one pool: what the bus answers to one question.
+pub const LISTED_SESSIONS: usize = 1024;
 /// Most display outputs kept of one execution; later ones are dropped.
 pub const DISPLAYS: usize = 64;
 /// Display outputs kept of one execution, in bytes together; later ones are dropped.
@@ -55,6 +59,8 @@ pub const LOST_NAME_CHARS: usize = 64;
 pub const MIME_TYPES: usize = 64;
 /// Executions that may wait behind a running one in a session.
 pub const SESSION_QUEUE: usize = 8;
+/// Callers that wait for one execution with a record.
+pub const EXECUTION_CALLERS: usize = 64;
 /// File operations that a session performs at once.
 pub const SESSION_FILE_JOBS: usize = 32;
 
@@ -64,10 +70,14 @@ pub const ACCEPT_WITHIN: Duration = Duration::from_secs(1);
 pub const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Silence after which an owner counts as lost.
 pub const SILENCE: Duration = Duration::from_secs(2);
-/// Life of a worker's key without a beat.
-pub const WORKER_TTL: Duration = Duration::from_secs(10);
+/// Life of a worker's key without a beat. Longer than a bus of three servers may take to elect who
+/// keeps the keys when it loses a server (4 to 9 s, measured up to 6 s here), beats before and after
+/// included: no worker may be taken for dead because of that.
+pub const WORKER_TTL: Duration = Duration::from_secs(20);
 /// Interval of a worker's beats.
 pub const WORKER_BEAT: Duration = Duration::from_secs(3);
+/// Pause after a beat that failed.
+pub const WORKER_BEAT_AGAIN: Duration = Duration::from_millis(250);
 /// How long a request may wait for its session's owner to answer or to be known as gone.
 pub const PLACEMENT_BUDGET: Duration = Duration::from_secs(10);
 /// How long a request may look for a worker with room, within [`PLACEMENT_BUDGET`]. Shorter than the
@@ -89,7 +99,22 @@ pub const DEAD_GRACE: Duration = Duration::from_secs(15 * 60);
 pub const SLOT_GRACE: Duration = Duration::from_secs(60);
 /// A lease outlives the cooldown by this much, so that only a dead owner's lease ends by itself.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(60);
+/// How long the record and the result of an execution are kept after the last change.
+pub const RECORD_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Longest encoded outcome inside a record, in bytes; a longer one is an object in the store.
+pub const RECORD_OUTCOME_BYTES: usize = 64 * 1024;
+/// All records of all pools on the bus, in bytes together; beyond it new ones are refused.
+pub const RECORDS_BYTES: i64 = 512 * 1024 * 1024;
+/// How long whoever waits for an execution with a record tries to hear of it again, after its owner
+/// fell silent. Longer than it takes to know that an owner is gone after the bus was restarted: a
+/// worker's key must expire and an ingress be sure of what it sees.
+pub const REATTACH_BUDGET: Duration = Duration::from_secs(60);
+/// How long the caller of an execution with a record waits for its end unless set otherwise: the
+/// longest execution and some waiting for its turn.
+pub const SYNC_SECONDS: u32 = EXECUTION_SECONDS + 30;
 
+const _: () = assert!(RECORD_OUTCOME_BYTES < INLINE_BYTES);
+const _: () = assert!(WORKER_TTL.as_millis() * 2 < REATTACH_BUDGET.as_millis());
 const _: () = assert!(INLINE_BYTES < MESSAGE_BYTES && MESSAGE_BYTES < 1024 * 1024);
 // Bytes as base64, and names as JSON: a character is at most 4 bytes or an escape of 2.
 const _: () = assert!(

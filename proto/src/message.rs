@@ -3,20 +3,26 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    about::About,
     blob::{Blob, Logged},
-    execution::Outcome,
+    execution::{Language, Outcome},
     fault::Fault,
     file::{DirectoryPath, FileEntry, FilePath},
     id::{Epoch, Identifier, Incarnation, OperationId, PoolId, SessionKey},
+    record::RecordRef,
 };
 
 /// Version of the messages inside wire major `h1`. Only optional fields are added within a major.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
+/// Oldest version of messages that is understood.
+pub const OLDEST_VERSION: u16 = 1;
+/// First version that knows records of executions: an older worker would run such a job again.
+const RECORDS_SINCE: u16 = 2;
 
 /// One request for a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// [`VERSION`] of the sender.
+    /// Oldest [`VERSION`] that does what is asked, from [`Request::version`]; an older worker refuses.
     pub v: u16,
     /// Names the operation in logs and answers.
     pub operation: OperationId,
@@ -42,6 +48,13 @@ pub enum Request {
         code: Blob,
         /// Time for the code itself, in milliseconds; the pool's ceiling applies.
         timeout_ms: u64,
+        /// Where to record it, so that it never runs again; without one nobody asks again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        record: Option<RecordRef>,
+        /// What the code is written in. A worker that does not know this field does not know pools of
+        /// anything but Python either.
+        #[serde(default, skip_serializing_if = "Language::is_python")]
+        language: Language,
     },
     /// Interrupt the execution of this operation id.
     Cancel {
@@ -118,6 +131,17 @@ impl Request {
             Self::Unknown => "unknown",
         }
     }
+
+    /// Oldest version of the messages whose receivers do what is asked.
+    #[must_use]
+    pub fn version(&self) -> u16 {
+        match self {
+            Self::Execute {
+                record: Some(_), ..
+            } => RECORDS_SINCE,
+            _ => OLDEST_VERSION,
+        }
+    }
 }
 
 /// A job for whichever worker has room, with what its sender saw of the session's lease.
@@ -186,6 +210,8 @@ pub enum Answer {
     Gone,
     /// To `Describe`.
     Session(SessionInfo),
+    /// To whoever asks what a pool's sandboxes hold ([`crate::subject::about`]).
+    About(About),
 }
 
 /// An outcome inside the frame, or the staging object that holds its encoding.
@@ -196,6 +222,8 @@ pub enum Carried {
     Inline(Box<Outcome>),
     /// [`crate::wire::encode`]d outcome in the store.
     Staged(crate::blob::Staged),
+    /// The same of an execution with a record: whoever reads it leaves it for others who ask.
+    Kept(crate::blob::Staged),
 }
 
 /// A session as it is told to callers.

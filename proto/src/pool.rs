@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    execution::Language,
     id::{PoolId, PoolName},
     limits,
 };
@@ -44,10 +45,27 @@ impl Default for Limits {
 }
 
 /// The kind of code that a pool runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum ContainerType {
     /// Python cells.
+    #[default]
     PythonLTS,
+    /// Commands of a shell.
+    Shell,
+    /// Accepted by name only to be refused with a clear message: not built yet.
+    NodeLTS,
+}
+
+impl ContainerType {
+    /// What runs in its sandboxes; `None` for what is not built yet.
+    #[must_use]
+    pub fn language(self) -> Option<Language> {
+        match self {
+            Self::PythonLTS => Some(Language::Python),
+            Self::Shell => Some(Language::Shell),
+            Self::NodeLTS => None,
+        }
+    }
 }
 
 /// Whether sandboxes may open connections to the outside.
@@ -73,6 +91,7 @@ pub struct Pool {
     /// Third part of the address.
     pub name: PoolName,
     /// What runs in the sandboxes.
+    #[serde(default)]
     pub container_type: ContainerType,
     /// Live sessions at once, 1 to 600.
     pub max_sessions: u32,
@@ -123,6 +142,11 @@ pub enum PoolError {
         "pool `{0}`: network = \"EgressEnabled\" is not supported yet; use \"EgressDisabled\" (sandboxes have no network)"
     )]
     Egress(PoolName),
+    /// Only Python and a shell are built.
+    #[error(
+        "pool `{0}`: container_type = \"{1:?}\" is not supported yet; use \"PythonLTS\" or \"Shell\""
+    )]
+    ContainerType(PoolName, ContainerType),
     /// A limit that no sandbox could be made with.
     #[error("pool `{0}`: limits.{1} must be {2}")]
     Limit(PoolName, &'static str, &'static str),
@@ -168,6 +192,9 @@ impl Pool {
         }
         if self.network == Network::EgressEnabled {
             return Err(PoolError::Egress(name()));
+        }
+        if self.container_type.language().is_none() {
+            return Err(PoolError::ContainerType(name(), self.container_type));
         }
         if !is_address(&self.subscription) {
             return Err(PoolError::Address(name(), "subscription"));
@@ -309,6 +336,23 @@ mod tests {
         .check()
         .unwrap_err();
         assert!(error.to_string().contains("not supported yet"));
+    }
+
+    #[test]
+    fn a_kind_that_is_not_built_is_refused_in_words() {
+        let of = |container_type| {
+            let pool = Pool {
+                container_type,
+                ..pool()
+            };
+            pool.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(of(ContainerType::Shell), Ok(()));
+        let refusal = of(ContainerType::NodeLTS).unwrap_err();
+        assert!(
+            refusal.contains("\"NodeLTS\" is not supported yet"),
+            "{refusal}"
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Every subject, stream name and object key in one place.
 
-use crate::id::{OperationId, PoolId, SessionKey, WorkerId};
+use crate::{
+    id::{OperationId, PoolId, SessionKey, WorkerId},
+    record::RecordKey,
+};
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest, Sha256};
 
@@ -12,6 +15,10 @@ pub const PLACE_GROUP: &str = "place";
 pub const FAREWELL: &str = "bye";
 /// Stream behind the workers' keys.
 pub const WORKERS_STREAM: &str = "KV_h1_workers";
+/// Stream behind the records of all pools' executions, readable as a key-value bucket.
+pub const EXECUTIONS_STREAM: &str = "KV_h1_executions";
+/// Subjects of all records of executions.
+pub const EXECUTIONS: &str = "$KV.h1_executions.*.*.*";
 
 /// How ready a worker must be to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +51,12 @@ pub fn place(pool: &PoolId, readiness: Readiness) -> String {
     format!("h1.{pool}.place.{level}")
 }
 
+/// Where it is asked what a pool's sandboxes hold, with [`PLACE_GROUP`]: any worker can tell.
+#[must_use]
+pub fn about(pool: &PoolId) -> String {
+    format!("h1.{pool}.about")
+}
+
 /// Where one worker listens.
 #[must_use]
 pub fn worker_control(worker: &WorkerId) -> String {
@@ -74,6 +87,12 @@ pub fn leases_stream(pool: &PoolId) -> String {
     format!("KV_h1_leases_{pool}")
 }
 
+/// Subjects of all leases of a pool.
+#[must_use]
+pub fn lease_wildcard(pool: &PoolId) -> String {
+    format!("$KV.h1_leases_{pool}.*")
+}
+
 /// Subject of one session's lease.
 #[must_use]
 pub fn lease(pool: &PoolId, session: &SessionKey) -> String {
@@ -84,6 +103,12 @@ pub fn lease(pool: &PoolId, session: &SessionKey) -> String {
 #[must_use]
 pub fn worker(worker: &WorkerId) -> String {
     format!("$KV.h1_workers.{worker}")
+}
+
+/// Subject of one execution's record.
+#[must_use]
+pub fn execution(pool: &PoolId, session: &SessionKey, key: &RecordKey) -> String {
+    format!("$KV.h1_executions.{pool}.{session}.{key}")
 }
 
 /// Inbox prefix of an ingress instance; `instance` must be one subject token.
@@ -115,4 +140,14 @@ pub fn staging_key(
     let (head, _) = digest.split_at(15);
     let operation = BASE32_NOPAD.encode(head).to_ascii_lowercase();
     format!("{STAGING}/{pool}/{session}/{operation}-{purpose}-{nonce}")
+}
+
+/// What the keys of all results of executions start with.
+pub const RESULTS: &str = "results";
+
+/// Key of the object that holds the result of an execution with a record. `nonce` is different for
+/// every writer, so that one who lost the record never changes what the winner stored.
+#[must_use]
+pub fn result_key(pool: &PoolId, session: &SessionKey, key: &RecordKey, nonce: &str) -> String {
+    format!("{RESULTS}/{pool}/{session}/{key}-{nonce}")
 }

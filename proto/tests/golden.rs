@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 use proto::{
+    about::{About, Kernel, Software},
     blob::{Blob, Logged, Staged},
-    execution::{Bundle, Durability, Ending, Moved, Outcome},
+    execution::{Bundle, Durability, Ending, Language, Moved, Outcome},
     fault::{Fault, FaultCode},
     file::{FileEntry, FileKind},
     id::{Epoch, Identifier, Incarnation},
     lease::{Lease, LeaseState, Slot, WorkerBeat},
-    message::{Answer, Carried, Frame, FrameBody, Job, Placement, Request, SessionInfo, VERSION},
+    message::{Answer, Carried, Frame, FrameBody, Job, Placement, Request, SessionInfo},
+    record::{ExecutionRecord, Place, RecordRef, RecordState, Recorded, Stamp},
     wire,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -49,7 +51,7 @@ impl Encoded {
 
 fn job(request: Request) -> Job {
     Job {
-        v: VERSION,
+        v: request.version(),
         operation: "operation-1".parse().unwrap(),
         pool: "01JDE1KZ0000000000000000PY".parse().unwrap(),
         session: "a".repeat(26).parse().unwrap(),
@@ -75,6 +77,30 @@ fn requests() -> Vec<(&'static str, Request)> {
             Request::Execute {
                 code: Blob::Inline(b"1+1".to_vec()),
                 timeout_ms: 220_000,
+                record: None,
+                language: Language::Python,
+            },
+        ),
+        (
+            "execute recorded",
+            Request::Execute {
+                code: Blob::Inline(b"1+1".to_vec()),
+                timeout_ms: 220_000,
+                record: Some(RecordRef {
+                    key: "b".repeat(26).parse().unwrap(),
+                    digest: digest(),
+                    seen: 42,
+                }),
+                language: Language::Python,
+            },
+        ),
+        (
+            "execute command",
+            Request::Execute {
+                code: Blob::Inline(b"ls".to_vec()),
+                timeout_ms: 220_000,
+                record: None,
+                language: Language::Shell,
             },
         ),
         (
@@ -119,6 +145,34 @@ fn outcome() -> Outcome {
             variables: true,
             lost: vec!["f".into()],
         }),
+        incarnation: None,
+    }
+}
+
+fn outcome_of_command() -> Outcome {
+    Outcome {
+        ending: Ending::Exited { status: 3 },
+        result: None,
+        displays: vec![],
+        incarnation: Some(incarnation()),
+        ..outcome()
+    }
+}
+
+fn about() -> About {
+    let software = |name: &str| Software {
+        name: name.into(),
+        version: "1.2".into(),
+    };
+    About {
+        runtimes: vec![software("Python")],
+        packages: vec![software("numpy"), software("pandas")],
+        kernel: Some(Kernel {
+            name: "ipython".into(),
+            version: "9.1".into(),
+            project_url: "https://example.org".into(),
+            description: "runs cells".into(),
+        }),
     }
 }
 
@@ -153,6 +207,20 @@ fn frames() -> Vec<(&'static str, FrameBody)> {
             "executed with files",
             FrameBody::Done(Answer::Executed(Carried::Inline(outcome().into()))),
         ),
+        (
+            "executed kept",
+            FrameBody::Done(Answer::Executed(Carried::Kept(Staged {
+                key: "results/p/s/k-n".into(),
+                size: 1 << 20,
+            }))),
+        ),
+        (
+            "executed command",
+            FrameBody::Done(Answer::Executed(Carried::Inline(
+                outcome_of_command().into(),
+            ))),
+        ),
+        ("about", FrameBody::Done(Answer::About(about()))),
         ("file", FrameBody::Done(Answer::File(entry.clone()))),
         (
             "many files",
@@ -179,6 +247,38 @@ fn frames() -> Vec<(&'static str, FrameBody)> {
         ("gone", FrameBody::Done(Answer::Gone)),
         ("session", FrameBody::Done(Answer::Session(session))),
         ("failed", FrameBody::Failed(fault)),
+    ]
+}
+
+fn digest() -> proto::record::BodyDigest {
+    "0a".repeat(32).parse().unwrap()
+}
+
+fn records() -> Vec<(&'static str, ExecutionRecord)> {
+    let stamp = |nonce: &str, now_ms| Stamp {
+        nonce: nonce.into(),
+        now_ms,
+    };
+    let place = Place {
+        worker: "worker-1".parse().unwrap(),
+        epoch: Epoch::default().next(),
+        incarnation: incarnation(),
+    };
+    let refused = ExecutionRecord::new(RecordState::Refused, digest(), None, stamp("n-0", 7));
+    let running = refused.taken(place, stamp("n-1", 8));
+    let ended = |state, outcome| running.followed_by(state, Some(outcome), stamp("n-2", 9));
+    let inline = Recorded::Inline(wire::encode(&outcome()).unwrap());
+    let object = Recorded::Object(Staged {
+        key: "results/p/s/k-n".into(),
+        size: 1 << 20,
+    });
+    let fault = Recorded::Fault(Fault::new(FaultCode::Stopping, "the session was stopped"));
+    vec![
+        ("succeeded", ended(RecordState::Succeeded, inline)),
+        ("failed", ended(RecordState::Failed, object)),
+        ("cancelled", ended(RecordState::Cancelled, fault)),
+        ("running", running),
+        ("refused", refused),
     ]
 }
 
@@ -232,6 +332,9 @@ fn messages_are_encoded_as_ever() {
         versions: (1, 1),
     };
     encoded.add("beat", &beat);
+    for (name, record) in records() {
+        encoded.add(&format!("record {name}"), &record);
+    }
     let golden: BTreeMap<String, String> = serde_json::from_str(GOLDEN).unwrap();
     let older_lease = Lease {
         state: LeaseState::Active,
@@ -247,6 +350,16 @@ fn messages_are_encoded_as_ever() {
     encoded.older("frame executed", &golden, &executed);
     let now = serde_json::to_string_pretty(&encoded.0).unwrap();
     assert_eq!(encoded.0, golden, "{now}");
+}
+
+#[test]
+fn an_older_worker_refuses_what_it_would_run_again() {
+    let versions: BTreeMap<_, _> = requests()
+        .into_iter()
+        .map(|(name, request)| (name, job(request).v))
+        .filter(|(_, v)| *v > 1)
+        .collect();
+    assert_eq!(versions, BTreeMap::from([("execute recorded", 2)]));
 }
 
 #[test]
@@ -276,6 +389,10 @@ fn what_a_newer_peer_adds_is_passed_over_and_what_it_asks_is_unknown() {
     }
     let bytes = wire::encode(&NewerRequest::Snapshot).unwrap();
     assert_eq!(wire::decode::<Request>(&bytes).unwrap(), Request::Unknown);
+
+    let bytes = wire::encode(&"postponed").unwrap();
+    let state = wire::decode::<RecordState>(&bytes).unwrap();
+    assert_eq!(state, RecordState::Unknown);
 }
 
 /// What a hostile or broken peer sends is a message or an error, nothing else.
@@ -287,6 +404,7 @@ fn read_as_everything(bytes: &[u8]) {
     drop(wire::decode::<Lease>(bytes));
     drop(wire::decode::<Slot>(bytes));
     drop(wire::decode::<WorkerBeat>(bytes));
+    drop(wire::decode::<ExecutionRecord>(bytes).map(|record| record.answer()));
 }
 
 proptest! {

@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 
+import hearth_command
 import hearth_frames
 import hearth_shell
 import hearth_variables
@@ -50,7 +51,7 @@ def _serve(shell, descriptor):
     if not channel.has_request_within(_AT_ONCE_SECONDS):
         # Nobody waits: this is a spare.
         hearth_shell.rehearse(shell)
-    answers = {"execute": _cell, "snapshot": _snapshot, "restore": _restore}
+    answers = {"execute": _cell, "command": _command, "snapshot": _snapshot, "restore": _restore}
     while (request := channel.read()) is not None:
         failed = answers[request["type"]](shell, channel, request)
         if _getpid() != kernel:
@@ -130,6 +131,11 @@ def _cell(shell, channel, request):
     elif error:
         os.write(2, error["traceback"].encode("utf-8", "backslashreplace") + b"\n")
     return error
+
+
+def _command(shell, channel, request):
+    status = hearth_command.run(request["command"])
+    channel.send({"type": "exited", "id": request["id"], "status": status})
 
 
 def _snapshot(shell, channel, request):

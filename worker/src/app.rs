@@ -5,17 +5,26 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use async_nats::jetstream;
 use proto::{
-    id::WorkerId, lease::WorkerBeat, limits, message::VERSION, pool::Pools, subject::Readiness,
+    about::About,
+    id::{PoolId, WorkerId},
+    lease::WorkerBeat,
+    limits,
+    message::{OLDEST_VERSION, VERSION},
+    pool::Pools,
+    subject::Readiness,
 };
 use store::Store;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    about::{self, Image},
     bus,
     config::Config,
+    journal::Journal,
     lease::{Ledger, beat::Heart},
     presence,
+    record::Records,
     sandbox::Sandboxes,
     session::{
         Context,
@@ -57,23 +66,34 @@ impl Worker {
         let store = Store::open(&config.store)?;
         store.probe().await?;
         let run = config.id.of_run(ulid::Ulid::new())?;
+        let journal = Journal::open(config.start_journal.as_deref(), &run)?;
         let (client, doubt) = bus::connect(&config.nats, config.read_nats_auth()?, &run).await?;
         let jetstream = jetstream::new(client.clone());
-        let heart = Heart::open(jetstream.clone(), &run).await?;
+        let heart = Heart::open(jetstream.clone(), &run, config.replicas).await?;
+        let records = Records::open(jetstream.clone(), store.clone(), config.replicas).await?;
         let mut ledgers = vec![];
         for pool in &pools.pool {
-            ledgers.push(Ledger::open(jetstream.clone(), run.clone(), pool.clone()).await?);
+            let ledger = Ledger::open(
+                jetstream.clone(),
+                run.clone(),
+                pool.clone(),
+                config.replicas,
+            );
+            ledgers.push(ledger.await?);
         }
         let sandboxes = Sandboxes::start(config.sandbox())
             .await
             .context("sandboxes")?;
+        let mut told = vec![];
         for pool in &pools.pool {
             // A host that cannot make sandboxes says so now, not by never being ready.
             let cage = sandboxes
                 .cage(&pool.limits)
                 .await
                 .context("a sandbox to try")?;
-            stock::join(&cage).await.context("an interpreter to try")?;
+            let kernel = stock::join(&cage).await.context("an interpreter to try")?;
+            let image = Image::ask(kernel).await.context("the image's contents")?;
+            told.push((pool.id.clone(), image.of_pool(pool)));
         }
 
         let (stop, background) = (CancellationToken::new(), TaskTracker::new());
@@ -82,7 +102,9 @@ impl Worker {
             client,
             doubt,
             store,
+            records,
             stock,
+            journal,
             room: Arc::new(Semaphore::new(usize::try_from(config.max_sessions)?)),
             table: Table::default(),
             tasks: TaskTracker::new(),
@@ -99,13 +121,13 @@ impl Worker {
             stop,
             background,
         };
-        worker.start_background(ledgers);
+        worker.start_background(ledgers, told);
         worker.context.stock.filled().await;
         worker.say_ready()?;
         Ok(worker)
     }
 
-    fn start_background(&self, ledgers: Vec<Ledger>) {
+    fn start_background(&self, ledgers: Vec<Ledger>, told: Vec<(PoolId, About)>) {
         let until = |work: futures_util::future::BoxFuture<'static, ()>| {
             let stop = self.stop.clone();
             self.background.spawn(async move {
@@ -123,6 +145,13 @@ impl Worker {
         )));
         let (client, run) = (self.context.client.clone(), self.run.clone());
         until(Box::pin(presence::prove_life(client, run)));
+        for (pool, about) in told {
+            until(Box::pin(about::tell(
+                self.context.client.clone(),
+                pool,
+                about,
+            )));
+        }
         until(Box::pin(sweep::staging(self.context.store.clone())));
         for ledger in ledgers {
             for readiness in [Readiness::Warm, Readiness::Any] {
@@ -146,7 +175,7 @@ impl Worker {
             capacity,
             sessions: u32::try_from(context.table.len()).unwrap_or(u32::MAX),
             draining: context.draining.is_cancelled(),
-            versions: (VERSION, VERSION),
+            versions: (OLDEST_VERSION, VERSION),
         }
     }
 
@@ -218,12 +247,25 @@ fn open_stock(
 }
 
 async fn beat(heart: Heart, sandboxes: Sandboxes, describe: impl Fn() -> WorkerBeat) {
-    let mut tick = tokio::time::interval(limits::WORKER_BEAT);
+    let mut missed = 0_u32;
     loop {
-        tick.tick().await;
-        match heart.beat(&describe()).await {
-            Ok(taken) => sandboxes.beat(taken.into_std()),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "no beat"),
-        }
+        let next = match heart.beat(&describe()).await {
+            Ok(taken) => {
+                sandboxes.beat(taken.into_std());
+                if missed > 0 {
+                    tracing::info!(missed, "the worker's key is written again");
+                }
+                missed = 0;
+                taken + limits::WORKER_BEAT
+            }
+            Err(error) => {
+                if missed == 0 {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "no beat");
+                }
+                missed = missed.saturating_add(1);
+                Instant::now() + limits::WORKER_BEAT_AGAIN
+            }
+        };
+        tokio::time::sleep_until(next).await;
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, Subject};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subject};
 use proto::{
     fault::Fault,
     id::{Epoch, WorkerId},
@@ -78,7 +78,7 @@ impl Doubt {
 /// # Errors
 /// No server can be reached, or it is too old.
 pub async fn connect(
-    servers: &str,
+    servers: &[ServerAddr],
     auth: NatsAuth,
     worker: &WorkerId,
 ) -> Result<(Client, Doubt), ConnectError> {

@@ -9,7 +9,7 @@ use proto::{
     pool::{PoolError, Pools},
 };
 
-use crate::sandbox;
+use crate::{lease::Replicas, sandbox};
 
 /// Runs the sandboxes of Hearth's sessions. Needs root.
 #[derive(Clone, Debug, Parser)]
@@ -19,14 +19,23 @@ pub struct Config {
     #[arg(long = "id", env = "HEARTH_WORKER_ID")]
     pub id: WorkerId,
     /// NATS servers, separated by commas.
-    #[arg(long, env = "HEARTH_NATS", default_value = "nats://127.0.0.1:4222")]
-    pub nats: String,
+    #[arg(
+        long,
+        env = "HEARTH_NATS",
+        default_value = "nats://127.0.0.1:4222",
+        value_delimiter = ',',
+        num_args = 1
+    )]
+    pub nats: Vec<async_nats::ServerAddr>,
     /// File with `user:password` for NATS; only its owner may read it.
     #[arg(long, env = "HEARTH_NATS_AUTH")]
     pub nats_auth: PathBuf,
     /// Object store that ingress and workers share, as a URL.
     #[arg(long, env = "HEARTH_STORE")]
     pub store: String,
+    /// Servers of the bus that hold each record: 1, or 3 in a cluster of three or more servers.
+    #[arg(long, env = "HEARTH_REPLICAS", default_value_t = Replicas::ONE)]
+    pub replicas: Replicas,
     /// Pool file (TOML).
     #[arg(long, env = "HEARTH_POOLS")]
     pub pools: PathBuf,
@@ -62,6 +71,10 @@ pub struct Config {
     /// Created once this worker serves, removed when it ends.
     #[arg(long, env = "HEARTH_READY_FILE")]
     pub ready_file: Option<PathBuf>,
+    /// Where every start of an execution is noted before its code runs, for tests that look for code
+    /// that ran twice; nowhere by default.
+    #[arg(long, env = "HEARTH_START_JOURNAL")]
+    pub start_journal: Option<PathBuf>,
     /// What is logged: a `tracing` filter.
     #[arg(long, env = "HEARTH_LOG", default_value = "info")]
     pub log: String,

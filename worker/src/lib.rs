@@ -2,13 +2,16 @@
 //!
 //! Data flows one way: `bus → session → {kernel, files, sync, lease, stock} → sandbox`.
 
+pub mod about;
 pub mod app;
 pub mod bus;
 pub mod config;
 pub mod files;
+pub mod journal;
 pub mod kernel;
 pub mod lease;
 pub mod presence;
+pub mod record;
 pub mod sandbox;
 pub mod session;
 pub mod stock;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use proto::limits;
+use proto::{execution::Language, limits};
 use serde_json::{Map, Value};
 
 use crate::error::{ApiError, ErrorCode};
@@ -17,12 +17,23 @@ const BODY_BYTES: usize = 2 * limits::CODE_BYTES;
 /// A request to run code, in any of its spellings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecuteBody {
-    /// Source text.
+    /// Source text in the pool's language.
     pub code: String,
     /// Time for the code.
     pub timeout: Duration,
     /// The session, where the body names it.
     pub identifier: Option<String>,
+    /// How the answer is wished.
+    pub wishes: Wishes,
+}
+
+/// How a caller of the new contract wishes the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// `outputStreamsMaxLength`: characters of each stream; without it the pool's limit alone applies.
+    pub stream_characters: Option<usize>,
+    /// `returnJupyterFormatExecutionResult`: all forms of the result instead of one.
+    pub all_forms: bool,
 }
 
 impl ExecuteBody {
@@ -30,7 +41,7 @@ impl ExecuteBody {
     ///
     /// # Errors
     /// It is too long, too slow, no JSON, or a field is missing or of the wrong kind.
-    pub async fn read(body: Body) -> Result<Self, ApiError> {
+    pub async fn read(body: Body, language: Language) -> Result<Self, ApiError> {
         let bytes = match tokio::time::timeout(ARRIVES_WITHIN, to_bytes(body, BODY_BYTES)).await {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(_)) => {
@@ -42,14 +53,14 @@ impl ExecuteBody {
                 return Err(ApiError::new(ErrorCode::RequestTimeout, message));
             }
         };
-        Self::parse(&bytes)
+        Self::parse(&bytes, language)
     }
 
     /// Reads the fields, with or without the `properties` around them.
     ///
     /// # Errors
     /// Not a JSON object, or a field is missing or of the wrong kind.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
+    pub fn parse(bytes: &[u8], language: Language) -> Result<Self, ApiError> {
         let body: Value = serde_json::from_slice(bytes)
             .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))?;
         let Value::Object(body) = body else {
@@ -61,12 +72,9 @@ impl ExecuteBody {
             None => &body,
         };
         check_kind(fields)?;
-        let code = match (text(fields, "code")?, text(fields, "pythonCode")?) {
-            (Some(code), _) | (None, Some(code)) => decode(fields, code)?,
-            (None, None) => {
-                let message = "the body has no `code`";
-                return Err(ApiError::new(ErrorCode::SessionPropertiesMissing, message));
-            }
+        let code = match language {
+            Language::Python | Language::Unknown => cell(fields)?,
+            Language::Shell => command(fields)?,
         };
         if code.len() > limits::CODE_BYTES {
             let message = format!("the code is longer than {} bytes", limits::CODE_BYTES);
@@ -77,7 +85,101 @@ impl ExecuteBody {
             code,
             timeout: timeout(fields)?,
             identifier,
+            wishes: wishes(fields)?,
         })
+    }
+}
+
+/// What a Python pool runs.
+fn cell(fields: &Map<String, Value>) -> Result<String, ApiError> {
+    if let Some(code) = text(fields, "code")?.or(text(fields, "pythonCode")?) {
+        return decode(fields, code);
+    }
+    let message = match has_command(fields) {
+        true => "this pool runs Python: the body must have `code`, not a shell command",
+        false => "the body has no `code`",
+    };
+    Err(ApiError::new(ErrorCode::SessionPropertiesMissing, message))
+}
+
+/// What a Shell pool runs.
+fn command(fields: &Map<String, Value>) -> Result<String, ApiError> {
+    let command = match (
+        text(fields, "shellCommand")?,
+        fields.get("execCommandAndArgs"),
+    ) {
+        (Some(command), None | Some(Value::Null)) => command.to_owned(),
+        (None, Some(Value::Array(words))) => program(words)?,
+        (None, None | Some(Value::Null)) => {
+            let message = match fields.contains_key("code") {
+                true => "this is a Shell pool: the body must have `shellCommand`, not `code`",
+                false => "the body has no `shellCommand`",
+            };
+            return Err(ApiError::new(ErrorCode::SessionPropertiesMissing, message));
+        }
+        (None, Some(_)) => return Err(ApiError::invalid("`execCommandAndArgs` is not a list")),
+        (Some(_), Some(_)) => {
+            let message = "`shellCommand` and `execCommandAndArgs` exclude each other";
+            return Err(ApiError::invalid(message));
+        }
+    };
+    if command.contains('\0') {
+        return Err(ApiError::invalid("a command cannot hold a null character"));
+    }
+    Ok(command)
+}
+
+/// A program and its arguments, as a command that makes the shell become the program.
+fn program(words: &[Value]) -> Result<String, ApiError> {
+    let texts: Option<Vec<&str>> = words.iter().map(Value::as_str).collect();
+    let texts = texts.filter(|texts| texts.first().is_some_and(|program| !program.is_empty()));
+    let Some(texts) = texts else {
+        let message = "`execCommandAndArgs` must be strings, first the name of a program";
+        return Err(ApiError::invalid(message));
+    };
+    let quoted: Vec<String> = texts.into_iter().map(quoted).collect();
+    Ok(format!("exec -- {}", quoted.join(" ")))
+}
+
+/// One word for a shell, whatever is in it.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+fn has_command(fields: &Map<String, Value>) -> bool {
+    ["shellCommand", "execCommandAndArgs"]
+        .into_iter()
+        .any(|name| fields.contains_key(name))
+}
+
+fn wishes(fields: &Map<String, Value>) -> Result<Wishes, ApiError> {
+    // Accepted and without effect: in the service being re-implemented it chooses an interpreter that
+    // starts faster because no libraries are loaded in advance. Here every interpreter starts at once,
+    // and no library is in a session's names before its code imports it.
+    flag(fields, "useEmptyKernel")?;
+    let name = "outputStreamsMaxLength";
+    let stream_characters = match fields.get(name) {
+        None | Some(Value::Null) => None,
+        Some(value) => {
+            let length = value
+                .as_u64()
+                .and_then(|length| usize::try_from(length).ok());
+            let told =
+                || ApiError::invalid(format!("`{name}` is not a whole number of at least 0"));
+            Some(length.ok_or_else(told)?)
+        }
+    };
+    Ok(Wishes {
+        stream_characters,
+        all_forms: flag(fields, "returnJupyterFormatExecutionResult")?,
+    })
+}
+
+fn flag(fields: &Map<String, Value>, name: &str) -> Result<bool, ApiError> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(set)) => Ok(*set),
+        Some(_) => Err(ApiError::invalid(format!("`{name}` is not true or false"))),
     }
 }
 
@@ -89,12 +191,12 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str
     }
 }
 
-/// The old contract runs code at once or not at all.
+/// Code runs while its caller waits, or not at all.
 fn check_kind(fields: &Map<String, Value>) -> Result<(), ApiError> {
     if let Some(kind) = text(fields, "executionType")?
         && !kind.eq_ignore_ascii_case("synchronous")
     {
-        let message = "`executionType` must be `synchronous`: others are not supported here";
+        let message = "`executionType` must be `synchronous`: others are not supported yet";
         return Err(ApiError::new(
             ErrorCode::SessionRequestNotSupported,
             message,
@@ -145,7 +247,12 @@ mod tests {
     use super::*;
 
     fn parse(body: &Value) -> Result<ExecuteBody, ApiError> {
-        ExecuteBody::parse(body.to_string().as_bytes())
+        ExecuteBody::parse(body.to_string().as_bytes(), Language::Python)
+    }
+
+    fn command_of(body: &Value) -> Result<String, ApiError> {
+        let body = ExecuteBody::parse(body.to_string().as_bytes(), Language::Shell);
+        body.map(|body| body.code)
     }
 
     #[test]
@@ -213,12 +320,81 @@ mod tests {
                 "executionType",
             ),
             (json!({ "code": "1", "identifier": 7 }), "identifier"),
+            (
+                json!({ "code": "1", "outputStreamsMaxLength": -1 }),
+                "outputStreamsMaxLength",
+            ),
+            (
+                json!({ "code": "1", "useEmptyKernel": "yes" }),
+                "useEmptyKernel",
+            ),
+            (
+                json!({ "code": "1", "returnJupyterFormatExecutionResult": 1 }),
+                "returnJupyterFormatExecutionResult",
+            ),
         ];
         for (body, field) in table {
             let error = parse(&body).unwrap_err();
             assert!(error.message.contains(field), "{body}: {error}");
         }
-        assert!(ExecuteBody::parse(b"{\"code\":").is_err());
+        assert!(ExecuteBody::parse(b"{\"code\":", Language::Python).is_err());
+    }
+
+    #[test]
+    fn a_command_is_one_text_or_a_program_with_its_arguments() {
+        let table = [
+            (json!({ "shellCommand": "ls -l | wc" }), "ls -l | wc"),
+            (
+                json!({ "properties": { "shellCommand": "ls", "codeInputType": "inline",
+                                        "executionType": "synchronous" } }),
+                "ls",
+            ),
+            (
+                json!({ "execCommandAndArgs": ["echo", "a b", "it's", ""] }),
+                "exec -- 'echo' 'a b' 'it'\\''s' ''",
+            ),
+        ];
+        for (body, command) in table {
+            assert_eq!(command_of(&body).unwrap(), command, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused_by_name() {
+        let missing = ErrorCode::SessionPropertiesMissing;
+        let wrong = ErrorCode::SessionRequestValidationFailed;
+        let table = [
+            (json!({}), missing),
+            (json!({ "code": "1" }), missing),
+            (json!({ "shellCommand": 1 }), wrong),
+            (json!({ "shellCommand": "a\u{0}b" }), wrong),
+            (json!({ "execCommandAndArgs": "ls" }), wrong),
+            (json!({ "execCommandAndArgs": [] }), wrong),
+            (json!({ "execCommandAndArgs": [""] }), wrong),
+            (json!({ "execCommandAndArgs": ["ls", 1] }), wrong),
+            (
+                json!({ "shellCommand": "ls", "execCommandAndArgs": ["ls"] }),
+                wrong,
+            ),
+        ];
+        for (body, code) in table {
+            assert_eq!(command_of(&body).unwrap_err().code, code, "{body}");
+        }
+    }
+
+    #[test]
+    fn wishes_are_read() {
+        let body = json!({ "code": "1", "outputStreamsMaxLength": 5, "useEmptyKernel": true,
+                           "returnJupyterFormatExecutionResult": true });
+        let wishes = Wishes {
+            stream_characters: Some(5),
+            all_forms: true,
+        };
+        assert_eq!(parse(&body).unwrap().wishes, wishes);
+        assert_eq!(
+            parse(&json!({ "code": "1" })).unwrap().wishes,
+            Wishes::default()
+        );
     }
 
     #[test]
@@ -229,8 +405,16 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_shell_reads_the_words_that_were_quoted(word in "[^\\x00\\r]{0,40}") {
+            let command = format!("printf %s {}", quoted(&word));
+            let told = std::process::Command::new("bash").arg("-c").arg(command).output().unwrap();
+            prop_assert_eq!(String::from_utf8(told.stdout).unwrap(), word);
+        }
+
+        #[test]
         fn any_bytes_are_a_request_or_a_refusal(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            drop(ExecuteBody::parse(&bytes));
+            drop(ExecuteBody::parse(&bytes, Language::Python));
+            drop(ExecuteBody::parse(&bytes, Language::Shell));
         }
     }
 }

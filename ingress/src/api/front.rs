@@ -9,13 +9,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use proto::{
+    execution::Language,
+    file::{DirectoryPath, FilePath},
     id::{Identifier, OperationId},
     pool::Pool,
 };
+use tokio::time::Instant;
 use tower::ServiceExt;
 use ulid::Ulid;
 
-use super::{address::Address, query::Query};
+use super::{
+    address::Address,
+    link::Here,
+    query::{self, Query},
+};
 use crate::{
     app::App,
     error::{ApiError, ErrorCode},
@@ -36,6 +43,12 @@ pub struct Caller {
     pub identifier: Option<Identifier>,
     /// The caller's operation id, or a new one.
     pub operation: OperationId,
+    /// It is the caller's.
+    pub named: bool,
+    /// Where the request went, for links in its answer.
+    pub here: Here,
+    /// When its head was read.
+    pub arrived: Instant,
 }
 
 impl Caller {
@@ -52,11 +65,63 @@ impl Caller {
         }
     }
 
+    /// The path of a file as path and query name it.
+    ///
+    /// # Errors
+    /// It is no path below `/mnt/data`.
+    pub fn path(&self, name: &str) -> Result<FilePath, ApiError> {
+        Ok(FilePath::in_directory(&self.directory()?, name)?)
+    }
+
+    /// The directory that the query names; the root without one.
+    ///
+    /// # Errors
+    /// It is no path below `/mnt/data`.
+    pub fn directory(&self) -> Result<DirectoryPath, ApiError> {
+        Ok(self.query.get("path")?.unwrap_or_default().parse()?)
+    }
+
+    /// Whether answers have the shapes of the new contract where both have the path.
+    ///
+    /// # Errors
+    /// The query has two api-versions.
+    pub fn speaks_new(&self) -> Result<bool, ApiError> {
+        self.query.is_since(query::NEW_CONTRACT)
+    }
+
+    /// What code the pool runs.
+    #[must_use]
+    pub fn language(&self) -> Language {
+        self.pool.container_type.language().unwrap_or_default()
+    }
+
+    /// Refuses a pool of shells where the contract has no words for commands.
+    ///
+    /// # Errors
+    /// It is one.
+    pub fn refuse_shell(&self) -> Result<(), ApiError> {
+        if self.language() != Language::Shell {
+            return Ok(());
+        }
+        let version = self
+            .query
+            .get("api-version")?
+            .unwrap_or("2023-08-01-preview");
+        let message = format!(
+            "Shell execution is not supported in API version {version} at this path: \
+             use `executions` with 2025-02-02-preview or later"
+        );
+        Err(ApiError::new(
+            ErrorCode::SessionRequestNotSupported,
+            message,
+        ))
+    }
+
     /// The session of this name.
     #[must_use]
     pub fn session_of(&self, app: &App, identifier: Identifier) -> Session {
-        app.service
-            .session(self.pool.clone(), identifier, self.operation.clone())
+        let (pool, operation) = (self.pool.clone(), self.operation.clone());
+        app.service.session(pool, identifier, operation, self.named)
     }
 }
 
@@ -76,7 +141,9 @@ pub async fn enter(State(app): State<App>, request: Request) -> Response {
 }
 
 async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId), ApiError> {
+    let arrived = Instant::now();
     app.authenticator.check(request.headers()).await?;
+    let here = Here::of(&request);
     let address = Address::parse(request.uri().path())
         .ok_or_else(|| ApiError::new(ErrorCode::PathNotFound, "the path names no session pool"))?;
     let pool = app.pool(&address).ok_or_else(|| {
@@ -88,14 +155,6 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId)
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let oldest = address.operation.starts_with("/python/");
     query.check_version(!oldest)?;
-    if query.is_new_contract()? && in_both_contracts(&address.operation) {
-        let message = "this api-version of the operation is not supported by this server yet: \
-                       use 2024-02-02-preview";
-        return Err(ApiError::new(
-            ErrorCode::SessionRequestNotSupported,
-            message,
-        ));
-    }
     let identifier = match (query.get("identifier")?, address.identifier.as_deref()) {
         (Some(query), Some(path)) if query != path => {
             return Err(ApiError::invalid(
@@ -105,9 +164,11 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId)
         (Some(name), _) | (None, Some(name)) => Some(name.parse()?),
         (None, None) => None,
     };
-    let operation = match request.headers().get(OPERATION_ID) {
-        Some(id) => id.to_str().unwrap_or_default().parse()?,
-        None => OperationId::from_ulid(Ulid::new()),
+    let named = request.headers().get(OPERATION_ID);
+    let named = named.map(|id| id.to_str().unwrap_or_default().parse());
+    let (operation, named) = match named.transpose()? {
+        Some(id) => (id, true),
+        None => (OperationId::from_ulid(Ulid::new()), false),
     };
     let uri = Uri::try_from(&address.operation)
         .map_err(|_| ApiError::new(ErrorCode::PathNotFound, "the path is malformed"))?;
@@ -117,32 +178,18 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId)
         query,
         identifier,
         operation: operation.clone(),
+        named,
+        here,
+        arrived,
     };
     request.extensions_mut().insert(caller);
     Ok((request, operation))
 }
 
-/// Whether the path means the same in both contracts and is answered in another shape in each. A
-/// client of the new one would read the old shape as an empty success.
-fn in_both_contracts(path: &str) -> bool {
-    let below = path.strip_prefix("/files/");
-    path == "/files"
-        || below.is_some_and(|name| name != "upload" && name != "uploadFile" && !name.contains('/'))
-}
-
 /// A path below a pool that means nothing here.
 pub async fn unknown_operation(uri: Uri) -> ApiError {
-    const NEWER: [&str; 6] = [
-        "/executions",
-        "/listSessions",
-        "/metadata",
-        "/mcp",
-        "/.management/listSessions",
-        "/.management/getSession",
-    ];
-    let path = uri.path();
-    let content = path.starts_with("/files/") && path.ends_with("/content");
-    if content || NEWER.iter().any(|newer| path.starts_with(newer)) {
+    const NOT_YET: [&str; 2] = ["/executions/", "/mcp"];
+    if NOT_YET.iter().any(|path| uri.path().starts_with(path)) {
         let message = "this operation is not supported by this server yet";
         return ApiError::new(ErrorCode::SessionRequestNotSupported, message);
     }

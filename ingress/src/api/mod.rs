@@ -4,23 +4,31 @@
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    routing::{delete, get, post},
+    handler::Handler,
+    routing::{MethodRouter, get, post},
 };
 
 use crate::app::App;
 
 pub mod address;
 pub mod body;
+pub mod content;
+pub mod execution;
+pub mod files;
 pub mod front;
 pub mod health;
+pub mod link;
+pub mod moment;
 pub mod multipart;
 pub mod outcome;
 pub mod query;
 pub mod range;
 pub mod result;
 pub mod v2024_02;
+pub mod v2024_10;
 
 use v2024_02 as old;
+use v2024_10::{executions, metadata, sessions};
 
 /// The server's outermost router.
 pub fn router(app: App) -> Router {
@@ -34,23 +42,42 @@ pub fn router(app: App) -> Router {
 /// Operations below a pool's address.
 pub fn operations(app: App) -> Router {
     Router::new()
+        // The old contract.
         .route("/code/execute", post(old::execute))
         .route("/python/execute", post(old::execute_top_level))
-        .route("/files", get(old::list).post(old::upload))
-        .route("/python/files", get(old::list))
-        .route("/files/upload", post(old::upload))
-        .route("/files/uploadFile", post(old::upload))
+        .route("/python/files", get(old::list_handler))
         .route("/uploadFile", post(old::upload))
         .route("/python/uploadFile", post(old::upload))
-        .route("/files/content/{*name}", get(old::download))
-        .route("/file/content/{*name}", get(old::download))
         .route("/python/downloadFile", get(old::download_by_query))
-        .route("/files/{name}", get(old::stat).delete(old::delete_file))
-        .route("/session", delete(old::delete_session))
-        .route("/.management/stopSession", post(old::stop_session))
+        .route("/file/content/{*name}", get(files::get_by_alias))
+        // Both.
+        .route("/files", get(files::list).post(files::upload))
+        .route(
+            "/files/{*rest}",
+            get(files::get)
+                .post(files::upload_below)
+                .delete(files::remove),
+        )
+        // The new one.
+        .route("/executions", post(executions::execute))
+        .route("/metadata", get(metadata::get))
+        .route("/session", get(sessions::get).delete(sessions::delete))
+        .route("/listSessions", get(sessions::list))
+        .route("/.management/getSession", both(sessions::get_managed))
+        .route("/.management/listSessions", both(sessions::list_managed))
+        .route("/.management/stopSession", both(sessions::stop))
         .fallback(front::unknown_operation)
         .method_not_allowed_fallback(front::unknown_method)
         // Each operation bounds its own body.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
+}
+
+/// The documentation of `.management` has both methods.
+fn both<H, T>(handler: H) -> MethodRouter<App>
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    get(handler.clone()).post(handler)
 }

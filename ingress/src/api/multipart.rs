@@ -38,8 +38,8 @@ const SNIFFED: usize = 256;
 const BETWEEN_PARTS: usize = 64 * 1024;
 /// Bytes of a refused body that are read and dropped.
 const LINGERING: usize = 16 * 1024 * 1024;
-/// Files in one request.
-const FILES: usize = 64;
+/// Most files in one request.
+pub const FILES: usize = 64;
 
 /// What such senders encode.
 const QUOTED: &AsciiSet = &NON_ALPHANUMERIC

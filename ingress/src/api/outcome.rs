@@ -1,4 +1,6 @@
-//! What the headers of an execution's answer tell beside its body, in every contract.
+//! What an execution's answer tells in every contract: headers beside its body, and its streams.
+
+use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -10,15 +12,49 @@ const FILES: HeaderName = HeaderName::from_static("x-hearth-files");
 const RESTORED: HeaderName = HeaderName::from_static("x-hearth-restored");
 /// What did not.
 const LOST_VARIABLES: HeaderName = HeaderName::from_static("x-hearth-lost-variables");
+/// The life of the session.
+const SESSION_GUID: HeaderName = HeaderName::from_static("x-ms-session-guid");
+/// Milliseconds until the request was read and understood.
+const PREPARATION: HeaderName = HeaderName::from_static("x-ms-preparation-time");
+/// Milliseconds that the code ran.
+const RAN: HeaderName = HeaderName::from_static("x-ms-container-execution-duration");
+/// Milliseconds from there to the result: finding or making the sandbox, waiting, running, saving.
+const SERVICE: HeaderName = HeaderName::from_static("x-ms-total-execution-service-time");
+/// Milliseconds from the request's head to the answer's.
+const OVERALL: HeaderName = HeaderName::from_static("x-ms-overall-execution-time");
 /// Longest list of names, in bytes; many servers and proxies take no longer header.
 const NAMES_BYTES: usize = 4096;
 /// Python names may hold any letters; a header holds ASCII, and `,` parts the names.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%').add(b',').add(b' ');
 
+/// Where the time of a request went.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Until its body was read.
+    pub preparation: Duration,
+    /// From there to the outcome.
+    pub service: Duration,
+}
+
 /// The headers.
 #[must_use]
-pub fn headers(outcome: &Outcome) -> HeaderMap {
+pub fn headers(outcome: &Outcome, times: Times) -> HeaderMap {
     let mut headers = HeaderMap::new();
+    let overall = times.preparation + times.service;
+    let spans = [
+        (PREPARATION, times.preparation),
+        (SERVICE, times.service),
+        (OVERALL, overall),
+        (RAN, Duration::from_millis(outcome.duration_ms)),
+    ];
+    for (name, span) in spans {
+        let milliseconds = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(name, milliseconds.into());
+    }
+    let guid = outcome.incarnation.map(|incarnation| incarnation.guid());
+    if let Some(guid) = guid.and_then(|guid| HeaderValue::from_str(&guid).ok()) {
+        headers.insert(SESSION_GUID, guid);
+    }
     let files = match outcome.durability {
         Durability::Durable => "durable",
         Durability::WriteBehind | Durability::Unknown => "write-behind",
@@ -36,6 +72,19 @@ pub fn headers(outcome: &Outcome) -> HeaderMap {
         }
     }
     headers
+}
+
+/// Standard error of the code with what is to be said of its end, on a line of its own.
+#[must_use]
+pub fn stderr(outcome: &Outcome, explanation: Option<String>) -> String {
+    let mut stderr = outcome.stderr.clone();
+    if let Some(explanation) = explanation {
+        if !stderr.is_empty() && !stderr.ends_with('\n') {
+            stderr.push('\n');
+        }
+        stderr.push_str(&explanation);
+    }
+    stderr
 }
 
 /// As many names as fit.

@@ -16,8 +16,12 @@ pub const API_VERSIONS: [&str; 6] = [
     "2025-10-02-preview",
 ];
 
-/// First api-version of the new contract.
-const NEW_CONTRACT: &str = "2024-10-02";
+/// First api-version of the new contract, which answers in other shapes.
+pub const NEW_CONTRACT: &str = "2024-10-02";
+/// First api-version that knows pools of shells.
+pub const SHELL: &str = "2025-02-02";
+/// First api-version whose listings reach into sub-directories.
+pub const RECURSIVE: &str = "2025-10-02";
 
 /// Decoded pairs in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,14 +59,13 @@ impl Query {
         }
     }
 
-    /// Whether the api-version is of the new contract, which answers in other shapes.
+    /// Whether the api-version is this one or a later one.
     ///
     /// # Errors
     /// It is given twice with different values.
-    pub fn is_new_contract(&self) -> Result<bool, ApiError> {
-        Ok(self
-            .get("api-version")?
-            .is_some_and(|version| version >= NEW_CONTRACT))
+    pub fn is_since(&self, version: &str) -> Result<bool, ApiError> {
+        let own = self.get("api-version")?;
+        Ok(own.is_some_and(|own| own >= version))
     }
 
     /// Checks the api-version.
@@ -105,6 +108,20 @@ mod tests {
         assert_eq!(query.get("x").unwrap(), Some(""));
         assert_eq!(query.get("y").unwrap(), None);
         assert!(query.check_version(true).is_ok());
+    }
+
+    #[test]
+    fn versions_follow_each_other() {
+        let since = |version: &str, first| {
+            let query = Query::parse(&format!("api-version={version}")).unwrap();
+            query.is_since(first).unwrap()
+        };
+        assert!(!since("2024-08-02-preview", NEW_CONTRACT));
+        assert!(since("2024-10-02-preview", NEW_CONTRACT));
+        assert!(!since("2024-10-02-preview", SHELL) && since("2025-02-02-preview", SHELL));
+        assert!(!since("2025-02-02-preview", RECURSIVE));
+        assert!(since("2025-10-02-preview", RECURSIVE));
+        assert!(!Query::default().is_since(NEW_CONTRACT).unwrap());
     }
 
     #[test]

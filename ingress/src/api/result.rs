@@ -3,7 +3,7 @@
 
 use proto::execution::{Bundle, Outcome};
 use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 /// What a cell's `result` is on the wire.
 #[derive(Clone, Debug)]
@@ -38,6 +38,29 @@ impl CellResult {
             Some(text) => Self::of_text(text),
             None => Self::Text(String::new()),
         }
+    }
+
+    /// All forms of what [`Self::of`] chooses one form of, by mime type, as Jupyter's messages have
+    /// them; null when there is nothing.
+    #[must_use]
+    pub fn all_forms(outcome: &Outcome) -> Value {
+        let mut shown = outcome.displays.iter().chain(&outcome.result).rev();
+        let chosen = shown.find(|bundle| image(bundle).is_some());
+        let chosen = chosen.or(outcome.result.as_ref());
+        let Some(Bundle(forms)) = chosen.or_else(|| outcome.displays.last()) else {
+            return Value::Null;
+        };
+        let forms = forms.iter().map(|(mime, content)| {
+            let is_json = mime == "application/json" || mime.ends_with("+json");
+            let json = is_json
+                .then(|| serde_json::from_str(content).ok())
+                .flatten();
+            (
+                mime.clone(),
+                json.unwrap_or_else(|| Value::from(content.as_str())),
+            )
+        });
+        Value::Object(forms.collect())
     }
 
     fn of_text(text: &str) -> Self {
@@ -105,6 +128,7 @@ mod tests {
             duration_ms: 1,
             durability: proto::execution::Durability::Durable,
             moved: None,
+            incarnation: None,
         }
     }
 
@@ -153,6 +177,21 @@ mod tests {
             json(&shown),
             r#"{"type":"image","format":"png","base64_data":"two"}"#
         );
+    }
+
+    #[test]
+    fn all_forms_are_those_of_what_one_form_is_taken_of() {
+        let mut table = bundle("text/plain", "a b");
+        table
+            .0
+            .push(("application/json".into(), "{\"a\":1}".into()));
+        let forms = CellResult::all_forms(&outcome(Some(table.clone()), vec![]));
+        let expected = serde_json::json!({ "text/plain": "a b", "application/json": { "a": 1 } });
+        assert_eq!(forms, expected);
+        let image = bundle("image/png", "one");
+        let forms = CellResult::all_forms(&outcome(Some(table), vec![image]));
+        assert_eq!(forms, serde_json::json!({ "image/png": "one" }));
+        assert_eq!(CellResult::all_forms(&outcome(None, vec![])), Value::Null);
     }
 
     #[test]

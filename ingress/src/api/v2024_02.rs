@@ -4,27 +4,26 @@
 use axum::{
     Extension, Json,
     body::Body,
-    extract::{Path, Request, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    extract::{Request, State},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proto::{
     execution::Outcome,
-    file::{DirectoryPath, FileEntry, FileKind, FilePath},
+    file::{FileEntry, FileKind},
 };
 use serde::Serialize;
-use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
-use super::{body::ExecuteBody, front::Caller, multipart, outcome, range, result::CellResult};
-use crate::{
-    app::App,
-    download::Content,
-    error::{ApiError, ErrorCode},
-    service::ServiceError,
+use super::{
+    content,
+    execution::{self, Ran},
+    files,
+    front::Caller,
+    moment::seven_digits,
+    multipart, outcome,
+    result::CellResult,
 };
-
-type Name = Result<Path<String>, PathRejection>;
+use crate::{app::App, error::ApiError};
 
 /// `POST code/execute`
 pub async fn execute(
@@ -32,12 +31,14 @@ pub async fn execute(
     Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<impl IntoResponse, ApiError> {
-    let outcome = run(&app, &caller, body).await?;
+    let Ran {
+        outcome, headers, ..
+    } = run(&app, &caller, body).await?;
     let body = Json(Referenced {
         id: "1",
         properties: Executed::new("2", &outcome),
     });
-    Ok((outcome::headers(&outcome), body))
+    Ok((headers, body))
 }
 
 /// `POST python/execute`: the same at the top level.
@@ -46,21 +47,16 @@ pub async fn execute_top_level(
     Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<impl IntoResponse, ApiError> {
-    let outcome = run(&app, &caller, body).await?;
+    let Ran {
+        outcome, headers, ..
+    } = run(&app, &caller, body).await?;
     let body = Json(Executed::new("1", &outcome));
-    Ok((outcome::headers(&outcome), body))
+    Ok((headers, body))
 }
 
-async fn run(app: &App, caller: &Caller, body: Body) -> Result<Outcome, ApiError> {
-    let body = ExecuteBody::read(body).await?;
-    let session = match (&caller.identifier, body.identifier) {
-        (None, Some(identifier)) => caller.session_of(app, identifier.parse()?),
-        _ => caller.session(app)?,
-    };
-    Ok(app
-        .service
-        .execute(&session, body.code, body.timeout)
-        .await?)
+async fn run(app: &App, caller: &Caller, body: Body) -> Result<Ran, ApiError> {
+    caller.refuse_shell()?;
+    execution::run(app, caller, body).await
 }
 
 /// `POST files/upload` and its aliases.
@@ -69,55 +65,24 @@ pub async fn upload(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
-    let session = caller.session(&app)?;
-    let directory: DirectoryPath = caller.query.get("path")?.unwrap_or_default().parse()?;
-    let (parts, body) = request.into_parts();
-    let place = (&app.service, &session);
-    let received = multipart::receive(&parts.headers, body, &directory, place).await?;
-    let mut stored = vec![];
-    let mut received = received.into_iter();
-    while let Some((path, content)) = received.next() {
-        match app.service.upload(&session, path, content).await {
-            Ok(entry) => stored.push(entry),
-            Err(error) => {
-                for (_, content) in received {
-                    app.service.discard(&content).await;
-                }
-                return Err(error.into());
-            }
-        }
-    }
+    let stored = files::store(&app, &caller, request, multipart::FILES).await?;
     Ok(Json(Files::new(&stored)))
 }
 
-/// `GET files`: files only, those of sub-directories with their relative paths.
-pub async fn list(
+/// `GET python/files`
+pub async fn list_handler(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-) -> Result<impl IntoResponse, ApiError> {
-    let session = caller.session(&app)?;
-    let directory: DirectoryPath = caller.query.get("path")?.unwrap_or_default().parse()?;
-    let mut entries = app.service.list(&session, directory, true).await?;
-    entries.retain(|entry| entry.kind == FileKind::File);
-    Ok(Json(Files::new(&entries)))
+) -> Result<Response, ApiError> {
+    list(&app, &caller).await
 }
 
-/// `GET files/content/{name}` and `GET file/content/{name}`, also with another `/content` at the end,
-/// as some documentation spells it.
-pub async fn download(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    name: Name,
-) -> Result<Response, ApiError> {
-    let name = decoded(name)?;
-    let answer = send_file(&app, &caller, &headers, &name).await;
-    match (answer, name.strip_suffix("/content")) {
-        (Err(error), Some(name)) if error.code.is_about_the_path() => {
-            send_file(&app, &caller, &headers, name).await
-        }
-        (answer, _) => answer,
-    }
+/// `GET files`: files only, those of sub-directories with their relative paths.
+pub async fn list(app: &App, caller: &Caller) -> Result<Response, ApiError> {
+    let (session, directory) = (caller.session(app)?, caller.directory()?);
+    let mut entries = app.service.list(&session, directory, true).await?;
+    entries.retain(|entry| entry.kind == FileKind::File);
+    Ok(Json(Files::new(&entries)).into_response())
 }
 
 /// `GET python/downloadFile?filename=`
@@ -127,7 +92,7 @@ pub async fn download_by_query(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     match caller.query.get("filename")? {
-        Some(name) => send_file(&app, &caller, &headers, name).await,
+        Some(name) => content::send(&app, &caller, &headers, name).await,
         None => Err(ApiError::invalid(
             "the query parameter `filename` is missing",
         )),
@@ -135,132 +100,20 @@ pub async fn download_by_query(
 }
 
 /// `GET files/{name}`
-pub async fn stat(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    name: Name,
-) -> Result<impl IntoResponse, ApiError> {
-    let session = caller.session(&app)?;
-    let entry = app
-        .service
-        .stat(&session, path(&caller, &decoded(name)?)?)
-        .await?;
-    Ok(Json(Files::new(&[entry])))
+pub async fn stat(app: &App, caller: &Caller, name: &str) -> Result<Response, ApiError> {
+    let entry = files::describe(app, caller, name).await?;
+    Ok(Json(Files::new(&[entry])).into_response())
 }
 
 /// `DELETE files/{name}`
-pub async fn delete_file(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    name: Name,
-) -> Result<impl IntoResponse, ApiError> {
+pub async fn delete_file(app: &App, caller: &Caller, name: &str) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     struct Deleted {
         message: &'static str,
     }
-    let session = caller.session(&app)?;
-    app.service
-        .delete(&session, path(&caller, &decoded(name)?)?)
-        .await?;
-    Ok(Json(Deleted {
-        message: "file deleted successfully",
-    }))
-}
-
-/// `DELETE session`
-pub async fn delete_session(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<StatusCode, ApiError> {
-    stop(&app, &caller).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// `POST .management/stopSession`
-pub async fn stop_session(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<String, ApiError> {
-    let session = caller.session(&app)?;
-    stop(&app, &caller).await?;
-    let (identifier, pool) = (session.identifier, &caller.pool.name);
-    Ok(format!(
-        "Session {identifier} in session pool {pool} stopped."
-    ))
-}
-
-async fn stop(app: &App, caller: &Caller) -> Result<(), ApiError> {
-    let session = caller.session(app)?;
-    match app.service.stop(&session).await {
-        Err(error) if error.is_not_running() => {
-            let message = "no session with this identifier is running";
-            Err(ApiError::new(
-                ErrorCode::SessionWithIdentifierNotFound,
-                message,
-            ))
-        }
-        stopped => Ok(stopped?),
-    }
-}
-
-fn decoded(name: Name) -> Result<String, ApiError> {
-    match name {
-        Ok(Path(name)) => Ok(name),
-        Err(_) => Err(ApiError::invalid("the file name is not UTF-8 text")),
-    }
-}
-
-fn path(caller: &Caller, name: &str) -> Result<FilePath, ApiError> {
-    let directory: DirectoryPath = caller.query.get("path")?.unwrap_or_default().parse()?;
-    Ok(FilePath::in_directory(&directory, name)?)
-}
-
-async fn send_file(
-    app: &App,
-    caller: &Caller,
-    headers: &HeaderMap,
-    name: &str,
-) -> Result<Response, ApiError> {
-    let session = caller.session(app)?;
-    let path = path(caller, name)?;
-    let download = app.service.download(&session, path.clone()).await?;
-    let entry = download.entry.clone();
-    let wanted = match range::wanted(headers, entry.size) {
-        Ok(wanted) => wanted,
-        Err(refusal) => {
-            download.give_up().await;
-            let mut response = refusal.into_response();
-            range::describe_refusal(&mut response, entry.size);
-            return Ok(response);
-        }
-    };
-    let part = wanted.bytes(entry.size);
-    let content = download.read(part).await.map_err(ServiceError::from)?;
-    let mut response = file_response(&path, &entry, content);
-    wanted.describe(&mut response, entry.size);
-    Ok(response)
-}
-
-/// A file for its owner. What a session stored must never run in a browser at this address, so it
-/// is always an attachment of a type that is not guessed.
-fn file_response(path: &FilePath, entry: &FileEntry, content: Content) -> Response {
-    let kind = mime_guess::from_path(path.name()).first_or_octet_stream();
-    let name = utf8_percent_encode(path.name(), NON_ALPHANUMERIC);
-    let mut headers = HeaderMap::new();
-    let mut set = |name: HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    };
-    set(header::CONTENT_TYPE, kind.as_ref());
-    set(header::CONTENT_LENGTH, &entry.size.to_string());
-    set(
-        header::CONTENT_DISPOSITION,
-        &format!("attachment; filename*=UTF-8''{name}"),
-    );
-    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(header::LAST_MODIFIED, &http_date(entry.modified_ns));
-    (headers, Body::from_stream(content)).into_response()
+    files::delete(app, caller, name).await?;
+    let message = "file deleted successfully";
+    Ok(Json(Deleted { message }).into_response())
 }
 
 /// An answer in the style of a serializer that numbers its objects.
@@ -288,13 +141,7 @@ struct Executed {
 impl Executed {
     fn new(id: &'static str, outcome: &Outcome) -> Self {
         let result = CellResult::of(outcome);
-        let mut stderr = outcome.stderr.clone();
-        if let Some(explanation) = outcome.ending.explanation() {
-            if !stderr.is_empty() && !stderr.ends_with('\n') {
-                stderr.push('\n');
-            }
-            stderr.push_str(&explanation);
-        }
+        let explanation = outcome.ending.explanation();
         Self {
             id,
             status: if outcome.ending.succeeded() {
@@ -303,7 +150,7 @@ impl Executed {
                 "Failure"
             },
             stdout: outcome.stdout.clone(),
-            stderr,
+            stderr: outcome::stderr(outcome, explanation),
             execution_result: result.clone(),
             result,
             execution_time_in_milliseconds: outcome.duration_ms,
@@ -354,28 +201,6 @@ impl Files {
     }
 }
 
-/// Seven fractional digits and `Z`, as the service being re-implemented writes times.
-const SEVEN_DIGITS: &[BorrowedFormatItem<'static>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:7]Z");
-/// RFC 9110 §5.6.7.
-const HTTP_DATE: &[BorrowedFormatItem<'static>] = format_description!(
-    "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-);
-
-fn seven_digits(nanoseconds: i64) -> String {
-    at(nanoseconds).format(SEVEN_DIGITS).unwrap_or_default()
-}
-
-fn http_date(nanoseconds: i64) -> String {
-    at(nanoseconds).format(HTTP_DATE).unwrap_or_default()
-}
-
-/// A session may set any time on its files; what no calendar holds is 1970.
-fn at(nanoseconds: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(nanoseconds.into())
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
-}
-
 #[cfg(test)]
 mod tests {
     use proto::execution::Ending;
@@ -394,6 +219,7 @@ mod tests {
             duration_ms: 8,
             durability: proto::execution::Durability::Durable,
             moved: None,
+            incarnation: None,
         }
     }
 
@@ -436,7 +262,5 @@ mod tests {
             serde_json::to_value(Files::new(&[entry])).unwrap(),
             expected
         );
-        assert_eq!(http_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
-        assert_eq!(seven_digits(i64::MIN).len(), 28);
     }
 }

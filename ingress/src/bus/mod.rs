@@ -6,20 +6,23 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectOptions, Event,
+    Client, ConnectOptions, Event, ServerAddr, StatusCode,
     jetstream::{self, stream::DirectGetErrorKind},
 };
 use bytes::Bytes;
 use proto::{
     id::{PoolId, SessionKey, WorkerId},
     lease::WorkerBeat,
+    record::ExecutionRecord,
     subject, wire,
 };
+use records::execution::{Executions, Found, Put};
 use tokio::time::Instant;
 
 use crate::{config::NatsAuth, placement::Record};
 
 pub mod inbox;
+pub mod leases;
 
 use inbox::{Inbox, Inboxes};
 
@@ -35,6 +38,7 @@ pub struct Bus {
     client: Client,
     jetstream: jetstream::Context,
     inboxes: Inboxes,
+    executions: Executions,
     connected: Connected,
 }
 
@@ -60,6 +64,12 @@ pub enum BusError {
     /// A record was not read.
     #[error("a record was not read")]
     Read(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No server holds the records' stream.
+    #[error("the records' stream is not there")]
+    NoStream,
+    /// A record was not read or written.
+    #[error(transparent)]
+    Record(#[from] records::cas::BusError),
 }
 
 impl Bus {
@@ -67,7 +77,11 @@ impl Bus {
     ///
     /// # Errors
     /// No server can be reached, or it is too old.
-    pub async fn connect(servers: &str, auth: NatsAuth, instance: &str) -> Result<Self, BusError> {
+    pub async fn connect(
+        servers: &[ServerAddr],
+        auth: NatsAuth,
+        instance: &str,
+    ) -> Result<Self, BusError> {
         let connected = Connected(Arc::new(Mutex::new(Instant::now())));
         let noted = connected.clone();
         let prefix = subject::ingress_inbox(instance);
@@ -93,10 +107,12 @@ impl Bus {
         }
         let inboxes = Inboxes::open(&client, &prefix).await?;
         let jetstream = jetstream::new(client.clone());
+        let executions = Executions::open(jetstream.clone()).await?;
         Ok(Self {
             client,
             jetstream,
             inboxes,
+            executions,
             connected,
         })
     }
@@ -104,12 +120,9 @@ impl Bus {
     /// Sends a message whose frames come to the returned inbox.
     ///
     /// # Errors
-    /// The connection is down. (While it is down, the library would queue the message and deliver
-    /// it to a caller who has long gone.)
+    /// The connection is down.
     pub async fn send(&self, subject: String, payload: Bytes) -> Result<Inbox, BusError> {
-        if self.client.connection_state() != async_nats::connection::State::Connected {
-            return Err(BusError::Down);
-        }
+        self.up()?;
         let inbox = self.inboxes.open_one();
         let sent = self
             .client
@@ -134,6 +147,21 @@ impl Bus {
     /// # Errors
     /// The bus did not answer.
     pub async fn lease(&self, pool: &PoolId, session: &SessionKey) -> Result<Record, BusError> {
+        match self.known_lease(pool, session).await {
+            Err(BusError::NoStream) => Ok(Record::None),
+            other => other,
+        }
+    }
+
+    /// The same where a stream that is not there must not be taken for one without a record.
+    ///
+    /// # Errors
+    /// The bus did not answer, or does not hold the pool's leases now.
+    pub async fn known_lease(
+        &self,
+        pool: &PoolId,
+        session: &SessionKey,
+    ) -> Result<Record, BusError> {
         let (stream, subject) = (subject::leases_stream(pool), subject::lease(pool, session));
         let Some((payload, revision)) = self.last(&stream, subject).await? else {
             return Ok(Record::None);
@@ -147,10 +175,54 @@ impl Bus {
     /// # Errors
     /// The bus did not answer.
     pub async fn worker(&self, worker: &WorkerId) -> Result<Option<WorkerBeat>, BusError> {
-        let found = self
-            .last(subject::WORKERS_STREAM, subject::worker(worker))
-            .await?;
+        let found = self.last(subject::WORKERS_STREAM, subject::worker(worker));
+        let found = or_nothing(found.await)?;
         Ok(found.and_then(|(payload, _)| wire::decode(&payload).ok()))
+    }
+
+    /// The record of an execution, from whichever server has it nearest: a hint.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn execution(&self, subject: &str) -> Result<Found, BusError> {
+        let found = self.last(subject::EXECUTIONS_STREAM, subject.to_owned());
+        let found = or_nothing(found.await)?;
+        let decode =
+            |(payload, revision): (Bytes, u64)| Some((wire::decode(&payload).ok()?, revision));
+        Ok(found.and_then(decode))
+    }
+
+    /// The record of an execution as it is.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn read_execution(&self, subject: &str) -> Result<Found, BusError> {
+        self.up()?;
+        Ok(self.executions.read(subject).await?)
+    }
+
+    /// Writes the record of an execution over exactly the revision `expected` (0: none).
+    ///
+    /// # Errors
+    /// The bus did not answer; whether the record was written is unknown.
+    pub async fn write_execution(
+        &self,
+        subject: &str,
+        record: &ExecutionRecord,
+        expected: u64,
+    ) -> Result<Put, BusError> {
+        self.up()?;
+        Ok(self.executions.put(subject, record, expected).await?)
+    }
+
+    /// While the connection is down, the library would queue what is sent, to be delivered when nobody
+    /// wants it any more.
+    fn up(&self) -> Result<(), BusError> {
+        if self.client.connection_state() == async_nats::connection::State::Connected {
+            Ok(())
+        } else {
+            Err(BusError::Down)
+        }
     }
 
     async fn last(&self, stream: &str, subject: String) -> Result<Option<(Bytes, u64)>, BusError> {
@@ -160,7 +232,7 @@ impl Bus {
         match stream.direct_get_last_for_subject(subject).await {
             Ok(message) => Ok(Some((message.payload, message.sequence))),
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-            Err(error) if is_no_stream(&error) => Ok(None),
+            Err(error) if is_no_stream(&error.kind()) => Err(BusError::NoStream),
             Err(error) => Err(failed(Box::new(error))),
         }
     }
@@ -177,25 +249,17 @@ impl Bus {
     }
 }
 
-/// Nobody answers for a stream that no worker has made yet.
-fn is_no_stream(error: &jetstream::stream::DirectGetError) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let text = cause.downcast_ref::<jetstream::context::RequestError>();
-        if text
-            .is_some_and(|error| error.kind() == jetstream::context::RequestErrorKind::NoResponders)
-        {
-            return true;
-        }
-        let plain = cause.downcast_ref::<async_nats::RequestError>();
-        if plain
-            .is_some_and(|error| error.kind() == async_nats::client::RequestErrorKind::NoResponders)
-        {
-            return true;
-        }
-        source = cause.source();
+/// Nobody answers for a stream that no worker has made yet, or that has no server now.
+fn is_no_stream(kind: &DirectGetErrorKind) -> bool {
+    matches!(kind, DirectGetErrorKind::ErrorResponse(status, _) if *status == StatusCode::NO_RESPONDERS)
+}
+
+/// A stream that no worker has made yet holds nothing.
+fn or_nothing<T>(read: Result<Option<T>, BusError>) -> Result<Option<T>, BusError> {
+    match read {
+        Err(BusError::NoStream) => Ok(None),
+        other => other,
     }
-    false
 }
 
 fn note(event: &Event, connected: &Connected) {

@@ -11,6 +11,7 @@ import urllib.request
 import uuid
 
 ENDPOINT = os.environ["POOL_ENDPOINT"]
+SHELL_ENDPOINT = os.environ["SHELL_POOL_ENDPOINT"]
 ENDPOINT_HTTPS = os.environ["POOL_ENDPOINT_HTTPS"]
 TOKEN = os.environ["TOKEN"]
 
@@ -24,18 +25,18 @@ plt.show()
 """
 
 
-def new_id(prefix="client-"):
+def new_id(prefix="client-", endpoint=ENDPOINT):
     """A session that nobody has used, and that goes with the module's tests."""
     session = f"{prefix}{uuid.uuid4()}"
-    unittest.addModuleCleanup(_delete, session)
+    unittest.addModuleCleanup(_delete, endpoint, session)
     return session
 
 
-def _delete(session):
+def _delete(endpoint, session):
     """Makes room for others; what a deletion must do is tested where a client has it."""
     query = urllib.parse.urlencode({"api-version": "2025-10-02-preview", "identifier": session})
     request = urllib.request.Request(
-        f"{ENDPOINT}/session?{query}",
+        f"{endpoint}/session?{query}",
         method="DELETE",
         headers={"Authorization": f"Bearer {TOKEN}"},
     )

@@ -14,6 +14,7 @@ pub(super) struct Figures {
     cores: usize,
     times: Vec<Time>,
     sizes: Vec<Size>,
+    differences: Vec<Difference>,
     ratios: Vec<Ratio>,
 }
 
@@ -34,6 +35,14 @@ struct Size {
     target_bytes: Option<u64>,
 }
 
+/// How much longer the first takes than the second, by medians, and the most that was hoped for.
+#[derive(Clone, Debug, Serialize)]
+struct Difference {
+    name: String,
+    p50_ms: f64,
+    target_ms: Option<f64>,
+}
+
 /// How many times slower the first is than the second, by medians, and the least that was hoped for.
 #[derive(Clone, Debug, Serialize)]
 struct Ratio {
@@ -49,6 +58,7 @@ impl Figures {
             cores,
             times: Vec::new(),
             sizes: Vec::new(),
+            differences: Vec::new(),
             ratios: Vec::new(),
         }
     }
@@ -72,6 +82,24 @@ impl Figures {
             bytes,
             target_bytes,
         });
+    }
+
+    /// Adds a difference of medians, unless one side was not measured.
+    pub(super) fn difference(
+        &mut self,
+        name: &str,
+        slower: &Samples,
+        faster: &Samples,
+        target_ms: Option<f64>,
+    ) {
+        let (slower, faster) = (slower.summary(), faster.summary());
+        if slower.count > 0 && faster.count > 0 {
+            self.differences.push(Difference {
+                name: name.to_owned(),
+                p50_ms: slower.p50_ms - faster.p50_ms,
+                target_ms,
+            });
+        }
     }
 
     /// Adds a ratio of medians, unless one side was not measured.
@@ -123,6 +151,24 @@ impl Figures {
                 &format!("{:.2}", summary.max_ms),
                 &target,
                 verdict(target_p50_ms.map(|most| summary.p50_ms <= most)),
+            ]);
+        }
+        line(["", "ms", "", "", "", ""]);
+        for Difference {
+            name,
+            p50_ms,
+            target_ms,
+        } in &self.differences
+        {
+            let target = target_ms.map_or_else(String::new, |most| format!("≤ {most}"));
+            let holds = target_ms.map(|most| *p50_ms <= most);
+            line([
+                name,
+                &format!("{p50_ms:.2}"),
+                "",
+                "",
+                &target,
+                verdict(holds),
             ]);
         }
         line(["", "MiB", "", "", "", ""]);
@@ -183,12 +229,14 @@ mod tests {
         figures.time("fast", &samples(1), Some(1.5));
         figures.time("slow", &samples(2), Some(1.5));
         figures.time("not measured", &Samples::default(), Some(1.5));
+        figures.difference("more", &samples(3), &samples(1), Some(0.6));
         figures.ratio("how much", &samples(30), &samples(1), Some(20.0));
         let table = figures.table();
         let row = |name: &str| table.lines().find(|line| line.starts_with(name));
         assert!(row("fast").unwrap().ends_with("ok"));
         assert!(row("slow").unwrap().ends_with("MISSED"));
         assert_eq!(row("not measured"), None);
+        assert!(row("more").unwrap().contains("2.00") && row("more").unwrap().ends_with("MISSED"));
         assert!(row("how much").unwrap().contains("30.0"));
     }
 }

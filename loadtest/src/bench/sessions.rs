@@ -64,7 +64,8 @@ pub(super) async fn burst(stacks: &Stacks, code: &str, count: usize) -> Result<D
     Ok(took)
 }
 
-async fn run(session: &Session, code: &str) -> Result<Duration> {
+/// Time of one execution, which must succeed.
+pub(super) async fn run(session: &Session, code: &str) -> Result<Duration> {
     let started = Instant::now();
     let executed = session.execute(code).await?;
     let took = started.elapsed();

@@ -2,18 +2,21 @@
 
 use std::{
     ffi::OsString,
+    net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Mutex,
 };
 
 use anyhow::Result;
 
 use super::{
     Cluster, PoolSpec,
-    layout::{self, Layout, free_address, run, temporary_directory, unique},
+    layout::{self, Layout, Ports, run, temporary_directory, unique},
     member::Member,
     order::Process,
     pools,
     ready::Ready,
+    store::{Shelf, StoreKind},
     supervisor::Supervisor,
 };
 use crate::{places::Places, token::Signer};
@@ -22,13 +25,17 @@ use crate::{places::Places, token::Signer};
 pub const ISSUER: &str = "https://issuer.hearth.test";
 /// Audience of the tokens of every test stack, first of the two that ingress accepts by default.
 pub const AUDIENCE: &str = "https://dynamicsessions.io";
+/// Most replicas that a record of the bus can have.
+const REPLICAS_MAX: usize = 5;
 
 /// A stack in the making: one ingress, one worker and one pool, unless told otherwise.
 #[derive(Debug)]
 #[must_use]
 pub struct ClusterBuilder {
+    nats_nodes: usize,
     ingresses: usize,
     workers: usize,
+    store: StoreKind,
     pools: Vec<Box<dyn PoolChange>>,
     ingress_arguments: Vec<OsString>,
     worker_arguments: Vec<OsString>,
@@ -54,13 +61,49 @@ impl std::fmt::Debug for dyn PoolChange {
 impl ClusterBuilder {
     pub(super) fn new() -> Self {
         Self {
+            nats_nodes: 1,
             ingresses: 1,
             workers: 1,
+            store: StoreKind::Directory,
             pools: Vec::new(),
             ingress_arguments: Vec::new(),
             worker_arguments: Vec::new(),
             log_filter: "info".to_owned(),
         }
+    }
+
+    /// So many servers of the bus. More than one are a cluster, of which every record is on all, up
+    /// to five.
+    pub fn nats_nodes(mut self, count: usize) -> Self {
+        self.nats_nodes = count.max(1);
+        self
+    }
+
+    /// An object store that is reached at this URL and with these environment variables, instead of
+    /// a directory.
+    pub fn store_url<K: Into<String>, V: Into<String>>(
+        mut self,
+        url: impl Into<String>,
+        environment: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let environment = environment.into_iter();
+        let environment = environment.map(|(name, value)| (name.into(), value.into()));
+        self.store = StoreKind::At(url.into(), environment.collect());
+        self
+    }
+
+    /// A server of the S3 protocol as object store, instead of a directory. It is in memory: killing
+    /// it loses everything.
+    pub fn s3_store(mut self) -> Self {
+        self.store = StoreKind::S3;
+        self
+    }
+
+    /// The same behind a proxy that can be told to make trouble; `seed` decides which requests it
+    /// hits. See [`Cluster::trouble`].
+    pub fn s3_store_behind_proxy(mut self, seed: u64) -> Self {
+        self.store = StoreKind::ProxiedS3(seed);
+        self
     }
 
     /// So many ingresses.
@@ -126,7 +169,9 @@ impl ClusterBuilder {
         if specs.is_empty() {
             specs.push(PoolSpec::new()?);
         }
-        let layout = Layout::create(directory, &places, &pools::file(&specs)?)?;
+        let mut ports = Ports::default();
+        let nats = ports.nats(self.nats_nodes)?;
+        let layout = Layout::create(directory, &places, &pools::file(&specs)?, nats)?;
         let signer = Signer::read(&layout.file("keys"))?;
         let token = run(std::process::Command::new(&places.ingress)
             .args([
@@ -141,20 +186,27 @@ impl ClusterBuilder {
             .arg("--key")
             .arg(layout.file("keys/signing-key.pem")))?;
         let prefix = unique("t");
-        let roll = Roll {
+        let shelf = Shelf::prepare(self.store, &layout, &mut ports)?;
+        let mut roll = Roll {
             places: &places,
             layout: &layout,
+            shelf: &shelf,
+            ports,
             ingress_arguments: &self.ingress_arguments,
             worker_arguments: &self.worker_arguments,
             log_filter: &self.log_filter,
         };
-        let mut members = vec![roll.nats()];
+        let mut members: Vec<_> = (0..self.nats_nodes)
+            .filter_map(|number| roll.nats(number))
+            .collect();
+        members.extend(shelf.members(&roll));
         for number in 0..self.ingresses {
             members.push(roll.ingress(number)?);
         }
         for number in 0..self.workers {
             members.push(roll.worker(number, &format!("{prefix}-{}", number + 1)));
         }
+        members.sort_by_key(|entry| entry.member.stage());
         let pool = specs.first().map(PoolSpec::path).unwrap_or_default();
         Ok(Cluster {
             supervisor,
@@ -163,7 +215,10 @@ impl ClusterBuilder {
             members,
             token,
             signer,
+            pools: specs,
+            shelf,
             pool,
+            paused: Mutex::default(),
         })
     }
 }
@@ -181,26 +236,36 @@ pub(super) struct Entry {
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     Nats,
+    Store,
     Ingress {
-        http: std::net::SocketAddr,
-        https: std::net::SocketAddr,
+        http: SocketAddr,
+        https: SocketAddr,
     },
     Worker {
         id: String,
         state: PathBuf,
+        journal: PathBuf,
     },
 }
 
-struct Roll<'a> {
-    places: &'a Places,
+/// Describes the processes.
+pub(super) struct Roll<'a> {
+    pub(super) places: &'a Places,
     layout: &'a Layout,
+    shelf: &'a Shelf,
+    ports: Ports,
     ingress_arguments: &'a [OsString],
     worker_arguments: &'a [OsString],
     log_filter: &'a str,
 }
 
 impl Roll<'_> {
-    fn process(&self, member: Member, program: &Path, arguments: Vec<OsString>) -> Process {
+    pub(super) fn process(
+        &self,
+        member: Member,
+        program: &Path,
+        arguments: Vec<OsString>,
+    ) -> Process {
         Process {
             name: member.to_string(),
             program: program.to_owned(),
@@ -211,23 +276,28 @@ impl Roll<'_> {
         }
     }
 
-    fn nats(&self) -> Entry {
-        let member = Member::Nats;
-        let arguments = vec!["-c".into(), self.layout.file("nats.conf").into()];
-        Entry {
+    fn nats(&self, number: usize) -> Option<Entry> {
+        let (member, node) = (Member::Nats(number), self.layout.nats.get(number)?);
+        let arguments = vec![
+            "-c".into(),
+            self.layout.file(&format!("{member}.conf")).into(),
+        ];
+        Some(Entry {
             member,
             process: self.process(member, &self.places.nats_server, arguments),
-            ready: Ready::Greets(self.layout.nats),
+            ready: match node.peers {
+                None => Ready::Greets(node.clients),
+                Some(peers) => Ready::Answers(peers.monitor, "/healthz"),
+            },
             kind: Kind::Nats,
-        }
+        })
     }
 
     fn shared_arguments(&self, auth: &str) -> Vec<OsString> {
-        let store = self.layout.file("store");
         let options: [(&str, OsString); 4] = [
-            ("--nats", format!("nats://{}", self.layout.nats).into()),
+            ("--nats", self.layout.nats_urls().join(",").into()),
             ("--nats-auth", self.layout.file(auth).into()),
-            ("--store", format!("file://{}", store.display()).into()),
+            ("--store", self.shelf.url.clone().into()),
             ("--pools", self.layout.file("pools.toml").into()),
         ];
         options
@@ -236,9 +306,9 @@ impl Roll<'_> {
             .collect()
     }
 
-    fn ingress(&self, number: usize) -> Result<Entry> {
+    fn ingress(&mut self, number: usize) -> Result<Entry> {
         let member = Member::Ingress(number);
-        let (http, https) = (free_address()?, free_address()?);
+        let (http, https) = (self.ports.address()?, self.ports.address()?);
         let file = |name: &str| OsString::from(self.layout.file(name));
         let mut arguments = vec![OsString::from("serve")];
         arguments.extend(self.shared_arguments("nats-ingress.auth"));
@@ -258,10 +328,12 @@ impl Roll<'_> {
                 .flat_map(|(name, value)| [name.into(), value]),
         );
         arguments.extend(self.ingress_arguments.iter().cloned());
+        let mut process = self.process(member, &self.places.ingress, arguments);
+        process.environment.extend(self.shelf.environment.clone());
         Ok(Entry {
             member,
-            process: self.process(member, &self.places.ingress, arguments),
-            ready: Ready::Answers(http),
+            process,
+            ready: Ready::Answers(http, "/readyz"),
             kind: Kind::Ingress { http, https },
         })
     }
@@ -270,9 +342,11 @@ impl Roll<'_> {
         let member = Member::Worker(number);
         let ready = self.layout.file(&format!("{member}.ready"));
         let state = self.layout.file(&format!("{member}"));
-        let mut arguments = self.shared_arguments("nats-worker.auth");
+        let mut arguments = self.shared_arguments(layout::WORKER_AUTH);
         let data = self.layout.file(&format!("{member}-data"));
-        let options: [(&str, OsString); 6] = [
+        let journal = self.layout.file(&format!("{member}.journal"));
+        let replicas = self.layout.nats.len().min(REPLICAS_MAX);
+        let options: [(&str, OsString); 8] = [
             ("--id", id.into()),
             ("--image", self.places.image.clone().into()),
             (
@@ -282,6 +356,8 @@ impl Roll<'_> {
             ("--state-dir", state.clone().into()),
             ("--data-dir", data.into()),
             ("--ready-file", ready.clone().into()),
+            ("--replicas", replicas.to_string().into()),
+            ("--start-journal", journal.clone().into()),
         ];
         arguments.extend(
             options
@@ -290,6 +366,7 @@ impl Roll<'_> {
         );
         arguments.extend(self.worker_arguments.iter().cloned());
         let mut process = self.process(member, &self.places.worker, arguments);
+        process.environment.extend(self.shelf.environment.clone());
         process.cgroup = Some(id.to_owned());
         Entry {
             member,
@@ -298,6 +375,7 @@ impl Roll<'_> {
             kind: Kind::Worker {
                 id: id.to_owned(),
                 state,
+                journal,
             },
         }
     }

@@ -23,15 +23,15 @@ use rustix::{
 };
 
 use super::{
-    order::{Halt, Order, Process, Report},
+    order::{Order, Process, Push, Report},
     sweep,
 };
 use crate::inventory::{self, is_zombie};
 
 /// How long a process may take to end after SIGTERM. A worker ends all its sessions in this time.
-const STOP_WITHIN: Duration = Duration::from_secs(20);
+pub(super) const STOP_WITHIN: Duration = Duration::from_secs(45);
 /// How long a process may take to vanish after SIGKILL.
-const KILL_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const KILL_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often orphans are looked for.
 const REAP_EVERY: Timespec = Timespec {
@@ -126,12 +126,7 @@ impl Keeper {
         match order {
             Order::Run(process) => self.run(process),
             Order::Check(name) => self.check(&name),
-            Order::Halt(name, how) => {
-                let status = halt(&mut self.find(&name)?.child, how)?;
-                Ok(Report::Ended(in_words(status)))
-            }
-            Order::Pause(name) => self.signal(&name, Signal::STOP),
-            Order::Resume(name) => self.signal(&name, Signal::CONT),
+            Order::Push(name, push) => self.push(&name, push),
             Order::KeepFiles => {
                 self.keep_files = true;
                 Ok(Report::Done)
@@ -189,14 +184,20 @@ impl Keeper {
         })
     }
 
-    fn signal(&mut self, name: &str, signal: Signal) -> Result<Report> {
-        kill_process(pid_of(&self.find(name)?.child)?, signal)?;
-        Ok(Report::Done)
+    fn push(&mut self, name: &str, push: Push) -> Result<Report> {
+        let child = &mut self.find(name)?.child;
+        match child.try_wait()? {
+            Some(status) => Ok(Report::Ended(in_words(status))),
+            None => {
+                kill_process(pid_of(child)?, push.signal())?;
+                Ok(Report::Done)
+            }
+        }
     }
 
     fn end(mut self) {
         while let Some(mut kept) = self.kept.pop() {
-            if let Err(error) = halt(&mut kept.child, Halt::Gently) {
+            if let Err(error) = halt(&mut kept.child) {
                 complain(&format!("ending {}: {error:#}", kept.name));
             }
         }
@@ -228,21 +229,19 @@ fn pid_of(child: &Child) -> Result<Pid> {
     Pid::from_raw(id).context("process number 0")
 }
 
-fn halt(child: &mut Child, how: Halt) -> Result<ExitStatus> {
+fn halt(child: &mut Child) -> Result<ExitStatus> {
     if let Some(status) = child.try_wait()? {
         return Ok(status);
     }
     let pid = pid_of(child)?;
-    if matches!(how, Halt::Gently) {
-        kill_process(pid, Signal::TERM)?;
-        // A paused process hears SIGTERM only once it goes on.
-        kill_process(pid, Signal::CONT)?;
-        if ends_within(pid, STOP_WITHIN)? {
-            return Ok(child.wait()?);
-        }
-        complain(&format!("process {pid:?} did not end on SIGTERM"));
+    kill_process(pid, Push::End.signal())?;
+    // A paused process hears SIGTERM only once it goes on.
+    kill_process(pid, Push::Resume.signal())?;
+    if ends_within(pid, STOP_WITHIN)? {
+        return Ok(child.wait()?);
     }
-    kill_process(pid, Signal::KILL)?;
+    complain(&format!("process {pid:?} did not end on SIGTERM"));
+    kill_process(pid, Push::Kill.signal())?;
     if ends_within(pid, KILL_WITHIN)? {
         return Ok(child.wait()?);
     }

@@ -1,6 +1,7 @@
 //! Files of a stack: keys, passwords, pools, configuration.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, OpenOptions},
     io::Write,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -12,7 +13,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use ulid::Ulid;
 
+use super::member::Member;
 use crate::places::Places;
+
+/// File with the workers' user and password for the bus.
+pub(super) const WORKER_AUTH: &str = "nats-worker.auth";
 
 /// Ports outside the range that the kernel hands out for outgoing connections, so that nothing
 /// takes one between looking and listening.
@@ -22,17 +27,39 @@ const PORTS: std::ops::Range<u16> = 18_000..32_000;
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) directory: PathBuf,
-    pub(super) nats: SocketAddr,
+    pub(super) nats: Vec<NatsNode>,
 }
 
+/// One server of the bus.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NatsNode {
+    /// Where clients connect.
+    pub(super) clients: SocketAddr,
+    /// What only a server of a cluster has.
+    pub(super) peers: Option<Peers>,
+}
+
+/// How servers of a cluster are reached by each other and by whoever looks after them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peers {
+    pub(super) routes: SocketAddr,
+    pub(super) monitor: SocketAddr,
+}
+
+/// Ports that one stack has taken, which nobody listens on yet.
+#[derive(Debug, Default)]
+pub(super) struct Ports(BTreeSet<u16>);
+
 impl Layout {
-    /// Fills `directory`.
-    pub(super) fn create(directory: PathBuf, places: &Places, pools: &str) -> Result<Self> {
-        let layout = Self {
-            directory,
-            nats: free_address()?,
-        };
-        for below in ["store", "nats", "log"] {
+    /// Fills `directory`, with the configuration of so many servers of the bus.
+    pub(super) fn create(
+        directory: PathBuf,
+        places: &Places,
+        pools: &str,
+        nats: Vec<NatsNode>,
+    ) -> Result<Self> {
+        let layout = Self { directory, nats };
+        for below in ["store", "log"] {
             fs::create_dir_all(layout.file(below))?;
         }
         layout.write("pools.toml", pools)?;
@@ -44,6 +71,12 @@ impl Layout {
             .arg("--out-dir")
             .arg(layout.file("keys")))?;
         Ok(layout)
+    }
+
+    /// All servers of the bus.
+    pub(super) fn nats_urls(&self) -> Vec<String> {
+        let url = |node: &NatsNode| format!("nats://{}", node.clients);
+        self.nats.iter().map(url).collect()
     }
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
@@ -61,25 +94,51 @@ impl Layout {
     }
 
     fn configure_nats(&self, places: &Places) -> Result<()> {
-        let (ingress, worker, operator) = (secret(16), secret(16), secret(16));
-        let template = fs::read_to_string(&places.nats_template)?;
-        let store = self.file("nats");
-        let store = store.to_str().context("a directory that is no text")?;
-        let listen = self.nats.to_string();
-        let blanks = [
-            ("@LISTEN@", listen.as_str()),
-            ("@STORE_DIR@", store),
-            ("@INGRESS_PASSWORD@", &ingress),
-            ("@WORKER_PASSWORD@", &worker),
-            ("@OPERATOR_PASSWORD@", &operator),
-        ];
-        let filled = blanks
-            .iter()
-            .fold(template, |text, (blank, value)| text.replace(blank, value));
-        self.write("nats.conf", &filled)?;
+        let [ingress, worker, operator, route] = [(); 4].map(|()| secret(16));
+        let server = fs::read_to_string(&places.nats_template)?;
+        let cluster = fs::read_to_string(&places.nats_cluster_template)?;
+        for (number, node) in self.nats.iter().enumerate() {
+            let name = Member::Nats(number).to_string();
+            let cluster = match &node.peers {
+                None => String::new(),
+                Some(peers) => filled(
+                    &cluster,
+                    &[
+                        ("@SERVER_NAME@", &name),
+                        ("@MONITOR@", &peers.monitor.to_string()),
+                        ("@ROUTE_LISTEN@", &peers.routes.to_string()),
+                        ("@ROUTE_PASSWORD@", &route),
+                        ("@ROUTES@", &self.routes(&route)),
+                    ],
+                ),
+            };
+            let store = self.file(&name);
+            fs::create_dir_all(&store)?;
+            let store = store.to_str().context("a directory that is no text")?;
+            let configuration = filled(
+                &server,
+                &[
+                    ("@LISTEN@", &node.clients.to_string()),
+                    ("@STORE_DIR@", store),
+                    ("@INGRESS_PASSWORD@", &ingress),
+                    ("@WORKER_PASSWORD@", &worker),
+                    ("@OPERATOR_PASSWORD@", &operator),
+                    ("@CLUSTER@", &cluster),
+                ],
+            );
+            self.write(&format!("{name}.conf"), &configuration)?;
+        }
         self.write("nats-operator.auth", &format!("operator:{operator}\n"))?;
         self.write("nats-ingress.auth", &format!("ingress:{ingress}\n"))?;
-        self.write("nats-worker.auth", &format!("worker:{worker}\n"))
+        self.write(WORKER_AUTH, &format!("worker:{worker}\n"))
+    }
+
+    fn routes(&self, password: &str) -> String {
+        let peers = self.nats.iter().filter_map(|node| node.peers);
+        let routes: Vec<_> = peers
+            .map(|peers| format!("\"nats://route:{password}@{}\"", peers.routes))
+            .collect();
+        routes.join(", ")
     }
 
     /// Writes a file that only its owner can read.
@@ -110,17 +169,44 @@ pub(super) fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
-/// A loopback address that nobody listens on.
-pub(super) fn free_address() -> Result<SocketAddr> {
-    for _ in 0..100 {
-        let spread = u128::from(PORTS.end - PORTS.start);
-        let port = PORTS.start + u16::try_from(Ulid::new().random() % spread)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if TcpListener::bind(address).is_ok() {
-            return Ok(address);
+fn filled(template: &str, blanks: &[(&str, &str)]) -> String {
+    blanks
+        .iter()
+        .fold(template.to_owned(), |text, (blank, value)| {
+            text.replace(blank, value)
+        })
+}
+
+impl Ports {
+    /// A loopback address that nobody listens on, and that was not given away before.
+    pub(super) fn address(&mut self) -> Result<SocketAddr> {
+        for _ in 0..100 {
+            let spread = u128::from(PORTS.end - PORTS.start);
+            let port = PORTS.start + u16::try_from(Ulid::new().random() % spread)?;
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            if !self.0.contains(&port) && TcpListener::bind(address).is_ok() {
+                self.0.insert(port);
+                return Ok(address);
+            }
         }
+        bail!("no free port in {PORTS:?}")
     }
-    bail!("no free port in {PORTS:?}")
+
+    /// Addresses of so many servers of the bus; more than one are a cluster.
+    pub(super) fn nats(&mut self, servers: usize) -> Result<Vec<NatsNode>> {
+        let node = |_| {
+            let clients = self.address()?;
+            let peers = match servers {
+                ..=1 => None,
+                _ => Some(Peers {
+                    routes: self.address()?,
+                    monitor: self.address()?,
+                }),
+            };
+            Ok(NatsNode { clients, peers })
+        };
+        (0..servers).map(node).collect()
+    }
 }
 
 /// A name that no other stack has.

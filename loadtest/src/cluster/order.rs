@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 /// A process to keep.
@@ -21,18 +22,34 @@ pub(crate) struct Process {
     pub(crate) cgroup: Option<String>,
 }
 
-/// How a process is ended.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// What a process is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Halt {
-    /// SIGTERM, and SIGKILL when that did not do.
-    Gently,
-    /// SIGKILL.
+pub(crate) enum Push {
+    /// Stop where it stands.
+    Pause,
+    /// Go on.
+    Resume,
+    /// End in its own way.
+    End,
+    /// End at once.
     Kill,
 }
 
-/// What the owner wants. Each order is answered by one [`Report`]; the end of the input ends the
-/// whole stack.
+impl Push {
+    /// The signal that says so.
+    pub(crate) fn signal(self) -> Signal {
+        match self {
+            Self::Pause => Signal::STOP,
+            Self::Resume => Signal::CONT,
+            Self::End => Signal::TERM,
+            Self::Kill => Signal::KILL,
+        }
+    }
+}
+
+/// What the owner wants. Each order is answered at once by one [`Report`]; the end of the input
+/// ends the whole stack.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
@@ -40,12 +57,8 @@ pub(crate) enum Order {
     Run(Process),
     /// Say whether a process runs.
     Check(String),
-    /// End a process.
-    Halt(String, Halt),
-    /// Stop a process without ending it.
-    Pause(String),
-    /// Let a paused process go on.
-    Resume(String),
+    /// Send a process a signal, if it still runs.
+    Push(String, Push),
     /// Leave the directory when the stack ends.
     KeepFiles,
 }

@@ -1,7 +1,10 @@
 //! Pools of a test stack.
 
 use anyhow::Result;
-use proto::pool::{ContainerType, Limits, Network, Pool, Pools};
+use proto::{
+    id::PoolId,
+    pool::{ContainerType, Limits, Network, Pool, Pools},
+};
 use ulid::Ulid;
 
 /// Subscription of every test pool.
@@ -39,6 +42,13 @@ impl PoolSpec {
         self
     }
 
+    /// Whose sessions run commands of a shell.
+    #[must_use]
+    pub fn shell(mut self) -> Self {
+        self.0.container_type = ContainerType::Shell;
+        self
+    }
+
     /// With another maximum of live sessions.
     #[must_use]
     pub fn max_sessions(mut self, sessions: u32) -> Self {
@@ -73,6 +83,12 @@ impl PoolSpec {
     pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
         change(&mut self.0.limits);
         self
+    }
+
+    /// Its internal name.
+    #[must_use]
+    pub fn id(&self) -> &PoolId {
+        &self.0.id
     }
 
     /// Path of its management endpoint.

@@ -1,7 +1,8 @@
 //! Readiness of each kind of process, as its own words tell it.
 
 use std::{
-    io::{Read, Write},
+    fs,
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     time::Duration,
@@ -15,21 +16,33 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) enum Ready {
     /// A NATS server greets whoever connects.
     Greets(SocketAddr),
-    /// `GET /readyz` is answered 200.
-    Answers(SocketAddr),
+    /// `GET` of this path is answered 200.
+    Answers(SocketAddr, &'static str),
     /// This file exists.
     Wrote(PathBuf),
 }
 
 impl Ready {
+    /// Forgets what an earlier run said.
+    pub(super) fn forget(&self) -> io::Result<()> {
+        match self {
+            Self::Wrote(file) => match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+            Self::Greets(_) | Self::Answers(..) => Ok(()),
+        }
+    }
+
     /// Whether it serves now.
     pub(super) fn holds(&self) -> bool {
         match self {
             Self::Wrote(file) => file.exists(),
             Self::Greets(address) => ask(*address, b"").is_some_and(|said| said == *b"INFO "),
-            Self::Answers(address) => {
-                let request = b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n";
-                ask::<12>(*address, request).is_some_and(|said| said.ends_with(b" 200"))
+            Self::Answers(address, path) => {
+                let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+                let said = ask::<12>(*address, request.as_bytes());
+                said.is_some_and(|said| said.ends_with(b" 200"))
             }
         }
     }

@@ -15,18 +15,31 @@ use loadtest::{
     inventory::{cgroups_of, processes_in},
     wait::until,
 };
+use proto::limits;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
-use crate::stack::{answer, objects, refusal, succeed, value};
+use crate::{
+    object_store::{ObjectStore, on_every_object_store},
+    stack::{answer, objects, refusal, succeed, value},
+};
+
+on_every_object_store! {
+    files_survive_the_death_of_a_worker_and_variables_do_not,
+}
 
 /// Long enough for an ingress to be sure of an owner's death and for a restore.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
 /// An ingress that connected a shorter time ago does not call an owner gone.
-const SETTLED: Duration = Duration::from_secs(13);
+const SETTLED: Duration = limits::WORKER_TTL.saturating_add(limits::WORKER_BEAT);
 
 async fn two_workers() -> Cluster {
-    let cluster = Cluster::builder()
+    two_workers_on(ObjectStore::Directory).await
+}
+
+async fn two_workers_on(store: ObjectStore) -> Cluster {
+    let cluster = store
+        .builder()
         .workers(2)
         .worker_arguments(["--cages", "4", "--spares", "2"]);
     cluster.start().await.unwrap()
@@ -83,9 +96,8 @@ async fn kill_the_owner_of(cluster: &Cluster, marker: &str) {
     cluster.kill(owner).await.unwrap();
 }
 
-#[tokio::test]
-async fn files_survive_the_death_of_a_worker_and_variables_do_not() {
-    let cluster = two_workers().await;
+async fn files_survive_the_death_of_a_worker_and_variables_do_not(store: ObjectStore) {
+    let cluster = two_workers_on(store).await;
     let session = cluster.client(0).unwrap().fresh();
     let marker = mark(&session).await;
     succeed(
@@ -236,9 +248,9 @@ async fn an_operator_drains_a_worker_over_the_bus() {
     let marker = mark(&session).await;
     succeed(&session, "kept = 7").await;
     let owner = owner_of(&cluster, &marker);
-    let (bus, password) = cluster.operator().unwrap();
-    let operator = async_nats::ConnectOptions::with_user_and_password("operator".into(), password);
-    let operator = operator.connect(bus.to_string()).await.unwrap();
+    let (user, password) = cluster.nats_credentials("operator").unwrap();
+    let operator = async_nats::ConnectOptions::with_user_and_password(user, password);
+    let operator = operator.connect(cluster.nats()).await.unwrap();
     let order = format!("h1.w.{}.drain", run_of(&cluster, owner));
     operator.request(order, "".into()).await.unwrap();
     until("the worker ends", RECOVERED_WITHIN, || async {

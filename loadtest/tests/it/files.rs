@@ -1,13 +1,30 @@
-//! The file area between caller and code.
+//! The file area between caller and code, on every kind of object store.
 
 use reqwest::Method;
 use serde_json::json;
 
-use crate::stack::{answer, refusal, shared, succeed, value};
+use crate::{
+    object_store::{ObjectStore, on_every_object_store},
+    stack::{answer, refusal, shared_on, succeed, value},
+};
 
-#[tokio::test]
-async fn an_uploaded_file_is_there_for_code_and_callers() {
-    let stack = shared().await;
+on_every_object_store! {
+    an_uploaded_file_is_there_for_code_and_callers,
+    a_file_written_by_code_can_be_listed_and_downloaded,
+    a_list_has_the_old_envelope_with_numbered_ids_and_seven_digit_times,
+    an_upload_replaces_a_file_of_the_same_name,
+    an_empty_file_is_a_file,
+    names_with_spaces_signs_and_letters_of_all_kinds_work,
+    a_missing_file_is_404,
+    a_directory_is_no_file_to_download,
+    every_spelling_of_download_gives_the_bytes_with_their_type,
+    one_file_can_be_described_and_deleted,
+    file_operations_do_not_wait_for_a_running_cell,
+    code_may_change_and_delete_what_was_uploaded,
+}
+
+async fn an_uploaded_file_is_there_for_code_and_callers(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     let stored = session
         .upload("important.json", b"{\"d\": [1, 10, -1541]}")
@@ -25,9 +42,8 @@ async fn an_uploaded_file_is_there_for_code_and_callers() {
     );
 }
 
-#[tokio::test]
-async fn a_file_written_by_code_can_be_listed_and_downloaded() {
-    let stack = shared().await;
+async fn a_file_written_by_code_can_be_listed_and_downloaded(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     let code = "import os\nos.makedirs('/mnt/data/sub/deep')\n\
                 open('/mnt/data/b.txt', 'w').write('123')\n\
@@ -59,9 +75,8 @@ async fn a_file_written_by_code_can_be_listed_and_downloaded() {
     assert_eq!(escaped.unwrap().bytes().await.unwrap(), binary);
 }
 
-#[tokio::test]
-async fn a_list_has_the_old_envelope_with_numbered_ids_and_seven_digit_times() {
-    let stack = shared().await;
+async fn a_list_has_the_old_envelope_with_numbered_ids_and_seven_digit_times(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     let (status, empty) = answer(session.request(Method::GET, "files")).await;
     assert_eq!(
@@ -92,9 +107,8 @@ async fn a_list_has_the_old_envelope_with_numbered_ids_and_seven_digit_times() {
     assert_eq!(listed, expected);
 }
 
-#[tokio::test]
-async fn an_upload_replaces_a_file_of_the_same_name() {
-    let stack = shared().await;
+async fn an_upload_replaces_a_file_of_the_same_name(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     session.upload("ow.txt", b"a longer content").await.unwrap();
     assert_eq!(session.upload("ow.txt", b"short").await.unwrap().size, 5);
@@ -102,17 +116,15 @@ async fn an_upload_replaces_a_file_of_the_same_name() {
     assert_eq!(session.list().await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn an_empty_file_is_a_file() {
-    let stack = shared().await;
+async fn an_empty_file_is_a_file(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     assert_eq!(session.upload("empty", b"").await.unwrap().size, 0);
     assert_eq!(session.download("empty").await.unwrap(), b"");
 }
 
-#[tokio::test]
-async fn names_with_spaces_signs_and_letters_of_all_kinds_work() {
-    let stack = shared().await;
+async fn names_with_spaces_signs_and_letters_of_all_kinds_work(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     for name in [
         "my file (1) é日.txt",
@@ -130,9 +142,8 @@ async fn names_with_spaces_signs_and_letters_of_all_kinds_work() {
     assert_eq!(session.list().await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn a_missing_file_is_404() {
-    let stack = shared().await;
+async fn a_missing_file_is_404(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     assert_eq!(refusal(session.download("nope.txt").await).0, 404);
     assert_eq!(refusal(session.download("no/such/dir.txt").await).0, 404);
@@ -142,18 +153,16 @@ async fn a_missing_file_is_404() {
     assert!(answer["error"]["code"].is_string() && answer["error"]["message"].is_string());
 }
 
-#[tokio::test]
-async fn a_directory_is_no_file_to_download() {
-    let stack = shared().await;
+async fn a_directory_is_no_file_to_download(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     succeed(&session, "import os\nos.mkdir('/mnt/data/dir')").await;
     let (status, _) = refusal(session.download("dir").await);
     assert!(matches!(status, 400 | 404), "{status}");
 }
 
-#[tokio::test]
-async fn every_spelling_of_download_gives_the_bytes_with_their_type() {
-    let stack = shared().await;
+async fn every_spelling_of_download_gives_the_bytes_with_their_type(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     session.upload("t.csv", b"a,b\n").await.unwrap();
     session.upload("t.unknown-kind", b"?").await.unwrap();
@@ -181,9 +190,8 @@ async fn every_spelling_of_download_gives_the_bytes_with_their_type() {
     );
 }
 
-#[tokio::test]
-async fn one_file_can_be_described_and_deleted() {
-    let stack = shared().await;
+async fn one_file_can_be_described_and_deleted(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     session.upload("one.txt", b"1").await.unwrap();
     let (status, described) = answer(session.request(Method::GET, "files/one.txt")).await;
@@ -204,9 +212,8 @@ async fn one_file_can_be_described_and_deleted() {
     );
 }
 
-#[tokio::test]
-async fn file_operations_do_not_wait_for_a_running_cell() {
-    let stack = shared().await;
+async fn file_operations_do_not_wait_for_a_running_cell(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     succeed(&session, "import os, time").await;
     let waiting = "while not os.path.exists('/mnt/data/go'):\n    time.sleep(0.01)\n'seen'";
@@ -218,9 +225,8 @@ async fn file_operations_do_not_wait_for_a_running_cell() {
     assert_eq!(executed.unwrap().result, "'seen'");
 }
 
-#[tokio::test]
-async fn code_may_change_and_delete_what_was_uploaded() {
-    let stack = shared().await;
+async fn code_may_change_and_delete_what_was_uploaded(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     session.upload("mine.txt", b"1").await.unwrap();
     session.upload("other.txt", b"1").await.unwrap();

@@ -267,7 +267,7 @@ async fn no_user_code_output_or_file_name_is_logged() {
         .download(&format!("{canary}-none.txt"))
         .await
         .unwrap_err();
-    for member in [Member::Nats, Member::Ingress(0), Member::Worker(0)] {
+    for member in [Member::Nats(0), Member::Ingress(0), Member::Worker(0)] {
         let log = stack.log(member).unwrap();
         assert!(!log.contains(&canary), "{member}");
         assert!(!log.contains(stack.token()), "{member} logs tokens");

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use async_nats::{ConnectOptions, jetstream};
 use futures_util::{StreamExt, stream};
 use loadtest::{
     cluster::{Cluster, Member},
@@ -86,6 +87,7 @@ async fn two_hundred_sessions_leave_nothing_behind() {
         );
     }
     no_objects(&cluster).await;
+    assert_eq!(records(&cluster).await, 0);
     assert_eq!(
         cluster.stop(Member::Worker(0)).await.unwrap(),
         "exit status: 0"
@@ -116,6 +118,17 @@ async fn stable(cluster: &Cluster) -> Inventory {
     })
     .await
     .unwrap()
+}
+
+/// Records of executions on the bus. Those of executions that their callers named are kept on purpose.
+async fn records(cluster: &Cluster) -> u64 {
+    let (user, password) = cluster.nats_credentials("worker").unwrap();
+    let options = ConnectOptions::with_user_and_password(user, password)
+        .custom_inbox_prefix("_INBOX_worker.leaks");
+    let client = options.connect(cluster.nats()).await.unwrap();
+    let context = jetstream::new(client);
+    let stream = context.get_stream(proto::subject::EXECUTIONS_STREAM).await;
+    stream.unwrap().cached_info().state.messages
 }
 
 /// Waits until every session is over and its objects are gone.

@@ -5,6 +5,10 @@
 #[cfg(test)]
 mod auth;
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod execute;
@@ -12,6 +16,8 @@ mod execute;
 mod failover;
 #[cfg(test)]
 mod files;
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod hostile_code;
 #[cfg(test)]
@@ -27,12 +33,24 @@ mod leaks;
 #[cfg(test)]
 mod libraries;
 #[cfg(test)]
+mod new_contract;
+#[cfg(test)]
+mod object_store;
+#[cfg(test)]
+mod operations;
+#[cfg(test)]
 mod ownership;
 #[cfg(test)]
 mod pools;
 #[cfg(test)]
 mod results;
 #[cfg(test)]
+mod sessions;
+#[cfg(test)]
+mod shell;
+#[cfg(test)]
 mod stack;
+#[cfg(test)]
+mod store_proxy;
 #[cfg(test)]
 mod uploads;

@@ -1,4 +1,5 @@
-//! Two workers and two ingresses side by side: one owner per session, whoever is asked.
+//! Two workers and two ingresses side by side: one owner per session, whoever is asked, whether the
+//! bus is one server or a cluster of three.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,13 +11,23 @@ use loadtest::{
     wait::until,
 };
 
-use crate::stack::{succeed, value};
+use crate::stack::{on_one_and_on_three_servers, succeed, value};
 
 /// Long enough for reconnects and for a dead worker's key to expire.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(40);
 
-async fn two_by_two() -> Cluster {
+on_one_and_on_three_servers! {
+    concurrent_first_requests_of_one_identifier_meet_one_owner,
+    sessions_spread_over_the_workers_and_answer_through_either_ingress,
+    sessions_keep_their_variables_over_a_restart_of_the_bus,
+    an_ingress_can_be_killed_without_harm_to_sessions,
+    after_a_worker_was_killed_every_session_answers_again,
+    a_stopped_worker_leaves_nothing_and_its_sessions_answer_again,
+}
+
+async fn two_by_two(servers: usize) -> Cluster {
     Cluster::builder()
+        .nats_nodes(servers)
         .workers(2)
         .ingresses(2)
         .worker_arguments(["--cages", "4", "--spares", "2"])
@@ -39,9 +50,8 @@ async fn eventually(session: &Session, code: &str) -> serde_json::Value {
     answered.await.unwrap().result
 }
 
-#[tokio::test]
-async fn concurrent_first_requests_of_one_identifier_meet_one_owner() {
-    let cluster = two_by_two().await;
+async fn concurrent_first_requests_of_one_identifier_meet_one_owner(servers: usize) {
+    let cluster = two_by_two(servers).await;
     let clients = [cluster.client(0).unwrap(), cluster.client(1).unwrap()];
     for _ in 0..5 {
         let name = clients[0].fresh();
@@ -74,9 +84,8 @@ async fn concurrent_first_requests_of_one_identifier_meet_one_owner() {
     }
 }
 
-#[tokio::test]
-async fn sessions_spread_over_the_workers_and_answer_through_either_ingress() {
-    let cluster = two_by_two().await;
+async fn sessions_spread_over_the_workers_and_answer_through_either_ingress(servers: usize) {
+    let cluster = two_by_two(servers).await;
     let clients = [cluster.client(0).unwrap(), cluster.client(1).unwrap()];
     let before = [processes_of(&cluster, 0), processes_of(&cluster, 1)];
     let sessions: Vec<_> = (0..16).map(|n| clients[n % 2].fresh()).collect();
@@ -104,24 +113,24 @@ async fn sessions_spread_over_the_workers_and_answer_through_either_ingress() {
     .unwrap();
 }
 
-#[tokio::test]
-async fn sessions_keep_their_variables_over_a_restart_of_the_bus() {
-    let cluster = two_by_two().await;
+async fn sessions_keep_their_variables_over_a_restart_of_the_bus(servers: usize) {
+    let cluster = two_by_two(servers).await;
     let clients = [cluster.client(0).unwrap(), cluster.client(1).unwrap()];
     let sessions: Vec<_> = (0..6).map(|n| clients[n % 2].fresh()).collect();
     for (n, session) in sessions.iter().enumerate() {
         succeed(session, &format!("kept = {n}")).await;
     }
-    cluster.restart(Member::Nats).await.unwrap();
+    for server in 0..servers {
+        cluster.restart(Member::Nats(server)).await.unwrap();
+    }
     for (n, session) in sessions.iter().enumerate() {
         assert_eq!(eventually(session, "kept").await, n);
     }
     assert_eq!(eventually(&clients[0].fresh(), "6 * 7").await, 42);
 }
 
-#[tokio::test]
-async fn an_ingress_can_be_killed_without_harm_to_sessions() {
-    let cluster = two_by_two().await;
+async fn an_ingress_can_be_killed_without_harm_to_sessions(servers: usize) {
+    let cluster = two_by_two(servers).await;
     let session = cluster.client(0).unwrap().fresh();
     succeed(&session, "kept = 1").await;
     cluster.kill(Member::Ingress(0)).await.unwrap();
@@ -131,9 +140,8 @@ async fn an_ingress_can_be_killed_without_harm_to_sessions() {
     assert_eq!(eventually(&session, "kept").await, 1);
 }
 
-#[tokio::test]
-async fn after_a_worker_was_killed_every_session_answers_again() {
-    let cluster = two_by_two().await;
+async fn after_a_worker_was_killed_every_session_answers_again(servers: usize) {
+    let cluster = two_by_two(servers).await;
     let client = cluster.client(0).unwrap();
     let sessions: Vec<_> = (0..12).map(|_| client.fresh()).collect();
     join_all(sessions.iter().map(|session| succeed(session, "kept = 1"))).await;
@@ -160,9 +168,8 @@ async fn after_a_worker_was_killed_every_session_answers_again() {
     assert_eq!(eventually(&client.fresh(), "6 * 7").await, 42);
 }
 
-#[tokio::test]
-async fn a_stopped_worker_leaves_nothing_and_its_sessions_answer_again() {
-    let cluster = two_by_two().await;
+async fn a_stopped_worker_leaves_nothing_and_its_sessions_answer_again(servers: usize) {
+    let cluster = two_by_two(servers).await;
     let client = cluster.client(0).unwrap();
     let sessions: Vec<_> = (0..4).map(|_| client.fresh()).collect();
     join_all(sessions.iter().map(|session| succeed(session, "kept = 1"))).await;

@@ -8,14 +8,18 @@ use loadtest::{
     wait::until,
 };
 
-use crate::stack::{refusal, succeed, value};
+use crate::stack::{on_one_and_on_three_servers, refusal, succeed, value};
 
 /// An answer that needs no wait comes within this time on two busy cores.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-#[tokio::test]
-async fn the_maximum_is_exact_over_two_workers_and_two_ingresses() {
+on_one_and_on_three_servers! {
+    the_maximum_is_exact_over_two_workers_and_two_ingresses,
+}
+
+async fn the_maximum_is_exact_over_two_workers_and_two_ingresses(servers: usize) {
     let cluster = Cluster::builder()
+        .nats_nodes(servers)
         .workers(2)
         .ingresses(2)
         .pool(|pool| pool.max_sessions(5))
@@ -117,7 +121,7 @@ async fn a_pool_that_asks_for_egress_is_refused_with_a_clear_message() {
         .pool(|pool| pool.egress())
         .prepare()
         .unwrap();
-    cluster.start(Member::Nats).await.unwrap();
+    cluster.start(Member::Nats(0)).await.unwrap();
     let log = cluster.start_in_vain(Member::Ingress(0)).await.unwrap();
     assert!(
         log.contains("EgressEnabled") && log.contains("not supported"),
@@ -137,7 +141,7 @@ async fn bounds_of_a_pool_are_checked_at_start() {
             .pool(move |pool| pool.max_sessions(sessions).cooldown(cooldown))
             .prepare()
             .unwrap();
-        cluster.start(Member::Nats).await.unwrap();
+        cluster.start(Member::Nats(0)).await.unwrap();
         let log = cluster.start_in_vain(Member::Ingress(0)).await.unwrap();
         assert!(log.contains(words), "{log}");
     }

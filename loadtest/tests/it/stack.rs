@@ -6,14 +6,19 @@ use loadtest::{
     client::{Client, ClientError, Executed, Session, Status},
     cluster::Cluster,
 };
+use proto::pool::Limits;
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+use crate::object_store::ObjectStore;
+
+static SHARED: [OnceCell<Cluster>; 3] = [const { OnceCell::const_new() }; 3];
 
 /// Name of the shared stack's second pool, whose limits are small enough to be hit.
 pub(crate) const SMALL: &str = "small";
+/// Name of the shared stack's pool of shells, whose limits are small too.
+pub(crate) const SHELL: &str = "shell";
 /// Memory of a session of the small pool.
 pub(crate) const SMALL_MEMORY: u64 = 256 << 20;
 /// Processes of a session of the small pool.
@@ -24,25 +29,32 @@ pub(crate) const SMALL_DATA: u64 = 16 << 20;
 /// The shared stack in the hands of one test. If the test fails, the logs are shown and kept.
 pub(crate) struct Stack(&'static Cluster);
 
-/// One ingress, one worker and two pools, started by the first test that needs them. It is never
+/// One ingress, one worker and three pools, started by the first test that needs them. It is never
 /// dropped: its keeper ends it when this process ends.
 pub(crate) async fn shared() -> Stack {
+    shared_on(ObjectStore::Directory).await
+}
+
+/// The same over this object store.
+pub(crate) async fn shared_on(store: ObjectStore) -> Stack {
     let start = || async {
-        Cluster::builder()
+        store
+            .builder()
             .pool(|pool| pool)
-            .pool(|pool| {
-                pool.name(SMALL).limits(|limits| {
-                    limits.memory_bytes = SMALL_MEMORY;
-                    limits.processes = SMALL_PROCESSES;
-                    limits.data_bytes = SMALL_DATA;
-                })
-            })
+            .pool(|pool| pool.name(SMALL).limits(small))
+            .pool(|pool| pool.name(SHELL).shell().limits(small))
             .worker_arguments(["--cages", "2", "--spares", "2"])
             .start()
             .await
             .unwrap()
     };
-    Stack(SHARED.get_or_init(start).await)
+    Stack(SHARED[store as usize].get_or_init(start).await)
+}
+
+fn small(limits: &mut Limits) {
+    limits.memory_bytes = SMALL_MEMORY;
+    limits.processes = SMALL_PROCESSES;
+    limits.data_bytes = SMALL_DATA;
 }
 
 impl Stack {
@@ -59,6 +71,11 @@ impl Stack {
     /// A new session with small limits.
     pub(crate) fn small_session(&self) -> Session {
         self.client_of(SMALL).unwrap().fresh()
+    }
+
+    /// A new session of the pool of shells.
+    pub(crate) fn shell_session(&self) -> Session {
+        self.client_of(SHELL).unwrap().fresh()
     }
 }
 
@@ -186,3 +203,16 @@ pub(crate) fn objects(directory: &std::path::Path) -> usize {
     });
     below.sum()
 }
+
+/// Makes each of these functions, which take the number of the bus's servers, a test on a bus of one server and one on a cluster of three.
+macro_rules! on_one_and_on_three_servers {
+    ($($test:ident),+ $(,)?) => {
+        mod one_server {
+            $(#[tokio::test] async fn $test() { super::$test(1).await; })+
+        }
+        mod three_servers {
+            $(#[tokio::test] async fn $test() { super::$test(3).await; })+
+        }
+    };
+}
+pub(crate) use on_one_and_on_three_servers;

@@ -9,7 +9,14 @@ use loadtest::{
 use reqwest::{Body, Method, RequestBuilder};
 use serde_json::Value;
 
-use crate::stack::{Stack, answer, shared, succeed, value};
+use crate::{
+    object_store::{ObjectStore, on_every_object_store},
+    stack::{Stack, answer, shared, shared_on, succeed, value},
+};
+
+on_every_object_store! {
+    twenty_mebibytes_make_the_round_trip,
+}
 
 const MIB: usize = 1 << 20;
 
@@ -179,9 +186,8 @@ async fn a_part_with_endless_headers_is_refused() {
     assert_eq!(session.list().await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn twenty_mebibytes_make_the_round_trip() {
-    let stack = shared().await;
+async fn twenty_mebibytes_make_the_round_trip(store: ObjectStore) {
+    let stack = shared_on(store).await;
     let session = stack.session();
     let content: Vec<u8> = (0..20 * MIB)
         .map(|n| u8::try_from(n * 31 % 251).unwrap())

@@ -1,5 +1,5 @@
-//! The object store as ingress and workers both use it: staged bodies on their way, and the commit
-//! logs that sessions' files live in.
+//! The object store as ingress and workers both use it: staged bodies on their way, long
+//! results of executions, and the commit logs that sessions' files live in.
 #![forbid(unsafe_code)]
 
 mod local;
@@ -7,6 +7,7 @@ pub mod log;
 mod objects;
 mod open;
 mod probe;
+mod results;
 mod staging;
 #[cfg(test)]
 mod tests;

@@ -53,7 +53,10 @@ fn own_directories(root: &Path) -> io::Result<Vec<PathBuf>> {
         let entry = entry?;
         let name = entry.file_name();
         let is_own = name.to_str().is_some_and(|name| {
-            name == subject::STAGING || name == PROBES || name.parse::<PoolId>().is_ok()
+            name == subject::STAGING
+                || name == subject::RESULTS
+                || name == PROBES
+                || name.parse::<PoolId>().is_ok()
         });
         if is_own && entry.file_type()?.is_dir() {
             own.push(entry.path());

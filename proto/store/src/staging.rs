@@ -30,6 +30,14 @@ const PARTS_AT_ONCE: usize = 1;
 const COPY_PART: usize = 8 * 1024 * 1024;
 /// No job and no transfer takes longer.
 const STAGING_LIFE: Duration = Duration::from_secs(3600);
+/// Outlives the record that names it.
+const RESULT_LIFE: Duration = limits::RECORD_LIFE.saturating_add(STAGING_LIFE);
+/// What is swept by age: prefix and life.
+const SWEPT: [(&str, Duration); 3] = [
+    (subject::STAGING, STAGING_LIFE),
+    (PROBES, STAGING_LIFE),
+    (subject::RESULTS, RESULT_LIFE),
+];
 
 /// Whose staging object it is; becomes part of its key.
 #[derive(Clone, Copy, Debug)]
@@ -235,14 +243,15 @@ impl Store {
     }
 
     /// Removes what nobody can want any more: staging objects whose reader went away, probes,
-    /// and what is left of writes that were not finished.
+    /// results whose records have ended, and what is left of writes that were not finished.
     ///
     /// # Errors
     /// The store failed.
     pub async fn sweep(&self) -> Result<(), StoreError> {
-        let before = SystemTime::now() - STAGING_LIFE;
+        let now = SystemTime::now();
         let mut old = vec![];
-        for prefix in [subject::STAGING, PROBES] {
+        for (prefix, life) in SWEPT {
+            let before = now - life;
             let mut all = self.objects.list(Some(&Path::from(prefix)));
             while let Some(object) = in_time(async { Ok(all.try_next().await?) }).await? {
                 if SystemTime::from(object.last_modified) < before {
@@ -251,7 +260,7 @@ impl Store {
             }
         }
         self.delete_all(old).await?;
-        self.remove_remains(before).await
+        self.remove_remains(now - STAGING_LIFE).await
     }
 }
 

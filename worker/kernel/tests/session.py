@@ -34,6 +34,7 @@ class Cell:
     displays: list = field(default_factory=list)
     stdout: str = ""
     stderr: str = ""
+    status: int | None = None
 
     @property
     def text(self):
@@ -115,13 +116,14 @@ class Session:
                 frame = hearth_frames.read(self)
                 assert frame is not None, f"the kernel died; it said {captured}"
                 assert frame["id"] == self.cells, frame
-                if frame["type"] == "done":
+                if frame["type"] in ("done", "exited"):
                     break
                 cell.displays.append(frame["data"])
         for pipe in captured:
             while waiting(pipe):
                 captured[pipe] += os.read(pipe, waiting(pipe))
-        cell.result, cell.error = frame["result"], frame["error"]
+        cell.result, cell.error = frame.get("result"), frame.get("error")
+        cell.status = frame.get("status")
         cell.stdout, cell.stderr = (text.decode() for text in captured.values())
         return cell
 

@@ -24,6 +24,13 @@ pub enum ToKernel<'a> {
         /// Source text.
         code: &'a str,
     },
+    /// Run a shell command.
+    Command {
+        /// Comes back in the frame about its end.
+        id: u64,
+        /// What the shell reads.
+        command: &'a str,
+    },
     /// Tell the session's variables.
     Snapshot {
         /// As many bytes of them as there may be.
@@ -67,6 +74,13 @@ pub enum FromKernel {
         /// Why it failed.
         error: Option<Raised>,
     },
+    /// The command has ended and everything it printed is in the pipes.
+    Exited {
+        /// The command.
+        id: u64,
+        /// Its exit status as a shell tells it.
+        status: u8,
+    },
     /// The session's variables.
     Snapshot {
         /// Those that can be carried, in the kernel's own encoding.
@@ -92,6 +106,7 @@ struct Flat {
     data: Option<Mime>,
     result: Option<Mime>,
     error: Option<Raised>,
+    status: Option<u8>,
     variables: Option<Variables>,
     lost: Option<Lost>,
 }
@@ -102,6 +117,7 @@ enum Kind {
     Ready,
     Display,
     Done,
+    Exited,
     Snapshot,
     Restored,
 }
@@ -127,6 +143,12 @@ impl TryFrom<Flat> for FromKernel {
                 error,
                 ..
             } => Ok(Self::Done { id, result, error }),
+            Flat {
+                kind: Kind::Exited,
+                id: Some(id),
+                status: Some(status),
+                ..
+            } => Ok(Self::Exited { id, status }),
             Flat {
                 kind: Kind::Snapshot,
                 variables: Some(variables),
@@ -447,6 +469,10 @@ mod tests {
                 "execute" => ToKernel::Execute {
                     id: number("id"),
                     code: text("code"),
+                },
+                "command" => ToKernel::Command {
+                    id: number("id"),
+                    command: text("command"),
                 },
                 "snapshot" => ToKernel::Snapshot {
                     max_bytes: usize::try_from(number("max_bytes")).unwrap(),

@@ -60,6 +60,8 @@ pub enum CellEnd {
         /// The exception that ended it.
         error: Option<Raised>,
     },
+    /// The shell command ended, with this exit status as a shell tells it.
+    Exited(u8),
     /// The kernel's process ended.
     Died(ExitStatus),
     /// The kernel said something that is no frame, or closed its socket while its process lives on.
@@ -126,9 +128,27 @@ impl Kernel {
 
     /// Runs a cell to its end, whatever ends it. Keeps `output_bytes` of each output stream.
     pub async fn run(&mut self, code: &str, output_bytes: u64) -> Cell {
+        let id = self.next_cell();
+        self.run_to_the_end(id, &ToKernel::Execute { id, code }, output_bytes)
+            .await
+    }
+
+    /// Runs a shell command in the same way.
+    pub async fn run_command(&mut self, command: &str, output_bytes: u64) -> Cell {
+        let id = self.next_cell();
+        self.run_to_the_end(id, &ToKernel::Command { id, command }, output_bytes)
+            .await
+    }
+
+    fn next_cell(&mut self) -> u64 {
+        self.cells += 1;
+        self.cells
+    }
+
+    async fn run_to_the_end(&mut self, id: u64, request: &ToKernel<'_>, output_bytes: u64) -> Cell {
         let mut output = Output::new(output_bytes);
         let mut displays = Displays::default();
-        let end = self.cell(code, &mut output, &mut displays).await;
+        let end = self.cell(id, request, &mut output, &mut displays).await;
         self.drain(&mut output);
         Cell {
             end: end.unwrap_or_else(CellEnd::from),
@@ -140,12 +160,11 @@ impl Kernel {
 
     async fn cell(
         &mut self,
-        code: &str,
+        id: u64,
+        request: &ToKernel<'_>,
         output: &mut Output,
         displays: &mut Displays,
     ) -> Result<CellEnd, Gone> {
-        self.cells += 1;
-        let id = self.cells;
         let heard = |said| match said {
             FromKernel::Done {
                 id: of,
@@ -155,6 +174,7 @@ impl Kernel {
                 result: result.map(Bundle::from),
                 error,
             }),
+            FromKernel::Exited { id: of, status } if of == id => Some(CellEnd::Exited(status)),
             FromKernel::Display { id: of, data } if of == id => {
                 displays.push(data.into());
                 None
@@ -162,8 +182,7 @@ impl Kernel {
             // A frame about another cell can only be forged by the session's own code.
             _ => None,
         };
-        self.ask(&ToKernel::Execute { id, code }, output, heard)
-            .await
+        self.ask(request, output, heard).await
     }
 
     /// Tells the kernel something and hears it out until `heard` finds the answer in what it says.

@@ -2,9 +2,13 @@
 
 use async_nats::jetstream::Context;
 use proto::{id::WorkerId, lease::WorkerBeat, limits, subject};
+use records::cas;
 use tokio::time::Instant;
 
-use super::{BusError, encode, streams};
+use super::{
+    BusError,
+    streams::{self, Replicas},
+};
 
 /// Writes the worker's key.
 #[derive(Clone, Debug)]
@@ -18,8 +22,12 @@ impl Heart {
     ///
     /// # Errors
     /// The bus is gone or refuses.
-    pub async fn open(context: Context, worker: &WorkerId) -> Result<Self, BusError> {
-        drop(streams::open_workers(&context).await?);
+    pub async fn open(
+        context: Context,
+        worker: &WorkerId,
+        replicas: Replicas,
+    ) -> Result<Self, BusError> {
+        drop(streams::open_workers(&context, replicas).await?);
         Ok(Self {
             context,
             subject: subject::worker(worker),
@@ -33,7 +41,7 @@ impl Heart {
     /// The beat was not acknowledged in time.
     pub async fn beat(&self, beat: &WorkerBeat) -> Result<Instant, BusError> {
         let taken = Instant::now();
-        let payload = encode(beat)?;
+        let payload = cas::encode(beat)?;
         let write = async {
             let acknowledged = self
                 .context

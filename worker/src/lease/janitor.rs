@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 use async_nats::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
 use proto::{limits, subject};
+use records::cas;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
 
@@ -67,7 +68,7 @@ impl Ledger {
             let old = now - slot.stored > limits::SLOT_GRACE;
             if old && !leases.contains_key(&session) {
                 tracing::warn!(pool.id = %pool, slot = slot.sequence, "abandoned slot freed");
-                self.delete(&self.inner.slots, slot.sequence).await?;
+                cas::delete(&self.inner.slots, slot.sequence).await?;
             }
         }
         Ok(())

@@ -7,9 +7,9 @@
 use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
-    self, Context,
-    message::{PublishMessage, StreamMessage},
-    stream::{LastRawMessageErrorKind, RawMessageErrorKind, Stream},
+    Context,
+    message::PublishMessage,
+    stream::{RawMessageErrorKind, Stream},
 };
 use proto::{
     fault::{Fault, FaultCode},
@@ -17,8 +17,11 @@ use proto::{
     lease::{Lease, LeaseState, Slot},
     limits,
     pool::Pool,
+    record::Place,
     subject, wire,
 };
+pub use records::cas::BusError;
+use records::cas::{self, Written};
 use tokio::time::Instant;
 use ulid::Ulid;
 
@@ -27,7 +30,8 @@ pub mod beat;
 pub mod certainty;
 pub mod janitor;
 pub mod keeper;
-pub mod streams;
+pub(crate) mod streams;
+pub use streams::Replicas;
 
 /// A claim that took less than this has the slot that it created: the janitor takes slots only that
 /// were without a lease for [`limits::SLOT_GRACE`]. After a longer one the slot is read again.
@@ -114,33 +118,6 @@ pub enum LeaseError {
     Bus(#[from] BusError),
 }
 
-/// A failure of the bus, with the client library's own words.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}")]
-pub struct BusError {
-    what: &'static str,
-    source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-impl BusError {
-    pub(crate) fn new(
-        what: &'static str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        Self {
-            what,
-            source: source.into(),
-        }
-    }
-}
-
-/// What a compare-and-set came to.
-enum Written {
-    At(u64),
-    Conflict,
-    Full,
-}
-
 impl From<&ClaimError> for Fault {
     fn from(error: &ClaimError) -> Self {
         match error {
@@ -156,8 +133,13 @@ impl Ledger {
     ///
     /// # Errors
     /// The bus is gone or refuses.
-    pub async fn open(context: Context, worker: WorkerId, pool: Pool) -> Result<Self, BusError> {
-        let (slots, leases) = streams::open_pool(&context, &pool).await?;
+    pub async fn open(
+        context: Context,
+        worker: WorkerId,
+        pool: Pool,
+        replicas: streams::Replicas,
+    ) -> Result<Self, BusError> {
+        let (slots, leases) = streams::open_pool(&context, &pool, replicas).await?;
         let sweeps = janitor::Sweeps::default();
         Ok(Self {
             inner: Arc::new(Inner {
@@ -183,7 +165,7 @@ impl Ledger {
     /// The bus failed.
     pub async fn incarnation(&self, session: &SessionKey) -> Result<Option<Incarnation>, BusError> {
         let subject = subject::lease(&self.inner.pool.id, session);
-        let Some(message) = last(&self.inner.leases, &subject).await? else {
+        let Some(message) = cas::last(&self.inner.leases, &subject).await? else {
             return Ok(None);
         };
         let lease = wire::decode::<Lease>(&message.payload);
@@ -240,7 +222,7 @@ impl Ledger {
             Ok(Written::At(revision)) => revision,
             Ok(Written::Conflict | Written::Full) => {
                 if created {
-                    self.delete(&self.inner.slots, slot).await?;
+                    cas::delete(&self.inner.slots, slot).await?;
                 }
                 return Err(ClaimError::LostRace);
             }
@@ -264,7 +246,7 @@ impl Ledger {
             // The janitor took the slot while this worker stood still: without a slot the session
             // would not count towards the maximum.
             Ok(false) => {
-                self.delete(&self.inner.leases, revision).await?;
+                cas::delete(&self.inner.leases, revision).await?;
                 Err(ClaimError::LostRace)
             }
             // A lease without an actor would keep everybody waiting.
@@ -301,11 +283,10 @@ impl Ledger {
                 nonce: nonce.clone(),
             };
             let subject = subject::slot(&self.inner.pool.id, session);
-            let payload = encode(&slot)?;
+            let payload = cas::encode(&slot)?;
             let message = PublishMessage::build().payload(payload.into());
-            let written = self
-                .write(subject, message.expected_last_subject_sequence(0))
-                .await;
+            let message = message.expected_last_subject_sequence(0);
+            let written = cas::write(&self.inner.context, subject, message).await;
             match written {
                 Ok(Written::At(sequence)) => return Ok(sequence),
                 Ok(Written::Conflict) => return Err(ClaimError::LostRace),
@@ -327,7 +308,7 @@ impl Ledger {
 
     async fn own_slot(&self, session: &SessionKey, nonce: &str) -> Result<Option<u64>, BusError> {
         let subject = subject::slot(&self.inner.pool.id, session);
-        let found = last(&self.inner.slots, &subject).await?;
+        let found = cas::last(&self.inner.slots, &subject).await?;
         Ok(found.and_then(|message| {
             let slot: Slot = wire::decode(&message.payload).ok()?;
             (slot.nonce == nonce).then_some(message.sequence)
@@ -336,7 +317,7 @@ impl Ledger {
 
     async fn slot_exists(&self, slot: u64, session: &SessionKey) -> Result<bool, BusError> {
         let subject = subject::slot(&self.inner.pool.id, session);
-        let found = last(&self.inner.slots, &subject).await?;
+        let found = cas::last(&self.inner.slots, &subject).await?;
         Ok(found.is_some_and(|message| message.sequence == slot))
     }
 
@@ -349,36 +330,11 @@ impl Ledger {
         let idle = Duration::from_millis(record.idle_ms);
         let ttl = self.inner.pool.cooldown().saturating_sub(idle) + limits::LEASE_MARGIN;
         let message = PublishMessage::build()
-            .payload(encode(record)?.into())
+            .payload(cas::encode(record)?.into())
             .expected_last_subject_sequence(expected)
             .ttl(ttl);
-        self.write(subject::lease(&self.inner.pool.id, session), message)
-            .await
-    }
-
-    async fn write(&self, subject: String, message: PublishMessage) -> Result<Written, BusError> {
-        let failed = |error| BusError::new("record was not written", error);
-        let publish = self.inner.context.send_publish(subject, message);
-        match publish.await.map_err(failed)?.await {
-            Ok(ack) => Ok(Written::At(ack.sequence)),
-            Err(error) => refusal(&error).ok_or_else(|| failed(error)),
-        }
-    }
-
-    /// Deletes a record by its sequence, which is a compare-and-set: a newer one has another. Says
-    /// whether it was there.
-    async fn delete(&self, stream: &Stream<()>, sequence: u64) -> Result<bool, BusError> {
-        use jetstream::stream::DeleteMessageErrorKind;
-        match stream.delete_message(sequence).await {
-            Ok(deleted) => Ok(deleted),
-            Err(error) => match error.kind() {
-                // It is gone already.
-                DeleteMessageErrorKind::JetStream(_) => Ok(false),
-                DeleteMessageErrorKind::Request | DeleteMessageErrorKind::TimedOut => {
-                    Err(BusError::new("record was not deleted", error))
-                }
-            },
-        }
+        let subject = subject::lease(&self.inner.pool.id, session);
+        cas::write(&self.inner.context, subject, message).await
     }
 }
 
@@ -409,6 +365,16 @@ impl Ownership {
         self.record.incarnation
     }
 
+    /// How the records of executions name this ownership.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place {
+            worker: self.record.owner.clone(),
+            epoch: self.record.epoch,
+            incarnation: self.record.incarnation,
+        }
+    }
+
     /// Whether this is still the session's owner, read from the bus's leader.
     ///
     /// # Errors
@@ -419,7 +385,7 @@ impl Ownership {
 
     async fn own_revision(&self) -> Result<u64, LeaseError> {
         let subject = subject::lease(&self.ledger.inner.pool.id, &self.session);
-        let Some(message) = last(&self.ledger.inner.leases, &subject).await? else {
+        let Some(message) = cas::last(&self.ledger.inner.leases, &subject).await? else {
             return Err(LeaseError::Lost);
         };
         match wire::decode::<Lease>(&message.payload) {
@@ -497,42 +463,10 @@ impl HeldLease {
     /// The bus failed; the lease then ends by its own time and the janitor frees the slot.
     pub async fn release(self) -> Result<(), BusError> {
         let Ownership { ledger, record, .. } = &self.ownership;
-        if ledger.delete(&ledger.inner.leases, self.revision).await? {
-            ledger.delete(&ledger.inner.slots, record.slot).await?;
+        if cas::delete(&ledger.inner.leases, self.revision).await? {
+            cas::delete(&ledger.inner.slots, record.slot).await?;
         }
         // Else another owner may hold the session, and with it the slot; or the janitor frees it.
         Ok(())
-    }
-}
-
-fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, BusError> {
-    wire::encode(value).map_err(|error| BusError::new("record was not encoded", error))
-}
-
-/// Reads the last message of a subject from the stream's leader: a replica could be behind.
-async fn last(stream: &Stream<()>, subject: &str) -> Result<Option<StreamMessage>, BusError> {
-    match stream.get_last_raw_message_by_subject(subject).await {
-        Ok(message) => Ok(Some(message)),
-        Err(error) => match error.kind() {
-            LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            LastRawMessageErrorKind::InvalidSubject
-            | LastRawMessageErrorKind::JetStream(_)
-            | LastRawMessageErrorKind::Other => Err(BusError::new("record was not read", error)),
-        },
-    }
-}
-
-/// What the server's refusal of a write means. A lost race is 10071 or 10164; 10077 is a stream at
-/// its cap.
-fn refusal(error: &jetstream::context::PublishError) -> Option<Written> {
-    use jetstream::ErrorCode;
-    let source = std::error::Error::source(error)?;
-    let refused = source.downcast_ref::<jetstream::Error>()?;
-    match refused.error_code() {
-        ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
-            Some(Written::Conflict)
-        }
-        ErrorCode::STREAM_STORE_FAILED => Some(Written::Full),
-        _ => None,
     }
 }

@@ -11,8 +11,12 @@ pub(super) const PYTHON: &str = "/usr/bin/python3";
 pub(super) const ARGUMENTS: [&str; 2] = ["-I", "/opt/hearth/boot.py"];
 
 /// The Python side, beside the library in `/opt/hearth`.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("boot.py", include_str!("../../kernel/boot.py")),
+    (
+        "hearth_command.py",
+        include_str!("../../kernel/hearth_command.py"),
+    ),
     (
         "hearth_frames.py",
         include_str!("../../kernel/hearth_frames.py"),

@@ -19,6 +19,7 @@ use super::{
     execution::{Queue, Running},
     machine::{self, Event, State},
     opening::{OpenError, Opened, Opening},
+    recorded::{Recorded, Settled},
     saver::{Committer, SaveError, Saver},
     subscription::Jobs,
     table::{Note, Seat},
@@ -48,6 +49,8 @@ pub struct Actor {
     pub(super) sandbox: Option<Sandbox>,
     pub(super) queue: Queue,
     pub(super) running: Option<Running>,
+    /// Executions with a record, whether they wait, run or end.
+    pub(super) recorded: Recorded,
     /// File operations that wait for the sandbox.
     pub(super) held: Vec<(Job, Responder)>,
     pub(super) file_jobs: JoinSet<()>,
@@ -106,6 +109,7 @@ enum Happening {
     Note(Note),
     LeaseLost,
     FileJobDone,
+    Recorded(Settled),
     Due,
 }
 
@@ -122,6 +126,8 @@ impl Actor {
             sandbox,
         } = owned;
         let ownership = lease.ownership().clone();
+        let certainty = Certainty::new(ownership.clone(), context.doubt.clone(), sure_at);
+        let session = (first.pool.clone(), first.session.clone());
         let opening = Opening {
             place: end::place(&first, &ownership),
             epoch: ownership.epoch(),
@@ -130,7 +136,13 @@ impl Actor {
             transfers: context.transfers.clone(),
         };
         Self {
-            certainty: Certainty::new(ownership, context.doubt.clone(), sure_at),
+            recorded: Recorded::new(
+                context.records.clone(),
+                ownership,
+                certainty.clone(),
+                session,
+            ),
+            certainty,
             keeper: Keeper::new(lease, &pool),
             seat: context.table.enter(&first.pool, &first.session),
             work: Work::start(opening, &context.store),
@@ -177,7 +189,7 @@ impl Actor {
             self.handle(happening).await;
         };
         tracing::debug!(session.key = %self.first.session, ?why, "session ends");
-        end::end(self, why).await;
+        Box::pin(end::end(self, why)).await;
         drop(permit);
     }
 
@@ -190,6 +202,7 @@ impl Actor {
             note = self.seat.note() => Happening::Note(note),
             () = self.keeper.keep() => Happening::LeaseLost,
             Some(_) = self.file_jobs.join_next() => Happening::FileJobDone,
+            settled = self.recorded.next() => Happening::Recorded(settled),
             () = tokio::time::sleep_until(due) => Happening::Due,
         }
     }
@@ -207,7 +220,10 @@ impl Actor {
 
     /// Whether somebody must hear that the work goes on.
     fn somebody_waits(&self) -> bool {
-        self.running.is_some() || !self.queue.is_empty() || !self.held.is_empty()
+        self.running.is_some()
+            || !self.queue.is_empty()
+            || !self.held.is_empty()
+            || !self.recorded.is_empty()
     }
 
     async fn handle(&mut self, happening: Happening) {
@@ -224,6 +240,12 @@ impl Actor {
                 self.step(Event::LeaseLost).await;
             }
             Happening::FileJobDone => self.used(),
+            Happening::Recorded(Settled::Begun(waiting)) => self.enqueue(*waiting).await,
+            Happening::Recorded(Settled::Told(key, answer)) => {
+                self.used();
+                self.recorded.tell(&key, &answer).await;
+            }
+            Happening::Recorded(Settled::NotOwner) => self.step(Event::LeaseLost).await,
             Happening::Due => self.time_passed().await,
         }
     }
@@ -312,13 +334,12 @@ impl Actor {
         if now >= self.next_beat && self.somebody_waits() {
             self.next_beat = now + limits::HEARTBEAT;
             self.keeper.used();
-            let running = self
-                .running
-                .iter_mut()
-                .map(|running| &mut running.responder);
-            let waiting = self.queue.iter_mut().map(|waiting| &mut waiting.responder);
+            let running = self.running.iter_mut();
+            let running = running.filter_map(|running| running.caller.responder());
+            let waiting = self.queue.responders();
             let held = self.held.iter_mut().map(|(_, responder)| responder);
-            for responder in running.chain(waiting).chain(held) {
+            let recorded = self.recorded.callers();
+            for responder in running.chain(waiting).chain(held).chain(recorded) {
                 responder.heartbeat().await;
             }
         }
@@ -338,7 +359,7 @@ impl Actor {
     }
 
     async fn cooldown_over(&mut self) {
-        if self.file_jobs.is_empty() {
+        if self.file_jobs.is_empty() && self.recorded.is_empty() {
             self.step(Event::Expired).await;
         }
         if !matches!(self.state, State::Ending(_)) {
@@ -349,9 +370,8 @@ impl Actor {
     pub(super) async fn step(&mut self, event: Event) {
         for gone in self.queue.expired(Instant::now()) {
             let words = "the execution's time was over before it could start; it did not run";
-            gone.responder
-                .finish(Err(Fault::new(FaultCode::Expired, words)))
-                .await;
+            let fault = Fault::new(FaultCode::Expired, words);
+            self.refuse(gone.caller, fault).await;
         }
         // What waits while the worker ends goes to the next owner.
         let waiting = !self.queue.is_empty() && !self.handing_over;

@@ -3,7 +3,7 @@
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
 use proto::{
-    execution::{Durability, Ending, Outcome},
+    execution::{Durability, Ending, KILLED, Outcome},
     fault::{Fault, FaultCode},
     limits,
     message::{Answer, Carried},
@@ -53,7 +53,8 @@ pub fn outcome(finished: Finished) -> Outcome {
         mut stderr,
         displays,
     } = cell;
-    if lost_between {
+    // A command's session had no variables to lose.
+    if lost_between && !matches!(end, CellEnd::Exited(_)) {
         stderr.insert_str(0, LOST_BETWEEN);
     }
     let (reported, result) = reported(end, out_of_memory);
@@ -72,6 +73,7 @@ pub fn outcome(finished: Finished) -> Outcome {
         duration_ms,
         durability: Durability::Durable,
         moved: None,
+        incarnation: None,
     }
 }
 
@@ -106,6 +108,8 @@ fn reported(end: CellEnd, out_of_memory: bool) -> (Ending, Option<proto::executi
                 None,
             )
         }
+        CellEnd::Exited(KILLED) if out_of_memory => (Ending::OutOfMemory, None),
+        CellEnd::Exited(status) => (Ending::Exited { status }, None),
         CellEnd::Died(status) if out_of_memory && status.signal() == Some(libc::SIGKILL) => {
             (Ending::OutOfMemory, None)
         }
@@ -139,6 +143,7 @@ pub fn cancelled() -> Outcome {
         duration_ms: 0,
         durability: Durability::Durable,
         moved: None,
+        incarnation: None,
     }
 }
 
@@ -229,6 +234,27 @@ mod tests {
             Ending::KernelCrashed {
                 how: "exit code 3".into()
             }
+        );
+    }
+
+    #[test]
+    fn a_command_ends_with_its_status_unless_the_memory_limit_killed_it() {
+        let of = |status, out_of_memory| {
+            let end = finished(CellEnd::Exited(status), Verdict::AsReported);
+            outcome(Finished {
+                out_of_memory,
+                lost_between: true,
+                ..end
+            })
+        };
+        assert_eq!(of(3, true).ending, Ending::Exited { status: 3 });
+        assert_eq!(of(137, false).ending, Ending::Exited { status: 137 });
+        assert_eq!(of(137, true).ending, Ending::OutOfMemory);
+        assert_eq!(of(0, false).stderr, "err");
+        let stopped = finished(CellEnd::Exited(130), Verdict::Interrupted(Why::Deadline));
+        assert_eq!(
+            outcome(stopped).ending,
+            Ending::TimedOut { restarted: false }
         );
     }
 

@@ -17,6 +17,7 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{
     Context,
     actor::{Actor, Sandbox},
+    execution::Caller,
     file_job::with_heartbeats,
     machine::End,
     saver::Saver,
@@ -26,6 +27,7 @@ use crate::{
     bus::Responder,
     kernel::Kernel,
     lease::{HeldLease, LeaseError, Ownership, keeper::Keeper},
+    record,
     sandbox::Cage,
 };
 
@@ -49,7 +51,7 @@ pub(super) fn place(job: &Job, ownership: &Ownership) -> Place {
 pub(super) async fn end(mut actor: Actor, why: End) {
     let idle_since = actor.last_used;
     let log = place(&actor.first, actor.keeper.ownership());
-    refuse_all(&mut actor, why).await;
+    let waited = refuse_all(&mut actor, why).await;
     let Actor {
         context,
         keeper,
@@ -58,6 +60,7 @@ pub(super) async fn end(mut actor: Actor, why: End) {
         saving,
         work,
         sandbox,
+        recorded,
         continued,
         mut stoppers,
         ..
@@ -68,6 +71,7 @@ pub(super) async fn end(mut actor: Actor, why: End) {
         jobs.abandon().await;
         let ownership = keeper.ownership().clone();
         drop(keeper);
+        recorded.leave(&cut_off(why)).await;
         finish(file_jobs, why).await;
         tear_down(work, sandbox, why, &context).await;
         let reclaiming = reclaim(ownership, idle_since);
@@ -76,8 +80,14 @@ pub(super) async fn end(mut actor: Actor, why: End) {
     }
     let tearing_down = async {
         let lease = marked(keeper, why).await;
-        finish(file_jobs, why).await;
-        let written = tear_down(work, sandbox, why, &context).await;
+        let tearing_down = async {
+            finish(file_jobs, why).await;
+            tear_down(work, sandbox, why, &context).await
+        };
+        // While the lease is still this worker's: whoever asks later must not find them running.
+        let cut_off = cut_off(why);
+        let recording = recorded.end(&waited, &cut_off);
+        let (written, ()) = tokio::join!(tearing_down, recording);
         (lease, written || continued)
     };
     // Whoever sends a job meanwhile looks for the session anew.
@@ -118,17 +128,36 @@ enum After {
     Vacancy,
 }
 
-/// Tells everybody who has been accepted and not answered.
-async fn refuse_all(actor: &mut Actor, why: End) {
+/// Tells everybody who has been accepted and not answered. What has a record is ended there, unless
+/// that is the new owner's to do. Returns what is told of work that had not begun.
+async fn refuse_all(actor: &mut Actor, why: End) -> Fault {
     if let Some(running) = actor.running.take() {
-        running.responder.finish(Err(cut_off(why))).await;
+        let caller = running.caller;
+        cut(actor, caller, record::End::Stopped, cut_off(why), why).await;
     }
     let waited = not_begun(why, actor.broken.take());
     while let Some(waiting) = actor.queue.pop() {
-        waiting.responder.finish(Err(waited.clone())).await;
+        let (caller, refused) = (waiting.caller, waited.clone());
+        cut(actor, caller, record::End::Refused, refused, why).await;
     }
     for (_, responder) in actor.held.drain(..) {
         responder.finish(Err(waited.clone())).await;
+    }
+    waited
+}
+
+/// Ends one execution as `end` says of `fault`.
+async fn cut(
+    actor: &mut Actor,
+    caller: Caller,
+    end: fn(Fault) -> record::End,
+    fault: Fault,
+    why: End,
+) {
+    match caller {
+        Caller::Plain(responder) => responder.finish(Err(fault)).await,
+        Caller::Recorded(_) if why == End::Fenced => {}
+        Caller::Recorded(held) => actor.recorded.finish(held, end(fault)),
     }
 }
 
@@ -158,7 +187,10 @@ fn not_begun(why: End, broken: Option<Fault>) -> Fault {
             Fault::new(FaultCode::NotOwner, words)
         }
         End::Broken => broken.unwrap_or_else(|| cut_off(why)),
-        End::Expired | End::Stopped => cut_off(why),
+        End::Expired | End::Stopped => {
+            let words = "the session was stopped; nothing was done";
+            Fault::new(FaultCode::Stopping, words)
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{collections::VecDeque, time::Duration};
 
 use proto::{
-    blob::Blob,
     fault::{Fault, FaultCode},
     id::OperationId,
     limits,
@@ -11,21 +10,38 @@ use proto::{
 };
 use tokio::time::Instant;
 
-use crate::{bus::Responder, sandbox::KernelHandle};
+use super::work::Source;
+use crate::{bus::Responder, record::HeldRecord, sandbox::KernelHandle};
 
-/// An execution that was accepted and has not started.
+/// Who is told how an execution ended.
 #[derive(Debug)]
-pub struct Waiting {
+pub enum Caller {
+    /// The one who asked.
+    Plain(Responder),
+    /// Its record, and then everybody who asked.
+    Recorded(Box<HeldRecord>),
+}
+
+/// What is to be run.
+#[derive(Debug)]
+pub struct Asked {
     /// Its name.
     pub operation: OperationId,
-    /// The way back to its caller.
-    pub responder: Responder,
-    /// Source text.
-    pub code: Blob,
+    /// What is to be run.
+    pub code: Source,
     /// Time for the code itself.
     pub timeout: Duration,
     /// When its caller stops waiting.
     pub expires: Instant,
+}
+
+/// An execution that was accepted and has not started.
+#[derive(Debug)]
+pub struct Waiting {
+    /// What is to be run.
+    pub asked: Asked,
+    /// Who is told.
+    pub caller: Caller,
 }
 
 /// The execution that runs.
@@ -33,8 +49,8 @@ pub struct Waiting {
 pub struct Running {
     /// Its name.
     pub operation: OperationId,
-    /// The way back to its caller.
-    pub responder: Responder,
+    /// Who is told.
+    pub caller: Caller,
     /// The interpreter's process.
     pub kernel: KernelHandle,
     /// When its code started.
@@ -57,7 +73,7 @@ impl Running {
 #[derive(Debug, Default)]
 pub struct Queue(VecDeque<Waiting>);
 
-impl Waiting {
+impl Asked {
     /// The time that the pool allows of what the caller asked for.
     #[must_use]
     pub fn timeout(asked_ms: u64, limits: &Limits) -> Duration {
@@ -66,12 +82,22 @@ impl Waiting {
     }
 }
 
+impl Caller {
+    /// The way back to the one who asked, without a record.
+    pub fn responder(&mut self) -> Option<&mut Responder> {
+        match self {
+            Self::Plain(responder) => Some(responder),
+            Self::Recorded(_) => None,
+        }
+    }
+}
+
 impl Queue {
     /// Adds an execution.
     ///
     /// # Errors
-    /// The queue is full; the way back to the caller comes along with the fault for it.
-    pub fn push(&mut self, execution: Waiting) -> Result<(), Box<(Responder, Fault)>> {
+    /// The queue is full; the caller comes along with the fault for it.
+    pub fn push(&mut self, execution: Waiting) -> Result<(), Box<(Caller, Fault)>> {
         if self.0.len() < limits::SESSION_QUEUE {
             self.0.push_back(execution);
             return Ok(());
@@ -79,7 +105,7 @@ impl Queue {
         let most = limits::SESSION_QUEUE;
         let words = format!("{most} executions wait in this session already");
         let fault = Fault::new(FaultCode::SessionBusy, words);
-        Err(Box::new((execution.responder, fault)))
+        Err(Box::new((execution.caller, fault)))
     }
 
     /// The oldest.
@@ -89,11 +115,11 @@ impl Queue {
 
     /// Takes out those whose callers have stopped waiting.
     pub fn expired(&mut self, now: Instant) -> Vec<Waiting> {
-        if self.0.iter().all(|execution| execution.expires > now) {
+        if self.0.iter().all(|execution| execution.asked.expires > now) {
             return vec![];
         }
         let all = std::mem::take(&mut self.0).into_iter();
-        let (gone, kept): (Vec<_>, Vec<_>) = all.partition(|waiting| waiting.expires <= now);
+        let (gone, kept): (Vec<_>, Vec<_>) = all.partition(|waiting| waiting.asked.expires <= now);
         self.0 = kept.into();
         gone
     }
@@ -103,7 +129,7 @@ impl Queue {
         let index = self
             .0
             .iter()
-            .position(|waiting| waiting.operation == *operation)?;
+            .position(|waiting| waiting.asked.operation == *operation)?;
         self.0.remove(index)
     }
 
@@ -113,8 +139,10 @@ impl Queue {
         self.0.is_empty()
     }
 
-    /// Everyone who waits.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Waiting> {
-        self.0.iter_mut()
+    /// The ways back to those who wait without a record.
+    pub fn responders(&mut self) -> impl Iterator<Item = &mut Responder> {
+        self.0
+            .iter_mut()
+            .filter_map(|waiting| waiting.caller.responder())
     }
 }

@@ -8,7 +8,7 @@ use store::Store;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{bus::Doubt, stock::Stock, sync::Transfers};
+use crate::{bus::Doubt, journal::Journal, record::Records, stock::Stock, sync::Transfers};
 
 pub mod actor;
 pub mod answer;
@@ -20,6 +20,7 @@ pub mod opening;
 mod perform;
 pub mod place;
 mod receive;
+pub mod recorded;
 pub mod saver;
 pub mod subscription;
 pub mod table;
@@ -34,8 +35,12 @@ pub struct Context {
     pub doubt: Doubt,
     /// Where long bodies are.
     pub store: Store,
+    /// What keeps executions from running twice.
+    pub records: Records,
     /// Where sandboxes come from.
     pub stock: Stock,
+    /// Where starts of executions are noted.
+    pub journal: Journal,
     /// One permit for each session that this worker may hold.
     pub room: Arc<Semaphore>,
     /// The living sessions.

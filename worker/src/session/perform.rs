@@ -14,15 +14,15 @@ use tokio::time::Instant;
 use super::{
     actor::Actor,
     answer::{self, Finished},
-    execution::Running,
+    execution::{Caller, Running, Waiting},
     file_job,
     machine::{Action, Verdict},
     table::Note,
     work::Work,
 };
 use crate::{
-    bus::Responder,
     kernel::{Cell, CellEnd},
+    record::End,
 };
 
 impl Actor {
@@ -52,7 +52,19 @@ impl Actor {
     }
 
     fn run_next(&mut self) {
-        let Some(next) = self.queue.pop() else { return };
+        let Some(Waiting {
+            asked: next,
+            caller,
+        }) = self.queue.pop()
+        else {
+            return;
+        };
+        // Before the kernel gets the code: a start may be noted in vain, but never missed.
+        let (pool, session) = (&self.first.pool, &self.first.session);
+        let ownership = self.keeper.ownership();
+        let owned = (ownership.incarnation(), ownership.epoch());
+        let journal = &self.context.journal;
+        journal.starts(&next.operation, (pool, session), owned);
         let limits = &self.pool.limits;
         let Some(kernel) = self.work.run(next.code, &self.context.store, limits) else {
             return;
@@ -60,7 +72,7 @@ impl Actor {
         let started = Instant::now();
         self.running = Some(Running {
             operation: next.operation,
-            responder: next.responder,
+            caller,
             kernel,
             started,
             ended: None,
@@ -110,9 +122,10 @@ impl Actor {
             });
             outcome.durability = self.saved.as_ref().copied().unwrap_or(Durability::Durable);
             outcome.moved = self.moved.take();
+            outcome.incarnation = Some(self.keeper.ownership().incarnation());
             outcome
         });
-        self.reply(running.operation, running.responder, outcome);
+        self.reply(running.operation, running.caller, outcome);
     }
 
     fn answer_unsaved(&mut self) {
@@ -123,7 +136,10 @@ impl Actor {
                 let words = "the code ran, but its files are not saved";
                 Fault::new(FaultCode::FilesNotDurable, words)
             });
-            self.reply(running.operation, running.responder, Err(fault));
+            match running.caller {
+                Caller::Plain(_) => self.reply(running.operation, running.caller, Err(fault)),
+                Caller::Recorded(held) => self.recorded.finish(held, End::Unsaved(fault)),
+            }
         }
     }
 
@@ -131,13 +147,14 @@ impl Actor {
         while let Some(waiting) = self.queue.pop() {
             let words = "files of an earlier execution are not saved yet; this one did not run";
             let refused = Fault::new(FaultCode::StorageUnavailable, words);
-            waiting.responder.finish(Err(refused)).await;
+            self.refuse(waiting.caller, refused).await;
         }
     }
 
     /// Whether the memory limit killed something since the last time it was asked.
     fn memory_ran_out(&mut self, cell: &Cell) -> bool {
-        let (CellEnd::Died(_), Some(sandbox)) = (&cell.end, &self.sandbox) else {
+        let (CellEnd::Died(_) | CellEnd::Exited(_), Some(sandbox)) = (&cell.end, &self.sandbox)
+        else {
             return false;
         };
         let kills = sandbox.cage.oom_kills().unwrap_or(self.oom_kills);
@@ -146,13 +163,29 @@ impl Actor {
         more
     }
 
-    /// Answers an execution without making the session wait for the store or the bus.
+    /// Refuses an execution that did not run.
+    pub(super) async fn refuse(&mut self, caller: Caller, fault: Fault) {
+        match caller {
+            Caller::Plain(responder) => responder.finish(Err(fault)).await,
+            Caller::Recorded(held) => self.recorded.finish(held, End::Refused(fault)),
+        }
+    }
+
+    /// Answers an execution without making the session wait for the store or the bus. To a record a
+    /// fault says that it did not run.
     pub(super) fn reply(
-        &self,
+        &mut self,
         operation: OperationId,
-        mut responder: Responder,
+        caller: Caller,
         outcome: Result<Outcome, Fault>,
     ) {
+        let mut responder = match caller {
+            Caller::Plain(responder) => responder,
+            Caller::Recorded(held) => {
+                let end = outcome.map_or_else(End::Refused, |outcome| End::Outcome(outcome.into()));
+                return self.recorded.finish(held, end);
+            }
+        };
         let context = self.context.clone();
         let (certainty, tell) = (self.certainty.clone(), self.seat.teller());
         let (pool, session) = (self.first.pool.clone(), self.first.session.clone());

@@ -4,6 +4,7 @@ use std::{slice, time::Duration};
 
 use async_nats::Message;
 use proto::{
+    fault::{Fault, FaultCode},
     id::OperationId,
     limits,
     message::{Answer, Job, Request, SessionInfo, VERSION},
@@ -14,11 +15,12 @@ use tokio::time::Instant;
 use super::{
     actor::{Actor, Sandbox},
     answer,
-    execution::Waiting,
+    execution::{Asked, Caller, Waiting},
     file_job,
     machine::Event,
     place::unsupported,
     table::Note,
+    work::Source,
 };
 use crate::bus::Responder;
 
@@ -35,22 +37,32 @@ impl Actor {
     pub(super) async fn receive(&mut self, job: Job, mut responder: Responder) {
         responder.as_owner(self.keeper.ownership().epoch());
         match job.request {
-            Request::Execute { code, timeout_ms } => {
+            Request::Execute { language, .. }
+                if self.pool.container_type.language() != Some(language) =>
+            {
+                responder.finish(Err(another_language())).await;
+            }
+            Request::Execute {
+                code: text,
+                timeout_ms,
+                language,
+                record,
+            } => {
                 self.used();
                 responder.accept().await;
-                let execution = Waiting {
+                let asked = Asked {
                     operation: job.operation,
-                    responder,
-                    code,
-                    timeout: Waiting::timeout(timeout_ms, &self.pool.limits),
+                    code: Source { text, language },
+                    timeout: Asked::timeout(timeout_ms, &self.pool.limits),
                     expires: Instant::now() + Duration::from_millis(job.budget_ms),
                 };
-                match self.queue.push(execution) {
-                    Ok(()) => self.step(Event::Queued).await,
-                    Err(refused) => {
-                        let (responder, busy) = *refused;
-                        responder.finish(Err(busy)).await;
-                    }
+                let Some(record) = record else {
+                    let caller = Caller::Plain(responder);
+                    return self.enqueue(Waiting { asked, caller }).await;
+                };
+                if let Err(refused) = self.recorded.ask(record, asked, responder) {
+                    let (responder, fault) = *refused;
+                    responder.finish(Err(fault)).await;
                 }
             }
             Request::Cancel { target } => self.cancel(&target, responder).await,
@@ -77,6 +89,17 @@ impl Actor {
         }
     }
 
+    /// Puts an execution into the queue.
+    pub(super) async fn enqueue(&mut self, execution: Waiting) {
+        match self.queue.push(execution) {
+            Ok(()) => self.step(Event::Queued).await,
+            Err(refused) => {
+                let (caller, busy) = *refused;
+                self.refuse(caller, busy).await;
+            }
+        }
+    }
+
     fn describe(&self) -> SessionInfo {
         let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let idle = self.last_used.elapsed();
@@ -96,11 +119,8 @@ impl Actor {
         {
             self.step(Event::Cancel).await;
         } else if let Some(waiting) = self.queue.remove(target) {
-            self.reply(
-                waiting.operation,
-                waiting.responder,
-                Ok(answer::cancelled()),
-            );
+            let operation = waiting.asked.operation;
+            self.reply(operation, waiting.caller, Ok(answer::cancelled()));
         }
         responder.finish(Ok(Answer::Gone)).await;
     }
@@ -126,4 +146,12 @@ impl Actor {
             }
         });
     }
+}
+
+/// The pool files of ingress and worker differ.
+fn another_language() -> Fault {
+    Fault::new(
+        FaultCode::Unsupported,
+        "the pool does not run code in this language",
+    )
 }

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use futures_util::future::BoxFuture;
 use proto::{
     blob::Blob,
+    execution::Language,
     fault::{Fault, FaultCode},
     limits,
     pool::Limits,
@@ -18,6 +19,15 @@ use crate::{
     sandbox::{Cage, KernelHandle},
     stock::{self, StockError},
 };
+
+/// Code as it came, and what it is written in.
+#[derive(Debug)]
+pub struct Source {
+    /// UTF-8 text, here or in the store.
+    pub text: Blob,
+    /// Decides what runs it.
+    pub language: Language,
+}
 
 /// A cell's end, or why it never began.
 type Ran = Result<Cell, Fault>;
@@ -72,15 +82,17 @@ impl Work {
     }
 
     /// Runs a cell if a kernel waits; returns its handle.
-    pub fn run(&mut self, code: Blob, store: &Store, limits: &Limits) -> Option<KernelHandle> {
+    pub fn run(&mut self, code: Source, store: &Store, limits: &Limits) -> Option<KernelHandle> {
         match std::mem::replace(self, Self::Nothing) {
             Self::Idle(mut kernel) => {
                 let handle = kernel.handle().clone();
                 let (store, output) = (store.clone(), limits.output_bytes);
                 *self = Self::Running(Box::pin(async move {
-                    let ran = match source(code, &store).await {
-                        Ok(code) => Ok(kernel.run(&code, output).await),
-                        Err(fault) => Err(fault),
+                    let ran = match (text(code.text, &store).await, code.language) {
+                        (Ok(code), Language::Python) => Ok(kernel.run(&code, output).await),
+                        (Ok(code), Language::Shell) => Ok(kernel.run_command(&code, output).await),
+                        (Ok(_), Language::Unknown) => Err(unknown_language()),
+                        (Err(fault), _) => Err(fault),
                     };
                     (kernel, ran)
                 }));
@@ -131,7 +143,14 @@ fn cut_off(error: &tokio::task::JoinError) -> OpenError {
     OpenError::Data(std::io::Error::other(error.to_string()))
 }
 
-async fn source(code: Blob, store: &Store) -> Result<String, Fault> {
+fn unknown_language() -> Fault {
+    Fault::new(
+        FaultCode::Unsupported,
+        "this worker does not know the code's language",
+    )
+}
+
+async fn text(code: Blob, store: &Store) -> Result<String, Fault> {
     let bytes = store
         .fetch_bytes(code, limits::CODE_BYTES)
         .await

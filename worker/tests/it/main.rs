@@ -1,4 +1,5 @@
-//! The worker's parts on a real kernel. Needs root, the session image and the zygote's library.
+//! The worker's parts on a real kernel and a real bus. Needs root, the session image, the zygote's
+//! library and nats-server.
 #![expect(
     clippy::indexing_slicing,
     clippy::print_stdout,
@@ -11,5 +12,6 @@
 )]
 
 mod kernel;
+mod records;
 mod sandbox;
 mod sync;

@@ -6,14 +6,13 @@ use bytes::Bytes;
 use proto::{
     fault::{Fault, FaultCode},
     id::Incarnation,
-    lease::LeaseState,
+    lease::{Lease, LeaseState},
     limits,
-    message::{Answer, FrameBody, Job, Placement, Request, VERSION},
+    message::{Answer, FrameBody, Job, Placement},
     subject::{self, Readiness},
     wire,
 };
 use tokio::time::{Instant, timeout};
-use ulid::Ulid;
 
 use crate::{
     bus::{
@@ -22,6 +21,12 @@ use crate::{
     },
     placement::{self, Next, Owner, Record},
 };
+
+mod hang_up;
+pub mod once;
+pub mod step;
+
+use hang_up::HangUp;
 
 /// A placed job is accepted within this time: the claim's writes are durable and may queue.
 const PLACED_WITHIN: Duration = Duration::from_secs(5);
@@ -50,7 +55,10 @@ pub enum RouteError {
     Unowned(Incarnation),
     /// The job was delivered and no answer came: it may have had effects.
     #[error("the worker was lost; the request may have had effects")]
-    Lost,
+    Lost {
+        /// A worker said that it had the job.
+        accepted: bool,
+    },
     /// The bus failed.
     #[error("bus")]
     Bus(#[from] BusError),
@@ -108,27 +116,27 @@ pub async fn route(bus: &Bus, job: &Job, missing: Missing) -> Result<Answer, Rou
         busy: 0,
         roomless_since: None,
     };
-    let subject = subject::session(&job.pool, &job.session, job.request.verb());
-    let payload = Bytes::from(wire::encode(job)?);
-    loop {
-        match journey
-            .ask(subject.clone(), payload.clone(), limits::ACCEPT_WITHIN)
-            .await?
-        {
-            Heard::Answer(answer) => return Ok(answer),
-            Heard::Fault(fault) => return Err(fault.into()),
-            Heard::Refused(_) => journey.silent_since = None,
-            Heard::Nobody => {
-                if let Some(done) = journey.without_owner().await? {
-                    return done;
-                }
-            }
-        }
-        journey.pause_once().await?;
-    }
+    journey.run().await
 }
 
 impl Journey<'_> {
+    async fn run(&mut self) -> Result<Answer, RouteError> {
+        let payload = Bytes::from(wire::encode(self.job)?);
+        loop {
+            match ask_owner(self.bus, self.job, payload.clone()).await? {
+                Heard::Answer(answer) => return Ok(answer),
+                Heard::Fault(fault) => return Err(fault.into()),
+                Heard::Refused(_) => self.silent_since = None,
+                Heard::Nobody => {
+                    if let Some(done) = self.without_owner().await? {
+                        return done;
+                    }
+                }
+            }
+            self.pause_once().await?;
+        }
+    }
+
     /// Nobody listens at the session's subject: place it, or find out why not.
     async fn without_owner(&mut self) -> Result<Option<Result<Answer, RouteError>>, RouteError> {
         let record = self.bus.lease(&self.job.pool, &self.job.session).await?;
@@ -153,32 +161,10 @@ impl Journey<'_> {
     }
 
     async fn owner(&mut self, record: &Record) -> Result<Owner, RouteError> {
-        let Record::Held(lease, _) = record else {
-            return Ok(Owner {
-                has_key: false,
-                draining: false,
-                silent: None,
-            });
-        };
-        let key = self.bus.worker(&lease.owner).await?;
-        let mut control = self
-            .bus
-            .send(subject::worker_control(&lease.owner), Bytes::new())
-            .await?;
-        let silent = matches!(
-            timeout(ALIVE_WITHIN, control.next()).await,
-            Ok(Arrival::Nobody)
-        );
-        if silent {
-            self.silent_since.get_or_insert_with(Instant::now);
-        } else {
-            self.silent_since = None;
+        match record {
+            Record::Held(lease, _) => Ok(owner(self.bus, lease, &mut self.silent_since).await?),
+            Record::None => Ok(Owner::NONE),
         }
-        Ok(Owner {
-            has_key: key.is_some(),
-            draining: key.is_some_and(|beat| beat.draining),
-            silent: self.silent_since.map(|since| since.elapsed()),
-        })
     }
 
     async fn place(&mut self, seen: u64) -> Result<Option<Result<Answer, RouteError>>, RouteError> {
@@ -189,7 +175,7 @@ impl Journey<'_> {
         let payload = Bytes::from(wire::encode(&placement)?);
         for readiness in [Readiness::Warm, Readiness::Any] {
             let subject = subject::place(&self.job.pool, readiness);
-            match self.ask(subject, payload.clone(), PLACED_WITHIN).await? {
+            match ask(self.bus, self.job, subject, payload.clone(), PLACED_WITHIN).await? {
                 Heard::Answer(answer) => return Ok(Some(Ok(answer))),
                 Heard::Fault(fault) => return Ok(Some(Err(fault.into()))),
                 // It has no spare any more; another may have room.
@@ -237,47 +223,83 @@ impl Journey<'_> {
         self.pause = (self.pause * 2).min(BACK_OFF.1);
         Ok(())
     }
+}
 
-    /// Sends the job to one subject and listens to the end.
-    async fn ask(
-        &self,
-        subject: String,
-        payload: Bytes,
-        accept_within: Duration,
-    ) -> Result<Heard, RouteError> {
-        let mut inbox = self.bus.send(subject, payload).await?;
-        match timeout(accept_within, inbox.next()).await {
-            Ok(Arrival::Nobody) => Ok(Heard::Nobody),
-            Ok(Arrival::Frame(frame)) => match frame.body {
-                FrameBody::Accepted | FrameBody::Heartbeat => self.listen(&mut inbox).await,
-                FrameBody::Done(answer) => Ok(Heard::Answer(answer)),
-                FrameBody::Failed(fault) => Ok(before_acceptance(fault)),
-            },
-            // Delivered, as far as anyone knows.
-            Ok(Arrival::Gap) | Err(_) => Err(RouteError::Lost),
-        }
+/// What is known of an owner at whose session subject nobody listens. `silent_since` is since when its
+/// control subject has had no listener either.
+async fn owner(
+    bus: &Bus,
+    lease: &Lease,
+    silent_since: &mut Option<Instant>,
+) -> Result<Owner, BusError> {
+    let key = bus.worker(&lease.owner).await?;
+    let mut control = bus
+        .send(subject::worker_control(&lease.owner), Bytes::new())
+        .await?;
+    let silent = matches!(
+        timeout(ALIVE_WITHIN, control.next()).await,
+        Ok(Arrival::Nobody)
+    );
+    if silent {
+        silent_since.get_or_insert_with(Instant::now);
+    } else {
+        *silent_since = None;
     }
+    Ok(Owner {
+        has_key: key.is_some(),
+        draining: key.is_some_and(|beat| beat.draining),
+        silent: silent_since.map(|since| since.elapsed()),
+    })
+}
 
-    async fn listen(&self, inbox: &mut Inbox) -> Result<Heard, RouteError> {
-        let mut hang_up = HangUp::of(self.bus, self.job);
-        loop {
-            match timeout(limits::SILENCE, inbox.next()).await {
-                Ok(Arrival::Frame(frame)) => match frame.body {
-                    FrameBody::Accepted | FrameBody::Heartbeat => {}
-                    FrameBody::Done(answer) => {
-                        hang_up.answered();
-                        return Ok(Heard::Answer(answer));
-                    }
-                    FrameBody::Failed(fault) => {
-                        hang_up.answered();
-                        return Ok(match fault.code {
-                            // The owner gave the session up before it began with the job.
-                            FaultCode::NotOwner => Heard::Refused(fault),
-                            _ => Heard::Fault(fault),
-                        });
-                    }
-                },
-                Ok(Arrival::Nobody | Arrival::Gap) | Err(_) => return Err(RouteError::Lost),
+/// Sends the job to whoever owns the session and listens to the end.
+async fn ask_owner(bus: &Bus, job: &Job, payload: Bytes) -> Result<Heard, RouteError> {
+    let subject = subject::session(&job.pool, &job.session, job.request.verb());
+    ask(bus, job, subject, payload, limits::ACCEPT_WITHIN).await
+}
+
+/// Sends the job to one subject and listens to the end.
+async fn ask(
+    bus: &Bus,
+    job: &Job,
+    subject: String,
+    payload: Bytes,
+    accept_within: Duration,
+) -> Result<Heard, RouteError> {
+    let mut inbox = bus.send(subject, payload).await?;
+    match timeout(accept_within, inbox.next()).await {
+        Ok(Arrival::Nobody) => Ok(Heard::Nobody),
+        Ok(Arrival::Frame(frame)) => match frame.body {
+            FrameBody::Accepted | FrameBody::Heartbeat => listen(bus, job, &mut inbox).await,
+            FrameBody::Done(answer) => Ok(Heard::Answer(answer)),
+            FrameBody::Failed(fault) => Ok(before_acceptance(fault)),
+        },
+        // Delivered, as far as anyone knows.
+        Ok(Arrival::Gap) | Err(_) => Err(RouteError::Lost { accepted: false }),
+    }
+}
+
+async fn listen(bus: &Bus, job: &Job, inbox: &mut Inbox) -> Result<Heard, RouteError> {
+    let mut hang_up = HangUp::of(bus, job);
+    loop {
+        match timeout(limits::SILENCE, inbox.next()).await {
+            Ok(Arrival::Frame(frame)) => match frame.body {
+                FrameBody::Accepted | FrameBody::Heartbeat => {}
+                FrameBody::Done(answer) => {
+                    hang_up.answered();
+                    return Ok(Heard::Answer(answer));
+                }
+                FrameBody::Failed(fault) => {
+                    hang_up.answered();
+                    return Ok(match fault.code {
+                        // The owner gave the session up before it began with the job.
+                        FaultCode::NotOwner => Heard::Refused(fault),
+                        _ => Heard::Fault(fault),
+                    });
+                }
+            },
+            Ok(Arrival::Nobody | Arrival::Gap) | Err(_) => {
+                return Err(RouteError::Lost { accepted: true });
             }
         }
     }
@@ -300,57 +322,5 @@ fn before_acceptance(fault: Fault) -> Heard {
         | FaultCode::Busy
         | FaultCode::SessionPoolFull => Heard::Refused(fault),
         _ => Heard::Fault(fault),
-    }
-}
-
-/// Cancels an execution whose caller goes away before the answer.
-struct HangUp {
-    bus: Bus,
-    cancel: Option<Job>,
-}
-
-impl HangUp {
-    fn of(bus: &Bus, job: &Job) -> Self {
-        let cancel = match &job.request {
-            Request::Execute { .. } => Some(Job {
-                v: VERSION,
-                operation: proto::id::OperationId::from_ulid(Ulid::new()),
-                request: Request::Cancel {
-                    target: job.operation.clone(),
-                },
-                pool: job.pool.clone(),
-                session: job.session.clone(),
-                identifier: job.identifier.clone(),
-                budget_ms: 0,
-            }),
-            _ => None,
-        };
-        Self {
-            bus: bus.clone(),
-            cancel,
-        }
-    }
-
-    fn answered(&mut self) {
-        self.cancel = None;
-    }
-}
-
-impl Drop for HangUp {
-    fn drop(&mut self) {
-        let Some(job) = self.cancel.take() else {
-            return;
-        };
-        let bus = self.bus.clone();
-        tokio::spawn(async move {
-            let subject = subject::session(&job.pool, &job.session, job.request.verb());
-            let Ok(payload) = wire::encode(&job) else {
-                return;
-            };
-            // Nobody waits for the answer: the inbox closes at once.
-            if let Err(error) = bus.send(subject, payload.into()).await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "cancel not sent");
-            }
-        });
     }
 }

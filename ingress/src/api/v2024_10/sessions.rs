@@ -1,0 +1,202 @@
+//! Sessions themselves: described, listed, ended; also in the spelling of `.management`, which has
+//! other names for some of it. There both names are told.
+
+use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
+use proto::limits::SESSION_PAGE;
+use serde::Serialize;
+
+use crate::{
+    api::{front::Caller, moment::moment},
+    app::App,
+    error::{ApiError, ErrorCode},
+    sessions::Living,
+};
+
+/// `GET session`
+pub async fn get(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<impl IntoResponse, ApiError> {
+    Ok(Json(Session::from(&find(&app, &caller).await?)))
+}
+
+/// `DELETE session`
+pub async fn delete(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<StatusCode, ApiError> {
+    end(&app, &caller).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET listSessions`
+pub async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<impl IntoResponse, ApiError> {
+    let (sessions, next_link) = page(&app, &caller).await?;
+    let sessions = sessions.iter().map(Session::from).collect();
+    Ok(Json(Sessions {
+        sessions,
+        next_link,
+    }))
+}
+
+/// `.management/getSession`
+pub async fn get_managed(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<impl IntoResponse, ApiError> {
+    Ok(Json(Managed::from(&find(&app, &caller).await?)))
+}
+
+/// `.management/listSessions`
+pub async fn list_managed(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<impl IntoResponse, ApiError> {
+    let (sessions, next_link) = page(&app, &caller).await?;
+    let value: Vec<Managed> = sessions.iter().map(Managed::from).collect();
+    Ok(Json(ManagedSessions {
+        count: value.len(),
+        sessions: value.clone(),
+        value,
+        next_link,
+    }))
+}
+
+/// `.management/stopSession`
+pub async fn stop(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<String, ApiError> {
+    let session = caller.session(&app)?;
+    end(&app, &caller).await?;
+    let (identifier, pool) = (session.identifier, &caller.pool.name);
+    Ok(format!(
+        "Session {identifier} in session pool {pool} stopped."
+    ))
+}
+
+async fn find(app: &App, caller: &Caller) -> Result<Living, ApiError> {
+    let session = caller.session(app)?;
+    let found = app.service.living(&session).await?;
+    found.ok_or_else(not_running)
+}
+
+async fn end(app: &App, caller: &Caller) -> Result<(), ApiError> {
+    let session = caller.session(app)?;
+    match app.service.stop(&session).await {
+        Err(error) if error.is_not_running() => Err(not_running()),
+        stopped => Ok(stopped?),
+    }
+}
+
+fn not_running() -> ApiError {
+    ApiError::new(
+        ErrorCode::SessionWithIdentifierNotFound,
+        "no session with this identifier is running",
+    )
+}
+
+/// One page of the pool's sessions, and where the next is.
+async fn page(app: &App, caller: &Caller) -> Result<(Vec<Living>, Option<String>), ApiError> {
+    let skip = match caller.query.get("skip")? {
+        None | Some("") => 0,
+        Some(text) => text
+            .parse()
+            .map_err(|_| ApiError::invalid("`skip` is not a whole number of at least 0"))?,
+    };
+    let sessions = app.service.sessions(&caller.pool).await?;
+    let (page, next) = cut(sessions, skip);
+    let link = next.map(|next| caller.here.with("skip", &next.to_string()));
+    Ok((page, link))
+}
+
+/// The page after `skip` entries, and how many to skip for the next if there is one.
+fn cut<T>(all: Vec<T>, skip: usize) -> (Vec<T>, Option<usize>) {
+    let next = skip.saturating_add(SESSION_PAGE);
+    let next = (next < all.len()).then_some(next);
+    (
+        all.into_iter().skip(skip).take(SESSION_PAGE).collect(),
+        next,
+    )
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sessions {
+    sessions: Vec<Session>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_link: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ManagedSessions {
+    value: Vec<Managed>,
+    sessions: Vec<Managed>,
+    count: usize,
+    next_link: Option<String>,
+}
+
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Session {
+    identifier: String,
+    etag: String,
+    created_at: String,
+    last_accessed_at: String,
+    expire_at: String,
+}
+
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Managed {
+    #[serde(flatten)]
+    session: Session,
+    expires_at: String,
+}
+
+impl From<&Living> for Session {
+    fn from(living: &Living) -> Self {
+        Self {
+            identifier: living.identifier.to_string(),
+            etag: living.incarnation.guid(),
+            created_at: moment(living.created()),
+            last_accessed_at: moment(living.last_used),
+            expire_at: moment(living.expires),
+        }
+    }
+}
+
+impl From<&Living> for Managed {
+    fn from(living: &Living) -> Self {
+        Self {
+            session: living.into(),
+            expires_at: moment(living.expires),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_pages_together_are_the_whole(count in 0..2000_usize) {
+            let all: Vec<usize> = (0..count).collect();
+            let (mut seen, mut skip) = (vec![], Some(0));
+            while let Some(at) = skip {
+                let (page, next) = cut(all.clone(), at);
+                prop_assert!(page.len() <= SESSION_PAGE);
+                seen.extend(page);
+                skip = next;
+            }
+            prop_assert_eq!(seen, all);
+        }
+    }
+}

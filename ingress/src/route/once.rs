@@ -1,0 +1,389 @@
+//! Executions with a record: asked for until they have an end, since asking again never runs them again.
+//! An owner that has one already lets whoever asks wait with it, or answers what it came to.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::{
+    fault::{Fault, FaultCode},
+    limits,
+    message::{Answer, Job, Request},
+    record::{ExecutionRecord, Place, RecordRef, RecordState, lost},
+    subject, wire,
+};
+use records::execution::{Found, Put, stamp};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    Heard, Missing, RouteError, ask_owner, owner, route,
+    step::{Step, Why, step},
+};
+use crate::{
+    bus::{Bus, BusError},
+    placement::{self, Owner, Record},
+};
+
+/// When a caller's time is over, the record may be looked at and written for this long.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Pause before an execution is asked for again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Why an execution with a record has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum OnceError {
+    /// It did not run, and nothing that was sent for it will.
+    #[error(transparent)]
+    Refused(RouteError),
+    /// It is lost, or ended by a failure of the platform's: its record says so.
+    #[error(transparent)]
+    Failed(Fault),
+    /// The bus is not there, and nothing was sent.
+    #[error("bus")]
+    Bus(#[from] BusError),
+    /// The operation id was used for another request.
+    #[error("this operation id was used for another request")]
+    Conflict,
+    /// The caller's time is over, or the bus is gone, before its end is known.
+    #[error("the execution's end is not known yet")]
+    Pending,
+}
+
+/// Brings an execution to its session, once, and its result back, for at most `wait`.
+///
+/// # Errors
+/// See [`OnceError`]. What it says of an execution is said to everybody who asks for it.
+pub async fn route_once(
+    bus: &Bus,
+    job: Job,
+    record: RecordRef,
+    wait: Duration,
+) -> Result<Answer, OnceError> {
+    let mut once = Once {
+        bus,
+        subject: subject::execution(&job.pool, &job.session, &record.key),
+        job,
+        record,
+        stray: false,
+        quiet_since: None,
+        silent_since: None,
+        elsewhere_since: None,
+        refusal: RouteError::OwnerSilent,
+    };
+    match timeout(wait, once.pursue()).await {
+        Ok(done) => done,
+        Err(_) => once.time_over().await,
+    }
+}
+
+/// One execution on its way.
+struct Once<'a> {
+    bus: &'a Bus,
+    job: Job,
+    record: RecordRef,
+    /// Subject of its record.
+    subject: String,
+    /// Some copy of the job was sent that nobody answered.
+    stray: bool,
+    /// Since when nothing was heard of it.
+    quiet_since: Option<Instant>,
+    /// Since when its executor's subjects have had no listener.
+    silent_since: Option<Instant>,
+    /// Since when the session's lease has not been its executor's.
+    elsewhere_since: Option<Instant>,
+    /// Why it was refused last.
+    refusal: RouteError,
+}
+
+impl Once<'_> {
+    async fn pursue(&mut self) -> Result<Answer, OnceError> {
+        let mut found = self.bus.execution(&self.subject).await?;
+        let mut why = Why::Start;
+        loop {
+            let tried = match self.next(&found, why) {
+                Step::Ask { seen } => self.ask(seen).await,
+                Step::Attach => self.attach(found.as_ref().map(|(record, _)| record)).await,
+                other => match self.settle(other, &found).await {
+                    Ok(end) => return end,
+                    // Someone else changed the record meanwhile.
+                    Err(newer) => {
+                        found = newer;
+                        continue;
+                    }
+                },
+            };
+            why = match tried {
+                Ok(answer) => return Ok(answer),
+                Err(why) => self.long(why),
+            };
+            if matches!(why, Why::Silence | Why::FoundRefused) {
+                sleep(PAUSE).await;
+            }
+            found = self.look().await?;
+        }
+    }
+
+    fn next(&self, found: &Found, why: Why) -> Step {
+        let found = found.as_ref().map(|(record, revision)| (record, *revision));
+        step(found, &self.record.digest, why, self.stray)
+    }
+
+    /// The caller waits no longer: says what is certain.
+    async fn time_over(&mut self) -> Result<Answer, OnceError> {
+        // It was cut off in the middle of something.
+        self.stray = true;
+        let settled = timeout(SETTLE_WITHIN, async {
+            let mut found = self.bus.read_execution(&self.subject).await;
+            loop {
+                let Ok(now) = found else {
+                    return Err(OnceError::Pending);
+                };
+                match self.settle(self.next(&now, Why::TimeOver), &now).await {
+                    Ok(end) => return end,
+                    Err(newer) => found = Ok(newer),
+                }
+            }
+        });
+        settled.await.unwrap_or(Err(OnceError::Pending))
+    }
+
+    /// Sends the job to its session, or to a worker that will have it.
+    async fn ask(&mut self, seen: u64) -> Result<Answer, Why> {
+        self.start_over(seen);
+        let sent = route(self.bus, &self.job, Missing::Allocate).await;
+        sent.map_err(|error| self.failed(error))
+    }
+
+    /// Sends the job to whoever has it.
+    async fn attach(&mut self, record: Option<&ExecutionRecord>) -> Result<Answer, Why> {
+        let asked = match wire::encode(&self.job) {
+            Ok(payload) => ask_owner(self.bus, &self.job, Bytes::from(payload)).await,
+            Err(error) => Err(error.into()),
+        };
+        let nobody = match asked {
+            Ok(Heard::Answer(answer)) => return Ok(answer),
+            Ok(Heard::Fault(fault)) => return Err(self.failed(fault.into())),
+            // It is ending the session, and the record with it.
+            Ok(Heard::Refused(_)) => return Err(self.quiet(false)),
+            Ok(Heard::Nobody) => {
+                self.quiet(false);
+                true
+            }
+            // The record says who has it: no copy of the job can be taken up any more.
+            Err(RouteError::Lost { accepted }) => {
+                self.quiet(accepted);
+                false
+            }
+            Err(RouteError::Bus(_)) => return Err(self.quiet(false)),
+            Err(error) => return Err(self.failed(error)),
+        };
+        let place = record.and_then(|record| record.place.as_ref());
+        match place {
+            Some(place) if self.executor_is_gone(place, nobody).await => Err(Why::ExecutorGone),
+            _ => Err(Why::Silence),
+        }
+    }
+
+    /// From here on the job starts over the refused record at `seen`.
+    fn start_over(&mut self, seen: u64) {
+        self.record.seen = seen;
+        if let Request::Execute { record, .. } = &mut self.job.request {
+            *record = Some(self.record.clone());
+        }
+    }
+
+    /// Whether whoever has the execution lost its session; `nobody` listened at the session's subject.
+    async fn executor_is_gone(&mut self, place: &Place, nobody: bool) -> bool {
+        match self.look_for(place, nobody).await {
+            Ok(gone) => gone,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "owner not looked for"
+                );
+                false
+            }
+        }
+    }
+
+    async fn look_for(&mut self, place: &Place, nobody: bool) -> Result<bool, BusError> {
+        let (pool, session) = (&self.job.pool, &self.job.session);
+        let lease = self.bus.known_lease(pool, session).await?;
+        let owner = match &lease {
+            Record::Held(held, _) if nobody => {
+                owner(self.bus, held, &mut self.silent_since).await?
+            }
+            Record::Held(held, _) => {
+                self.silent_since = None;
+                let key = self.bus.worker(&held.owner).await?;
+                Owner {
+                    has_key: key.is_some(),
+                    ..Owner::NONE
+                }
+            }
+            Record::None => Owner::NONE,
+        };
+        let elsewhere = if placement::holds(&lease, place) {
+            self.elsewhere_since = None;
+            Duration::ZERO
+        } else {
+            self.elsewhere_since
+                .get_or_insert_with(Instant::now)
+                .elapsed()
+        };
+        let settled = self.bus.connected_for() >= placement::SETTLED_AFTER;
+        Ok(placement::executor_is_gone(
+            place, &lease, owner, settled, elsewhere,
+        ))
+    }
+
+    /// What a failed attempt means.
+    fn failed(&mut self, error: RouteError) -> Why {
+        match &error {
+            RouteError::Lost { accepted } => {
+                self.stray = true;
+                return self.quiet(*accepted);
+            }
+            // The connection broke after something was sent.
+            RouteError::Bus(_) | RouteError::OwnerSilent if self.quiet_since.is_some() => {
+                return Why::Silence;
+            }
+            RouteError::Fault(fault) => match fault.code {
+                FaultCode::Refused => return Why::FoundRefused,
+                FaultCode::NotOwner | FaultCode::LostRace | FaultCode::Fenced => {
+                    return self.quiet(false);
+                }
+                _ => self.quiet_since = None,
+            },
+            RouteError::Bus(_)
+            | RouteError::OwnerSilent
+            | RouteError::NoCapacity
+            // Only of jobs that read files.
+            | RouteError::Unowned(_)
+            | RouteError::Wire(_) => {}
+        }
+        self.refusal = error;
+        Why::Refused
+    }
+
+    /// Notes that nothing is heard, or nothing any more.
+    fn quiet(&mut self, heard_before: bool) -> Why {
+        if heard_before {
+            self.quiet_since = None;
+        }
+        self.quiet_since.get_or_insert_with(Instant::now);
+        Why::Silence
+    }
+
+    fn long(&self, why: Why) -> Why {
+        let long = |since: Instant| since.elapsed() >= limits::REATTACH_BUDGET;
+        match why {
+            Why::Silence if self.quiet_since.is_some_and(long) => Why::LongSilence,
+            other => other,
+        }
+    }
+
+    /// Reads the record. Without an answer of the bus nothing can be said of a job that was sent.
+    async fn look(&mut self) -> Result<Found, OnceError> {
+        let mut failed = false;
+        loop {
+            match self.bus.read_execution(&self.subject).await {
+                Ok(found) => {
+                    if failed {
+                        // The owner could not be heard, and needs time to be there again, too.
+                        self.quiet_since = Some(Instant::now());
+                    }
+                    return Ok(found);
+                }
+                Err(_) if self.long(Why::Silence) == Why::LongSilence => {
+                    return Err(OnceError::Pending);
+                }
+                Err(error) if self.stray || self.quiet_since.is_some() => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "record not read");
+                    failed = true;
+                    sleep(PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Ends the journey, or returns the record that keeps it from ending so.
+    async fn settle(
+        &mut self,
+        step: Step,
+        found: &Found,
+    ) -> Result<Result<Answer, OnceError>, Found> {
+        let record = found.as_ref().map(|(record, _)| record);
+        match step {
+            Step::Conflict => Ok(Err(OnceError::Conflict)),
+            Step::Tell => Ok(match record.and_then(ExecutionRecord::answer) {
+                Some(answer) => answer.map_err(OnceError::Failed),
+                None => Err(OnceError::Pending),
+            }),
+            Step::Report => Ok(Err(self.report())),
+            Step::Refuse { expected } => {
+                let refused = self.refused(record);
+                self.write(&refused, expected).await.map(|written| {
+                    Err(if written {
+                        self.report()
+                    } else {
+                        OnceError::Pending
+                    })
+                })
+            }
+            Step::Lose { expected } => {
+                let Some(running) = record else {
+                    return Ok(Err(OnceError::Pending));
+                };
+                let ended = running.followed_by(RecordState::Lost, None, stamp());
+                self.write(&ended, expected).await.map(|written| {
+                    Err(if written {
+                        OnceError::Failed(lost())
+                    } else {
+                        OnceError::Pending
+                    })
+                })
+            }
+            Step::Pend | Step::Ask { .. } | Step::Attach => Ok(Err(OnceError::Pending)),
+        }
+    }
+
+    fn report(&mut self) -> OnceError {
+        let refusal = std::mem::replace(&mut self.refusal, RouteError::OwnerSilent);
+        OnceError::Refused(refusal)
+    }
+
+    fn refused(&self, record: Option<&ExecutionRecord>) -> ExecutionRecord {
+        match record {
+            Some(record) => record.followed_by(RecordState::Refused, None, stamp()),
+            None => {
+                let digest = self.record.digest.clone();
+                ExecutionRecord::new(RecordState::Refused, digest, None, stamp())
+            }
+        }
+    }
+
+    /// Writes the record; `false` when that is not certain. The error is a record that is there instead.
+    async fn write(&self, record: &ExecutionRecord, expected: u64) -> Result<bool, Found> {
+        match self
+            .bus
+            .write_execution(&self.subject, record, expected)
+            .await
+        {
+            Ok(Put::At(_)) => Ok(true),
+            Ok(Put::Taken(found)) => Err(found),
+            Ok(Put::Full) => {
+                tracing::error!("no room for records of executions");
+                Ok(false)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "record not written"
+                );
+                Ok(false)
+            }
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Executions, at most once: the record of an execution is created before its code runs, and its end is
+//! written before its caller hears of it. Both are compare-and-sets; whoever loses one is given the
+//! winner's record and reports that.
+
+use async_nats::jetstream::Context;
+use proto::{
+    execution::Outcome,
+    fault::{Fault, FaultCode},
+    id::{PoolId, SessionKey},
+    limits,
+    record::{ExecutionRecord, RecordKey, RecordRef, RecordState, Recorded, Stamp},
+    subject, wire,
+};
+use records::{
+    cas::BusError,
+    execution::{Executions, Put, stamp},
+};
+
+use store::Store;
+
+use crate::lease::{
+    LeaseError, Ownership,
+    streams::{self, Replicas},
+};
+
+pub mod decide;
+mod room;
+
+use decide::{Decision, decide};
+use room::Room;
+
+/// How often a record that others change meanwhile is looked at anew.
+const LOOKS: u32 = 4;
+
+/// The records of executions, as one worker uses them.
+#[derive(Clone, Debug)]
+pub struct Records {
+    context: Context,
+    executions: Executions,
+    store: Store,
+    room: Room,
+}
+
+/// Which record it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Name {
+    pool: PoolId,
+    session: SessionKey,
+    key: RecordKey,
+}
+
+/// What a session may do with an execution.
+#[derive(Debug)]
+pub enum Begun {
+    /// Run it: it never ran and nobody else will.
+    Mine(Box<HeldRecord>),
+    /// This ownership has it already, unless it forgot it: see [`Records::lose`].
+    Known(Known),
+    /// It has ended, as the record's [`ExecutionRecord::answer`] says.
+    Over(ExecutionRecord),
+}
+
+/// An execution that an ownership has, according to its record.
+#[derive(Debug)]
+pub struct Known {
+    name: Name,
+    record: ExecutionRecord,
+    revision: u64,
+}
+
+/// The right to run one execution, and the duty to say how it ended. Only [`Records::begin`] makes one.
+#[derive(Debug)]
+#[must_use = "an execution whose record stays as it is counts as running until its session is lost"]
+pub struct HeldRecord {
+    records: Records,
+    name: Name,
+    record: ExecutionRecord,
+    revision: u64,
+}
+
+/// How an execution ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It ran, or was cancelled before it could.
+    Outcome(Box<Outcome>),
+    /// It did not run and will not, for this reason; the same operation may be asked for anew.
+    Refused(Fault),
+    /// It ran, but its files are not saved.
+    Unsaved(Fault),
+    /// Its session was ended for its caller while it waited or ran.
+    Stopped(Fault),
+}
+
+/// What the record says in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// What this worker wrote.
+    Mine(ExecutionRecord),
+    /// Someone else ended it first, so this is how it ended.
+    Theirs(ExecutionRecord),
+}
+
+/// Why an execution does not begin, or its end is not known to be written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The operation id was used for another request.
+    #[error("this operation id was used for another request")]
+    Conflict,
+    /// The record says that it was refused, and the job does not start it over.
+    #[error("the execution was refused")]
+    Refused,
+    /// The session has another owner.
+    #[error("the session moved to another worker")]
+    NotOwner,
+    /// No more records can be kept.
+    #[error("no more executions can be recorded for now")]
+    Full,
+    /// Others changed the record again and again.
+    #[error("the record did not hold still")]
+    Contended,
+    /// The bus did not answer as it should; whether the record was written is unknown.
+    #[error("the bus failed")]
+    Bus(#[from] BusError),
+}
+
+impl From<&RecordError> for Fault {
+    fn from(error: &RecordError) -> Self {
+        let code = match error {
+            RecordError::Conflict => FaultCode::OperationConflict,
+            RecordError::Refused => FaultCode::Refused,
+            RecordError::NotOwner | RecordError::Contended => FaultCode::NotOwner,
+            RecordError::Full => FaultCode::RecordsFull,
+            RecordError::Bus(_) => {
+                let words = "the execution's record could not be written";
+                return Self::new(FaultCode::Internal, words);
+            }
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl Finished {
+    /// The record, whoever wrote it: everybody is told the same.
+    #[must_use]
+    pub fn into_record(self) -> ExecutionRecord {
+        match self {
+            Self::Mine(record) | Self::Theirs(record) => record,
+        }
+    }
+}
+
+impl Records {
+    /// Creates the stream of records if it is missing.
+    ///
+    /// # Errors
+    /// The bus is gone or refuses.
+    pub async fn open(
+        context: Context,
+        store: Store,
+        replicas: Replicas,
+    ) -> Result<Self, BusError> {
+        drop(streams::open_executions(&context, replicas).await?);
+        Ok(Self {
+            executions: Executions::open(context.clone()).await?,
+            context,
+            store,
+            room: Room::default(),
+        })
+    }
+
+    /// Takes an execution for an ownership, before its code runs.
+    ///
+    /// # Errors
+    /// It must not run, or whether it may is unknown.
+    pub async fn begin(
+        &self,
+        ownership: &Ownership,
+        (pool, session): (&PoolId, &SessionKey),
+        asked: &RecordRef,
+    ) -> Result<Begun, RecordError> {
+        let (name, place) = (Name::of(pool, session, &asked.key), ownership.place());
+        let new = || {
+            let (digest, place) = (asked.digest.clone(), Some(place.clone()));
+            ExecutionRecord::new(RecordState::Running, digest, place, stamp())
+        };
+        let (mut record, mut expected) = (new(), 0);
+        if !self.room.is_left(&self.context).await? {
+            return self.without_room(ownership, name, asked).await;
+        }
+        let subject = name.subject();
+        for _ in 0..LOOKS {
+            let put = self.executions.put(&subject, &record, expected);
+            let (found, revision) = match put.await? {
+                Put::At(revision) => {
+                    return Ok(Begun::Mine(Box::new(HeldRecord {
+                        records: self.clone(),
+                        name,
+                        record,
+                        revision,
+                    })));
+                }
+                Put::Full => return Err(RecordError::Full),
+                Put::Taken(Some(found)) => found,
+                Put::Taken(None) => {
+                    (record, expected) = (new(), 0);
+                    continue;
+                }
+            };
+            match decide(&found, revision, asked, &place) {
+                Decision::Take => {
+                    (record, expected) = (found.taken(place.clone(), stamp()), revision);
+                }
+                decision => {
+                    let known = Known {
+                        name,
+                        record: found,
+                        revision,
+                    };
+                    return self.otherwise(decision, ownership, known).await;
+                }
+            }
+        }
+        Err(RecordError::Contended)
+    }
+
+    /// There is no room for another execution; those that are known are treated as ever.
+    async fn without_room(
+        &self,
+        ownership: &Ownership,
+        name: Name,
+        asked: &RecordRef,
+    ) -> Result<Begun, RecordError> {
+        let Some((record, revision)) = self.executions.read(&name.subject()).await? else {
+            return Err(RecordError::Full);
+        };
+        match decide(&record, revision, asked, &ownership.place()) {
+            Decision::Take => Err(RecordError::Full),
+            decision => {
+                let known = Known {
+                    name,
+                    record,
+                    revision,
+                };
+                self.otherwise(decision, ownership, known).await
+            }
+        }
+    }
+
+    /// An execution that this session does not run.
+    async fn otherwise(
+        &self,
+        decision: Decision,
+        ownership: &Ownership,
+        known: Known,
+    ) -> Result<Begun, RecordError> {
+        match decision {
+            Decision::Attach => Ok(Begun::Known(known)),
+            Decision::Tell => Ok(Begun::Over(known.record)),
+            Decision::Lose => Ok(Begun::Over(self.lose(ownership, known).await?)),
+            Decision::Conflict => Err(RecordError::Conflict),
+            Decision::Refused => Err(RecordError::Refused),
+            Decision::NotOwner => Err(RecordError::NotOwner),
+            Decision::Take => Err(RecordError::Contended),
+        }
+    }
+
+    /// Says that an execution is lost: its owner lost the session to `ownership`, or `ownership` itself
+    /// does not know it, because the bus failed when it began or ended. Returns how it ended.
+    ///
+    /// # Errors
+    /// The ownership is none any more, or whether the record was written is unknown.
+    pub async fn lose(
+        &self,
+        ownership: &Ownership,
+        known: Known,
+    ) -> Result<ExecutionRecord, RecordError> {
+        match ownership.confirm().await {
+            Ok(()) => {}
+            Err(LeaseError::Lost) => return Err(RecordError::NotOwner),
+            Err(LeaseError::Bus(error)) => return Err(error.into()),
+        }
+        let lost = known.record.followed_by(RecordState::Lost, None, stamp());
+        let subject = known.name.subject();
+        let put = self.executions.put(&subject, &lost, known.revision);
+        match put.await? {
+            Put::At(_) => Ok(lost),
+            Put::Taken(Some((winner, _))) if winner.answer().is_some() => Ok(winner),
+            Put::Taken(_) => Err(RecordError::Contended),
+            Put::Full => Err(RecordError::Full),
+        }
+    }
+}
+
+impl HeldRecord {
+    /// Name of the record.
+    #[must_use]
+    pub fn key(&self) -> &RecordKey {
+        &self.name.key
+    }
+
+    /// Says how the execution ended. What the record says afterwards is what its callers are told.
+    ///
+    /// # Errors
+    /// Whether the end was written is unknown: it is not told, and who asks again hears what the
+    /// record says.
+    pub async fn finish(self, end: End) -> Result<Finished, RecordError> {
+        let stamp = stamp();
+        let (state, outcome) = match end {
+            End::Refused(fault) => (RecordState::Refused, Recorded::Fault(fault)),
+            End::Unsaved(fault) => (RecordState::Failed, Recorded::Fault(fault)),
+            End::Stopped(fault) => (RecordState::Cancelled, Recorded::Fault(fault)),
+            End::Outcome(outcome) => {
+                let state = RecordState::after(&outcome.ending);
+                (state, self.recorded(&outcome, &stamp).await)
+            }
+        };
+        let ended = self.record.followed_by(state, Some(outcome), stamp);
+        if let Some(finished) = self.write(&ended).await? {
+            return Ok(finished);
+        }
+        // A full stream may have room for a record whose result lies elsewhere.
+        let Some(Recorded::Inline(encoded)) = &ended.outcome else {
+            return Err(RecordError::Full);
+        };
+        let outcome = Some(self.kept(encoded.clone(), &ended.nonce).await);
+        let ended = ExecutionRecord { outcome, ..ended };
+        self.write(&ended).await?.ok_or(RecordError::Full)
+    }
+
+    /// Writes the end; nothing when there is no room for it.
+    async fn write(&self, ended: &ExecutionRecord) -> Result<Option<Finished>, RecordError> {
+        let (executions, subject) = (&self.records.executions, self.name.subject());
+        let finished = match executions.put(&subject, ended, self.revision).await? {
+            Put::At(_) => Ok(Some(Finished::Mine(ended.clone()))),
+            Put::Taken(Some((winner, _))) if winner.answer().is_some() => {
+                Ok(Some(Finished::Theirs(winner)))
+            }
+            Put::Taken(_) => Err(RecordError::Contended),
+            Put::Full => Ok(None),
+        };
+        if !matches!(finished, Ok(Some(Finished::Mine(_)))) {
+            self.forget(ended).await;
+        }
+        finished
+    }
+
+    /// An outcome as the record holds it: a long one by way of the store.
+    async fn recorded(&self, outcome: &Outcome, stamp: &Stamp) -> Recorded {
+        match wire::encode(outcome) {
+            Ok(encoded) if encoded.len() <= limits::RECORD_OUTCOME_BYTES => {
+                Recorded::Inline(encoded)
+            }
+            Ok(encoded) => self.kept(encoded, &stamp.nonce).await,
+            Err(_) => {
+                let words = "the code ran, but its result could not be encoded";
+                Recorded::Fault(Fault::new(FaultCode::Internal, words))
+            }
+        }
+    }
+
+    async fn kept(&self, encoded: Vec<u8>, nonce: &str) -> Recorded {
+        let Name { pool, session, key } = &self.name;
+        let object = subject::result_key(pool, session, key, nonce);
+        match self.records.store.keep_result(object, encoded).await {
+            Ok(object) => Recorded::Object(object),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "result not stored"
+                );
+                // Not a fault that callers answer with another try.
+                let words = "the code ran, but its result could not be stored";
+                Recorded::Fault(Fault::new(FaultCode::Internal, words))
+            }
+        }
+    }
+
+    /// Removes the result of an end that did not count.
+    async fn forget(&self, ended: &ExecutionRecord) {
+        if let Some(Recorded::Object(object)) = &ended.outcome {
+            self.records.store.discard(object).await;
+        }
+    }
+}
+
+impl Name {
+    fn of(pool: &PoolId, session: &SessionKey, key: &RecordKey) -> Self {
+        Self {
+            pool: pool.clone(),
+            session: session.clone(),
+            key: key.clone(),
+        }
+    }
+
+    fn subject(&self) -> String {
+        subject::execution(&self.pool, &self.session, &self.key)
+    }
+}

@@ -1,0 +1,232 @@
+//! Executions with a record in a session: who asked for each, and what the bus is asked about them
+//! meanwhile. The session itself never waits for the bus: it is told what came of it.
+
+use std::collections::HashMap;
+
+use proto::{
+    fault::{Fault, FaultCode},
+    id::{PoolId, SessionKey},
+    limits,
+    message::Answer,
+    record::{BodyDigest, RecordKey, RecordRef},
+};
+use tokio::task::JoinSet;
+
+use super::execution::{Asked, Caller, Waiting};
+use crate::{
+    bus::Responder,
+    lease::{Ownership, certainty::Certainty},
+    record::{Begun, End, Finished, HeldRecord, RecordError, Records},
+};
+
+/// The executions with a record that a session has, from the first question to the last answer.
+#[derive(Debug)]
+pub struct Recorded {
+    records: Records,
+    ownership: Ownership,
+    certainty: Certainty,
+    pool: PoolId,
+    session: SessionKey,
+    entries: HashMap<RecordKey, Entry>,
+    tasks: JoinSet<Settled>,
+}
+
+/// Everybody who asked for one execution.
+#[derive(Debug)]
+struct Entry {
+    digest: BodyDigest,
+    callers: Vec<Responder>,
+}
+
+/// What came of a question to the bus.
+#[derive(Debug)]
+pub enum Settled {
+    /// The execution is this session's to run.
+    Begun(Box<Waiting>),
+    /// Everybody who asked for it is told this.
+    Told(RecordKey, Result<Answer, Fault>),
+    /// The session is someone else's, and with it the word on what ran here.
+    NotOwner,
+}
+
+impl Recorded {
+    /// None yet.
+    #[must_use]
+    pub fn new(
+        records: Records,
+        ownership: Ownership,
+        certainty: Certainty,
+        (pool, session): (PoolId, SessionKey),
+    ) -> Self {
+        Self {
+            records,
+            ownership,
+            certainty,
+            pool,
+            session,
+            entries: HashMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Lets the caller wait for an execution: for the one that this session has already, or for `asked`,
+    /// which is begun.
+    ///
+    /// # Errors
+    /// The caller is refused, with the fault for it.
+    pub fn ask(
+        &mut self,
+        record: RecordRef,
+        asked: Asked,
+        caller: Responder,
+    ) -> Result<(), Box<(Responder, Fault)>> {
+        let room = self.entries.len() <= limits::SESSION_QUEUE;
+        match self.entries.get_mut(&record.key) {
+            Some(entry) if entry.digest != record.digest => {
+                Err(Box::new((caller, Fault::from(&RecordError::Conflict))))
+            }
+            Some(entry) if entry.callers.len() < limits::EXECUTION_CALLERS => {
+                entry.callers.push(caller);
+                Ok(())
+            }
+            None if room => {
+                let entry = Entry {
+                    digest: record.digest.clone(),
+                    callers: vec![caller],
+                };
+                self.entries.insert(record.key.clone(), entry);
+                self.begin(record, asked);
+                Ok(())
+            }
+            Some(_) | None => {
+                let words = "too many executions or callers wait in this session already";
+                let busy = Fault::new(FaultCode::SessionBusy, words);
+                Err(Box::new((caller, busy)))
+            }
+        }
+    }
+
+    fn begin(&mut self, record: RecordRef, asked: Asked) {
+        let (records, ownership) = (self.records.clone(), self.ownership.clone());
+        let (pool, session) = (self.pool.clone(), self.session.clone());
+        self.tasks.spawn(async move {
+            let begun = records.begin(&ownership, (&pool, &session), &record);
+            let over = match begun.await {
+                Ok(Begun::Mine(held)) => {
+                    let caller = Caller::Recorded(held);
+                    return Settled::Begun(Box::new(Waiting { asked, caller }));
+                }
+                // This session would know it: the bus failed when it began or ended.
+                Ok(Begun::Known(known)) => records.lose(&ownership, known).await,
+                Ok(Begun::Over(over)) => Ok(over),
+                Err(error) => Err(error),
+            };
+            let answer = over.map(|record| record.answer());
+            Settled::Told(record.key, told(answer))
+        });
+    }
+
+    /// Says how an execution ended: to its record first. Of what ran here only an owner can say so:
+    /// without a commit nothing else would tell a fenced one that what it ran does not count.
+    pub fn finish(&mut self, held: Box<HeldRecord>, end: End) {
+        let certainty = self.certainty.clone();
+        self.tasks.spawn(async move {
+            let key = held.key().clone();
+            let refusal = match &end {
+                End::Refused(fault) => Some(fault.clone()),
+                End::Outcome(_) | End::Unsaved(_) | End::Stopped(_) => None,
+            };
+            if refusal.is_none() && !certainty.owns().await {
+                return Settled::NotOwner;
+            }
+            let answer = match (held.finish(end).await, refusal) {
+                (Ok(Finished::Mine(_)), Some(fault)) => Err(fault),
+                (finished, _) => told(finished.map(|end| end.into_record().answer())),
+            };
+            Settled::Told(key, answer)
+        });
+    }
+
+    /// What came of a question. Never returns while there is none. May be dropped and called again at
+    /// any moment.
+    pub async fn next(&mut self) -> Settled {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(settled)) => return settled,
+                Some(Err(error)) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "a record's task");
+                }
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Tells everybody who asked for an execution.
+    pub async fn tell(&mut self, key: &RecordKey, answer: &Result<Answer, Fault>) {
+        let entry = self.entries.remove(key);
+        for caller in entry.into_iter().flat_map(|entry| entry.callers) {
+            caller.finish(answer.clone()).await;
+        }
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Everybody who waits.
+    pub fn callers(&mut self) -> impl Iterator<Item = &mut Responder> {
+        self.entries
+            .values_mut()
+            .flat_map(|entry| entry.callers.iter_mut())
+    }
+
+    /// The session has ended here: nothing that has not begun begins, every record says so, and
+    /// everybody is told. Those of whom nothing is certain hear `cut_off`.
+    pub async fn end(mut self, not_begun: &Fault, cut_off: &Fault) {
+        while let Some(settled) = self.tasks.join_next().await {
+            match settled {
+                Ok(Settled::Begun(waiting)) => {
+                    if let Caller::Recorded(held) = waiting.caller {
+                        self.finish(held, End::Refused(not_begun.clone()));
+                    }
+                }
+                Ok(Settled::Told(key, answer)) => self.tell(&key, &answer).await,
+                Ok(Settled::NotOwner) => {}
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "a record's task");
+                }
+            }
+        }
+        self.tell_all(cut_off).await;
+    }
+
+    /// The session is someone else's now, and so are its records.
+    pub async fn leave(mut self, fenced: &Fault) {
+        self.tasks.shutdown().await;
+        self.tell_all(fenced).await;
+    }
+
+    async fn tell_all(&mut self, fault: &Fault) {
+        for (_, entry) in self.entries.drain() {
+            for caller in entry.callers {
+                caller.finish(Err(fault.clone())).await;
+            }
+        }
+    }
+}
+
+/// What is told of a record, or of the failure to read or write it.
+fn told(record: Result<Option<Result<Answer, Fault>>, RecordError>) -> Result<Answer, Fault> {
+    match record {
+        Ok(Some(answer)) => answer,
+        Ok(None) => Err(Fault::from(&RecordError::Contended)),
+        Err(error) => {
+            if let RecordError::Bus(cause) = &error {
+                tracing::error!(error = cause as &dyn std::error::Error, "record");
+            }
+            Err(Fault::from(&error))
+        }
+    }
+}
