@@ -22,9 +22,6 @@ use crate::{
 
 /// An owner or worker that does not answer such a question within this time is not waited for.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
-/// The renewal of a session in use may be this late; see `worker/src/lease/age.rs`.
-const RENEWED_WITHIN: Duration = Duration::from_secs(15);
-
 /// A session that lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Living {
@@ -53,20 +50,16 @@ impl Living {
         now: OffsetDateTime,
         pool: &Pool,
     ) -> Option<Self> {
-        match lease.state {
-            LeaseState::Stopping => return None,
-            LeaseState::Active | LeaseState::Vacant | LeaseState::Unknown => {}
+        let age = Duration::try_from(now - written).unwrap_or_default();
+        if !lease.lives(age, pool) {
+            return None;
         }
-        let idle = Duration::from_millis(lease.idle_ms).min(pool.cooldown());
-        let last_used = written - idle;
-        let expires = last_used + pool.cooldown();
-        // Its worker died and cannot end it, or is late to say that it is in use.
-        let renewed = RENEWED_WITHIN.min(pool.cooldown() / 10);
-        (expires + renewed >= now).then_some(Self {
+        let last_used = written - lease.idle(Duration::ZERO);
+        Some(Self {
             identifier: lease.identifier,
             incarnation: lease.incarnation,
             last_used,
-            expires,
+            expires: last_used + pool.cooldown(),
         })
     }
 
@@ -212,7 +205,7 @@ mod tests {
             (LeaseState::Vacant, 100, 10, Some(200)),
             (LeaseState::Active, 0, 315, Some(300)),
             (LeaseState::Active, 0, 316, None),
-            (LeaseState::Vacant, u64::MAX / 1000, 0, Some(0)),
+            (LeaseState::Vacant, u64::MAX / 1000, 0, None),
             (LeaseState::Stopping, 0, 0, None),
         ];
         for (state, idle, since, expires) in table {

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod inventory;
 pub mod load;
 pub mod multipart;
+pub mod object_server;
 pub mod places;
 pub mod raw;
 pub mod statistics;

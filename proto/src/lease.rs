@@ -1,8 +1,13 @@
 //! Records of ownership: slots, leases and worker keys, as they lie on the bus.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Epoch, Identifier, Incarnation, WorkerId};
+use crate::{
+    id::{Epoch, Identifier, Incarnation, WorkerId},
+    pool::Pool,
+};
 
 /// A session's claim on its pool's maximum. Created and deleted, never overwritten.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +54,27 @@ pub struct Lease {
     pub idle_ms: u64,
 }
 
+impl Lease {
+    /// How long the session has not been used when this record is `age` old.
+    #[must_use]
+    pub fn idle(&self, age: Duration) -> Duration {
+        Duration::from_millis(self.idle_ms).saturating_add(age)
+    }
+
+    /// Whether the session still lives when this record is `age` old, whatever became of its owner. The
+    /// age is counted by the bus's own times, never by a worker's clock.
+    #[must_use]
+    pub fn lives(&self, age: Duration, pool: &Pool) -> bool {
+        match self.state {
+            // Its owner may have died while it ended it.
+            LeaseState::Stopping => false,
+            LeaseState::Active | LeaseState::Vacant | LeaseState::Unknown => {
+                self.idle(age) <= pool.cooldown() + pool.renewed_every()
+            }
+        }
+    }
+}
+
 /// What a worker says of itself with every beat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerBeat {
@@ -60,4 +86,63 @@ pub struct WorkerBeat {
     pub draining: bool,
     /// Wire versions that it understands, oldest and newest.
     pub versions: (u16, u16),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::{ContainerType, Limits, Network};
+
+    fn pool(cooldown_seconds: u32) -> Pool {
+        Pool {
+            id: "01JDE1KZ0000000000000000PY".parse().unwrap(),
+            subscription: "s".into(),
+            resource_group: "r".into(),
+            name: "python".parse().unwrap(),
+            container_type: ContainerType::PythonLTS,
+            max_sessions: 1,
+            cooldown_seconds,
+            network: Network::EgressDisabled,
+            development: false,
+            write_behind_ms: None,
+            limits: Limits::default(),
+        }
+    }
+
+    fn lease(state: LeaseState, idle_ms: u64) -> Lease {
+        Lease {
+            identifier: "user-1".parse().unwrap(),
+            owner: "worker-1".parse().unwrap(),
+            epoch: Epoch::default().next(),
+            incarnation: Incarnation::from_ulid(ulid::Ulid::nil()),
+            slot: 3,
+            state,
+            idle_ms,
+        }
+    }
+
+    #[test]
+    fn a_session_outlives_its_owner_until_its_cooldown_is_over() {
+        let seconds = Duration::from_secs;
+        let table = [
+            // (state, idle ms when written, age, lives on)
+            (LeaseState::Active, 0, 0, true),
+            (LeaseState::Active, 0, 315, true),
+            (LeaseState::Active, 0, 316, false),
+            (LeaseState::Vacant, 200_000, 115, true),
+            (LeaseState::Vacant, 200_000, 116, false),
+            (LeaseState::Unknown, 0, 10, true),
+            (LeaseState::Stopping, 0, 0, false),
+        ];
+        for (state, idle_ms, age, lives) in table {
+            let found = lease(state, idle_ms).lives(seconds(age), &pool(300));
+            assert_eq!(found, lives, "{state:?} {idle_ms} {age}");
+        }
+    }
+
+    #[test]
+    fn no_idle_time_overflows() {
+        let old = lease(LeaseState::Vacant, u64::MAX);
+        assert!(!old.lives(Duration::MAX, &pool(300)));
+    }
 }

@@ -95,6 +95,8 @@ pub const STORE_PATIENCE: Duration = Duration::from_secs(60);
 /// What nothing points to any more is kept this long after a checkpoint has said so, for whoever
 /// still reads an older state.
 pub const DEAD_GRACE: Duration = Duration::from_secs(15 * 60);
+/// Longest time between two renewals of the lease of a session in use.
+pub const LEASE_RENEWED: Duration = Duration::from_secs(15);
 /// A slot of this age without a lease is abandoned.
 pub const SLOT_GRACE: Duration = Duration::from_secs(60);
 /// A lease outlives the cooldown by this much, so that only a dead owner's lease ends by itself.

@@ -165,6 +165,12 @@ impl Pool {
         Duration::from_secs(self.cooldown_seconds.into())
     }
 
+    /// Longest time between two renewals of a lease in use: what it may be older than the last use.
+    #[must_use]
+    pub fn renewed_every(&self) -> Duration {
+        limits::LEASE_RENEWED.min(self.cooldown() / 10)
+    }
+
     /// How long files may be on their way after an answer; `None` when answers wait for them.
     #[must_use]
     pub fn write_behind(&self) -> Option<Duration> {

@@ -155,12 +155,9 @@ impl Worker {
         until(Box::pin(sweep::staging(self.context.store.clone())));
         for ledger in ledgers {
             for readiness in [Readiness::Warm, Readiness::Any] {
-                let context = self.context.clone();
-                until(Box::pin(presence::listen(
-                    context,
-                    ledger.clone(),
-                    readiness,
-                )));
+                // A task of those that the worker's end waits for: it ends by answering everybody.
+                let listening = presence::listen(self.context.clone(), ledger.clone(), readiness);
+                self.context.tasks.spawn(listening);
             }
             let store = self.context.store.clone();
             until(Box::pin(sweep::logs(store, ledger.clone())));

@@ -10,6 +10,7 @@ pub mod files;
 pub mod journal;
 pub mod kernel;
 pub mod lease;
+pub mod listener;
 pub mod presence;
 pub mod record;
 pub mod sandbox;

@@ -10,8 +10,12 @@ use proto::{
 use crate::{
     bus::Responder,
     lease::Ledger,
+    listener::{Farewell, Listener},
     session::{Context, place},
 };
+
+/// New sessions that may be on their way to a worker that begins to drain.
+const ON_THEIR_WAY: u64 = 256;
 
 /// Answers whoever asks whether this worker is still there. Never returns but when the bus is gone
 /// for good.
@@ -54,13 +58,20 @@ pub async fn told_to_drain(client: Client, worker: WorkerId) {
     }
 }
 
-/// Listens for a pool's new sessions, for ever: a worker without room, or without a spare where one is
-/// wanted, says so at once, and the sender asks elsewhere. It does not stop listening meanwhile, because
-/// what is on its way to a subscription that ends is lost.
+/// Listens for a pool's new sessions until the worker drains: a worker without room, or without a spare
+/// where one is wanted, says so at once, and the sender asks elsewhere.
 pub async fn listen(context: Context, ledger: Ledger, readiness: Readiness) {
     let subject = subject::place(&ledger.pool().id, readiness);
-    let group = subject::PLACE_GROUP.to_owned();
-    let mut jobs = match context.client.queue_subscribe(subject, group).await {
+    let jobs = Listener::listen(
+        &context.client,
+        subject.clone(),
+        subject::PLACE_GROUP,
+        Farewell {
+            subject,
+            on_their_way: ON_THEIR_WAY,
+        },
+    );
+    let mut jobs = match jobs.await {
         Ok(jobs) => jobs,
         Err(error) => {
             tracing::error!(
@@ -70,8 +81,18 @@ pub async fn listen(context: Context, ledger: Ledger, readiness: Readiness) {
             return;
         }
     };
-    while let Some(message) = jobs.next().await {
+    let answer = |message| {
         let placing = place::place(context.clone(), ledger.clone(), readiness, message);
         context.tasks.spawn(placing);
+    };
+    loop {
+        tokio::select! {
+            message = jobs.next() => answer(message),
+            () = context.draining.cancelled() => break,
+        }
+    }
+    // What was on its way is refused, and its sender asks elsewhere.
+    for message in jobs.leave().await {
+        answer(message);
     }
 }

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use proto::pool::Pool;
 use tokio::time::Instant;
 
-use super::{HeldLease, LeaseError, Ownership, age};
+use super::{HeldLease, LeaseError, Ownership};
 
 /// After a renewal that the bus did not answer, the time until the next.
 const RETRY: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ impl Keeper {
     /// Keeps a fresh lease.
     #[must_use]
     pub fn new(lease: HeldLease, pool: &Pool) -> Self {
-        let every = age::renewed_every(pool);
+        let every = pool.renewed_every();
         let ownership = lease.ownership().clone();
         let next = Instant::now() + every;
         Self {

@@ -25,7 +25,6 @@ use records::cas::{self, Written};
 use tokio::time::Instant;
 use ulid::Ulid;
 
-pub mod age;
 pub mod beat;
 pub mod certainty;
 pub mod janitor;
@@ -83,6 +82,18 @@ pub enum Life {
     },
     /// It goes on: its files must be taken over.
     Continued,
+}
+
+impl Life {
+    /// What a claim finds behind a lease record of this age.
+    fn behind(lease: &Lease, age: Duration, pool: &Pool) -> Self {
+        if lease.lives(age, pool) {
+            return Self::Continued;
+        }
+        Self::New {
+            ended: Some(lease.incarnation),
+        }
+    }
 }
 
 /// Which lease is held, to make sure of it from anywhere.
@@ -195,7 +206,7 @@ impl Ledger {
         };
         let life = match &previous {
             None => Life::New { ended: None },
-            Some((lease, age)) => age::life(lease, *age, &self.inner.pool),
+            Some((lease, age)) => Life::behind(lease, *age, &self.inner.pool),
         };
         let incarnation = match (life, &previous) {
             (Life::Continued, Some((lease, _))) => lease.incarnation,

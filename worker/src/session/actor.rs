@@ -21,7 +21,6 @@ use super::{
     opening::{OpenError, Opened, Opening},
     recorded::{Recorded, Settled},
     saver::{Committer, SaveError, Saver},
-    subscription::Jobs,
     table::{Note, Seat},
     work::{Happened, Work},
 };
@@ -30,6 +29,7 @@ use crate::{
     files::DataDir,
     kernel::Cell,
     lease::{HeldLease, Life, certainty::Certainty, keeper::Keeper},
+    listener::Listener,
     sandbox::Cage,
     stock::Reserved,
 };
@@ -42,7 +42,7 @@ pub struct Actor {
     pub(super) first: Job,
     pub(super) keeper: Keeper,
     pub(super) certainty: Certainty,
-    pub(super) jobs: Jobs,
+    pub(super) jobs: Listener,
     pub(super) seat: Seat,
     pub(super) state: State,
     pub(super) work: Work,
@@ -97,7 +97,7 @@ pub struct Owned {
     /// Doubts before the claim.
     pub sure_at: u64,
     /// Where its jobs arrive after the first.
-    pub jobs: Jobs,
+    pub jobs: Listener,
     /// Its sandbox, on its way.
     pub sandbox: Reserved,
 }

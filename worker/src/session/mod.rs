@@ -22,7 +22,6 @@ pub mod place;
 mod receive;
 pub mod recorded;
 pub mod saver;
-pub mod subscription;
 pub mod table;
 pub mod work;
 

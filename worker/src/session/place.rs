@@ -4,7 +4,7 @@ use async_nats::Message;
 use proto::{
     fault::{Fault, FaultCode},
     message::{Job, Placement, VERSION},
-    subject::Readiness,
+    subject::{self, Readiness},
     wire,
 };
 use store::log::place::Place;
@@ -14,12 +14,15 @@ use super::{
     Context,
     actor::{Actor, Owned},
     end,
-    subscription::Jobs,
 };
 use crate::{
     bus::Responder,
     lease::{Claimed, Ledger, Life},
+    listener::{Farewell, Listener},
 };
+
+/// Jobs that may be on their way to a session when it unsubscribes.
+const ON_THEIR_WAY: u64 = 64;
 
 /// Answers a placement: claims the session and starts its actor with the job, or refuses.
 pub async fn place(context: Context, ledger: Ledger, readiness: Readiness, message: Message) {
@@ -93,7 +96,7 @@ async fn listen(
     ledger: &Ledger,
     job: &Job,
     seen: u64,
-) -> Result<(Claimed, Jobs), Fault> {
+) -> Result<(Claimed, Listener), Fault> {
     let claimed = ledger.claim(&job.session, &job.identifier, seen).await;
     let claimed = claimed.map_err(|error| {
         if let crate::lease::ClaimError::Bus(cause) = &error {
@@ -102,7 +105,13 @@ async fn listen(
         }
         Fault::from(&error)
     })?;
-    match Jobs::listen(&context.client, &job.pool, &job.session).await {
+    let wildcard = subject::session_wildcard(&job.pool, &job.session);
+    let farewell = Farewell {
+        subject: subject::session(&job.pool, &job.session, subject::FAREWELL),
+        on_their_way: ON_THEIR_WAY,
+    };
+    let jobs = Listener::listen(&context.client, wildcard, subject::OWNER_GROUP, farewell);
+    match jobs.await {
         Ok(jobs) => Ok((claimed, jobs)),
         Err(error) => {
             // The connection is closed for good: the lease ends by its time.

@@ -12,6 +12,7 @@
 )]
 
 mod kernel;
+mod listener;
 mod records;
 mod sandbox;
 mod sync;

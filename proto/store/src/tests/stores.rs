@@ -1,19 +1,8 @@
-//! Real stores: a directory, Azurite and moto. Servers are shared by all tests of the binary and end
-//! with it, however it ends: they watch their standard input.
+//! Real stores: a directory, Azurite and moto. Servers are shared by all tests of the binary.
 
-use std::{
-    collections::HashMap,
-    env,
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::sync::OnceLock;
 
-use serde::Deserialize;
+use loadtest::object_server::ObjectServer;
 
 use crate::Store;
 
@@ -34,64 +23,19 @@ pub(super) fn local() -> Opened {
 }
 
 pub(super) fn azurite() -> Opened {
-    static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| Server::start("azurite")).open()
+    static SERVER: OnceLock<ObjectServer> = OnceLock::new();
+    part_of(SERVER.get_or_init(|| ObjectServer::start("azurite").unwrap()))
 }
 
 pub(super) fn moto() -> Opened {
-    static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| Server::start("moto")).open()
+    static SERVER: OnceLock<ObjectServer> = OnceLock::new();
+    part_of(SERVER.get_or_init(|| ObjectServer::start("moto").unwrap()))
 }
 
-struct Server {
-    /// Holds the other end of its standard input.
-    _child: Child,
-    ready: Ready,
-}
-
-/// What `infra/stores/serve.py` says.
-#[derive(Deserialize)]
-struct Ready {
-    url: String,
-    environment: HashMap<String, String>,
-}
-
-impl Server {
-    fn start(kind: &str) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let stores = env::var_os("HEARTH_STORES");
-        let stores = stores.map_or_else(|| root.join(".hearth/stores"), PathBuf::from);
-        let python = stores.join("venv/bin/python");
-        assert!(
-            python.exists(),
-            "{} is missing: run `make stores`",
-            python.display()
-        );
-        let mut child = Command::new(python)
-            .arg(root.join("infra/stores/serve.py"))
-            .arg(kind)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        output.read_line(&mut line).unwrap();
-        let ready = serde_json::from_str(&line);
-        Self {
-            _child: child,
-            ready: ready.unwrap_or_else(|_| panic!("{kind} did not start")),
-        }
-    }
-
-    /// A part of it that no other test has.
-    fn open(&self) -> Opened {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let url = format!("{}/below/{number}", self.ready.url);
-        Opened {
-            store: Store::open_with(&url, self.ready.environment.clone()).unwrap(),
-            _directory: None,
-        }
+fn part_of(server: &ObjectServer) -> Opened {
+    let (url, environment) = server.part();
+    Opened {
+        store: Store::open_with(&url, environment).unwrap(),
+        _directory: None,
     }
 }

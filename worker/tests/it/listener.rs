@@ -1,0 +1,100 @@
+//! Members of a queue group leave it without losing a message.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_nats::{Client, ConnectOptions, Message};
+use loadtest::cluster::{Cluster, Member};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use worker::listener::{Farewell, Listener};
+
+const SUBJECT: &str = "h1.pool.place.any";
+/// Messages on their way at any moment, fewer than a leaver reckons with.
+const WINDOW: u32 = 48;
+/// Members that leave, one after the other; one stays.
+const LEAVERS: usize = 6;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Bus(Cluster);
+
+impl Bus {
+    async fn start() -> Self {
+        let builder = Cluster::builder().ingresses(0).workers(0);
+        let cluster = builder.prepare().unwrap();
+        cluster.start(Member::Nats(0)).await.unwrap();
+        Self(cluster)
+    }
+
+    async fn client(&self, role: &str) -> Client {
+        let (user, password) = self.0.nats_credentials(role).unwrap();
+        let options = ConnectOptions::with_user_and_password(user, password)
+            .custom_inbox_prefix(format!("_INBOX_{role}.test"))
+            .subscription_capacity(1 << 16);
+        options.connect(self.0.nats()).await.unwrap()
+    }
+
+    async fn member(&self) -> Listener {
+        let client = self.client("worker").await;
+        let farewell = Farewell {
+            subject: SUBJECT.to_owned(),
+            on_their_way: 64,
+        };
+        let listener = Listener::listen(&client, SUBJECT.to_owned(), "place", farewell).await;
+        client.flush().await.unwrap();
+        listener.unwrap()
+    }
+}
+
+/// The number in a message; farewells have none.
+fn number(payload: &[u8]) -> Option<u32> {
+    std::str::from_utf8(payload).unwrap().parse().ok()
+}
+
+/// Sends numbers, each when one before it was heard, until it is told to stop and all were heard.
+async fn send(client: Client, mut heard: mpsc::UnboundedReceiver<u32>, stop: CancellationToken) {
+    let (mut sent, mut missing) = (0, BTreeSet::new());
+    while !(stop.is_cancelled() && missing.is_empty()) {
+        while missing.len() < WINDOW as usize && !stop.is_cancelled() {
+            let payload = sent.to_string().into();
+            client.publish(SUBJECT, payload).await.unwrap();
+            missing.insert(sent);
+            sent += 1;
+        }
+        let number = tokio::time::timeout(PATIENCE, heard.recv()).await;
+        let number = number.unwrap_or_else(|_| panic!("lost: {missing:?}"));
+        let number = number.unwrap();
+        assert!(missing.remove(&number), "{number} came twice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_message_is_lost_while_members_leave_one_after_the_other() {
+    let bus = Bus::start().await;
+    let (heard, hears) = mpsc::unbounded_channel();
+    let hear = move |message: Message| {
+        if let Some(number) = number(&message.payload) {
+            heard.send(number).unwrap();
+        }
+    };
+    let stop = CancellationToken::new();
+    let members = (0..=LEAVERS).map(|_| (CancellationToken::new(), bus.member()));
+    let mut group = vec![];
+    for (told, member) in members {
+        let (mut member, hear, leaves) = (member.await, hear.clone(), told.clone());
+        let listening = tokio::spawn(async move {
+            while let Some(message) = leaves.run_until_cancelled(member.next()).await {
+                hear(message);
+            }
+            member.leave().await.into_iter().for_each(hear);
+        });
+        group.push((told, listening));
+    }
+    let sending = tokio::spawn(send(bus.client("ingress").await, hears, stop.clone()));
+    let (_stays, leavers) = group.split_first_mut().unwrap();
+    for (told, listening) in leavers {
+        told.cancel();
+        listening.await.unwrap();
+    }
+    stop.cancel();
+    sending.await.unwrap();
+}
