@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+pub use routing::bus::NatsAuth;
+
 use clap::{Args, Parser, Subcommand};
 use proto::{
     id::{ClusterKey, IdError},
@@ -141,15 +143,6 @@ pub enum ConfigError {
     /// The password file is readable by others or has no colon.
     #[error("{0} must hold `user:password` and be readable by its owner only")]
     Auth(PathBuf),
-}
-
-/// Credentials for NATS. Has no `Debug`, so that it never reaches a log.
-#[expect(missing_debug_implementations, reason = "a secret")]
-pub struct NatsAuth {
-    /// User name.
-    pub user: String,
-    /// Password.
-    pub password: String,
 }
 
 impl Config {

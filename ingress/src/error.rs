@@ -74,7 +74,11 @@ pub enum ErrorCode {
     OperationConflict,
     /// The execution has not ended, or its end is not known yet; the same operation id asks again.
     ExecutionPending,
-    /// No more executions with an operation id can be recorded.
+    /// The session has no record of such an execution.
+    ExecutionNotFound,
+    /// Too many executions wait in the queue of the session or its pool.
+    ExecutionQueueFull,
+    /// No more executions with an operation id, or that nobody waits for, can be recorded.
     ExecutionRecordsFull,
     /// Anything else.
     InternalError,
@@ -92,13 +96,16 @@ impl ErrorCode {
             | Self::InvalidLengthOfSessionIdentifier => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::SessionPoolNotFound | Self::PathNotFound | Self::FileNotFound => {
-                StatusCode::NOT_FOUND
-            }
+            Self::SessionPoolNotFound
+            | Self::PathNotFound
+            | Self::FileNotFound
+            | Self::ExecutionNotFound => StatusCode::NOT_FOUND,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::SessionStopped | Self::OperationConflict => StatusCode::CONFLICT,
             Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::SessionPoolFull | Self::SessionBusy => StatusCode::TOO_MANY_REQUESTS,
+            Self::SessionPoolFull | Self::SessionBusy | Self::ExecutionQueueFull => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::NoCapacity
             | Self::BusUnavailable
@@ -129,6 +136,7 @@ impl ErrorCode {
         match self {
             Self::SessionBusy | Self::ExecutionPending => Some(1),
             Self::NoCapacity | Self::BusUnavailable | Self::StorageUnavailable => Some(2),
+            Self::ExecutionQueueFull => Some(5),
             Self::SessionPoolFull | Self::ExecutionRecordsFull => Some(10),
             _ => None,
         }
@@ -260,6 +268,10 @@ impl From<ServiceError> for ApiError {
                 let message = "the session's files could not be read";
                 Self::new(ErrorCode::StorageUnavailable, message)
             }
+            ServiceError::QueueFull => Self {
+                may_have_executed: Some(false),
+                ..Self::new(ErrorCode::ExecutionQueueFull, error.to_string())
+            },
             ServiceError::Answer | ServiceError::Wire(_) => Self::internal(&error),
         }
     }
@@ -308,7 +320,7 @@ impl From<OnceError> for ApiError {
             },
             OnceError::Bus(error) => RouteError::Bus(error).into(),
             OnceError::Conflict => Self::new(ErrorCode::OperationConflict, error.to_string()),
-            OnceError::Pending => {
+            OnceError::Pending | OnceError::Queued(_) => {
                 let message = "the execution has not ended yet, or its end is not known yet; \
                                ask again with the same operation-id";
                 Self::new(ErrorCode::ExecutionPending, message)
@@ -319,23 +331,40 @@ impl From<OnceError> for ApiError {
 
 #[derive(Serialize)]
 struct Body {
-    error: BodyError,
+    error: Told,
 }
 
-#[derive(Serialize)]
+/// A failure as it is told inside an answer.
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct BodyError {
+pub struct Told {
     code: ErrorCode,
     message: String,
-    trace_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     innererror: Option<InnerError>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct InnerError {
     may_have_executed: bool,
+}
+
+impl ApiError {
+    /// The failure as a part of an answer that is none itself, or with the id under which it is logged.
+    #[must_use]
+    pub fn told(self, trace_id: Option<String>) -> Told {
+        Told {
+            code: self.code,
+            message: self.message,
+            trace_id,
+            innererror: self
+                .may_have_executed
+                .map(|may_have_executed| InnerError { may_have_executed }),
+        }
+    }
 }
 
 impl IntoResponse for ApiError {
@@ -347,23 +376,17 @@ impl IntoResponse for ApiError {
         }
         let mut name = format!("{:?}", self.code);
         name.retain(|character| character.is_ascii_alphanumeric());
-        let error = BodyError {
-            code: self.code,
-            message: self.message,
-            trace_id,
-            innererror: self
-                .may_have_executed
-                .map(|may_have_executed| InnerError { may_have_executed }),
-        };
+        let code = self.code;
+        let error = self.told(Some(trace_id));
         let mut response = (status, Json(Body { error })).into_response();
         let headers = response.headers_mut();
         if let Ok(name) = HeaderValue::from_str(&name) {
             headers.insert(ERROR_CODE, name);
         }
-        if self.code == ErrorCode::Unauthorized {
+        if code == ErrorCode::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = self.code.retry_after() {
+        if let Some(seconds) = code.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

@@ -11,7 +11,7 @@ use proto::{
     limits,
     message::{Answer, Carried, Job, Request},
     pool::Pool,
-    record::{BodyDigest, RecordKey, RecordRef},
+    record::{BodyDigest, Queued, RecordKey, RecordRef, Submission},
     wire,
 };
 use store::{
@@ -43,8 +43,8 @@ const OUTCOME_BYTES: u64 = 96 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Service {
     pub(crate) bus: Bus,
-    store: Store,
-    cluster_key: ClusterKey,
+    pub(crate) store: Store,
+    pub(crate) cluster_key: ClusterKey,
     /// How long the caller of an execution that it named waits for its end.
     wait: Duration,
 }
@@ -78,6 +78,25 @@ impl Session {
     }
 }
 
+/// What code is asked to be run as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What it is written in.
+    pub language: Language,
+    /// Its caller's wish; the pool's ceiling applies.
+    pub timeout: Duration,
+    /// Characters of each stream that its caller wishes to be told.
+    pub stream_characters: Option<u64>,
+    /// All forms of its result are wished instead of one.
+    pub all_forms: bool,
+}
+
+impl Asked {
+    pub(crate) fn timeout_ms(&self) -> u64 {
+        u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -96,6 +115,9 @@ pub enum ServiceError {
     /// The log of a session without a worker cannot be read.
     #[error("the session's log cannot be read")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The execution was not added to the queue and will not run.
+    #[error("too many executions wait for this session or pool")]
+    QueueFull,
     /// A worker answered something else than was asked.
     #[error("the worker's answer does not fit the question")]
     Answer,
@@ -135,32 +157,37 @@ impl Service {
         }
     }
 
-    /// Runs code of this language. `timeout` is the caller's wish; the pool's ceiling applies.
+    /// Runs code.
     ///
     /// # Errors
     /// The platform failed. Code that fails is an [`Outcome`].
     pub async fn execute(
         &self,
         session: &Session,
-        (language, code): (Language, String),
-        timeout: Duration,
+        asked: Asked,
+        code: String,
     ) -> Result<Outcome, ServiceError> {
         let record = session
             .named
-            .then(|| self.record(session, timeout, code.as_bytes()));
+            .then(|| self.record(session, asked, code.as_bytes(), None));
         let code = self.body(session, code.into_bytes()).await?;
         let staged = staged(&code);
         let request = Request::Execute {
             code,
-            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            timeout_ms: asked.timeout_ms(),
             record: record.clone(),
-            language,
+            language: asked.language,
         };
         let job = job(session, request, EXECUTE_BUDGET);
         let answer = match record {
             None => self.send(&job, Missing::Allocate, staged).await?,
             Some(record) => self.send_once(job, record, staged).await?,
         };
+        self.executed(answer).await
+    }
+
+    /// What an execution left, from the answer that tells of it.
+    pub(crate) async fn executed(&self, answer: Answer) -> Result<Outcome, ServiceError> {
         match answer {
             Answer::Executed(carried) => self.outcome(carried).await,
             _ => Err(ServiceError::Answer),
@@ -168,12 +195,25 @@ impl Service {
     }
 
     /// Where the execution is recorded.
-    fn record(&self, session: &Session, timeout: Duration, code: &[u8]) -> RecordRef {
+    pub(crate) fn record(
+        &self,
+        session: &Session,
+        asked: Asked,
+        code: &[u8],
+        queued: Option<Queued>,
+    ) -> RecordRef {
         let (cluster, key) = (&self.cluster_key, &session.key);
         RecordRef {
             key: RecordKey::derive(cluster, &session.pool.id, key, &session.operation),
-            digest: BodyDigest::derive(cluster, key, timeout, code),
+            digest: BodyDigest::derive(cluster, key, asked.timeout, code),
             seen: 0,
+            submission: Some(Submission {
+                operation: session.operation.clone(),
+                language: asked.language,
+                stream_characters: asked.stream_characters,
+                all_forms: asked.all_forms,
+                queued,
+            }),
         }
     }
 

@@ -13,6 +13,35 @@ pub const UPLOAD_BYTES: u64 = 128 * 1024 * 1024;
 pub const CODE_BYTES: usize = 4 * 1024 * 1024;
 /// Longest execution in seconds (platform ceiling of the contract).
 pub const EXECUTION_SECONDS: u32 = 220;
+/// The same of executions that nobody waits for, in a pool that allows the most.
+pub const ASYNC_EXECUTION_SECONDS: u32 = 12 * 3600;
+/// Executions of one session that wait in the queue or were taken from it and have not ended.
+pub const QUEUED_OF_SESSION: i64 = 64;
+/// Of these, what a session has at once, running or next: a worker that dies takes no more along, and
+/// callers who wait find room.
+pub const QUEUED_IN_SESSION: usize = 2;
+/// Executions of one pool in the queue. Ingresses look before they add one, so that those at work at the
+/// same moment may go beyond it by one each.
+pub const QUEUED_OF_POOL: u64 = 10_000;
+/// All executions in the queues of all pools, in bytes together.
+pub const QUEUE_BYTES: i64 = 256 * 1024 * 1024;
+/// Executions of one pool that one worker has taken from the queue and waits for.
+pub const QUEUED_AT_WORKER: usize = 128;
+/// Executions of one pool that all workers together have taken from the queue and wait for.
+pub const QUEUED_AT_WORKERS: i64 = 4096;
+/// A worker that has an execution from the queue and does not say so for this long has lost it.
+pub const QUEUE_SILENCE: Duration = Duration::from_secs(15);
+/// Pause before an execution is tried again whose session or pool had no room for it.
+pub const QUEUE_PAUSE: Duration = Duration::from_secs(1);
+/// How often an execution is started again whose worker was lost, where its caller wishes so.
+pub const RETRIES_ON_LOSS: u8 = 2;
+/// Executions on one page of a listing,
+pub const EXECUTION_PAGE: usize = 100;
+/// and their records in bytes together; one is always told.
+pub const EXECUTION_PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// A worker may answer a message of the bus for this long (`allow_responses` of the server); who waits
+/// longer asks again.
+pub const ANSWERS_WITHIN: Duration = Duration::from_secs(14 * 60);
 /// Shortest and longest session identifier in characters.
 pub const IDENTIFIER_CHARS: std::ops::RangeInclusive<usize> = 4..=128;
 /// Longest operation id in characters.
@@ -116,6 +145,8 @@ pub const REATTACH_BUDGET: Duration = Duration::from_secs(60);
 pub const SYNC_SECONDS: u32 = EXECUTION_SECONDS + 30;
 
 const _: () = assert!(RECORD_OUTCOME_BYTES < INLINE_BYTES);
+const _: () = assert!((ASYNC_EXECUTION_SECONDS as u64) < RECORD_LIFE.as_secs());
+const _: () = assert!(EXECUTION_SECONDS <= ASYNC_EXECUTION_SECONDS);
 const _: () = assert!(WORKER_TTL.as_millis() * 2 < REATTACH_BUDGET.as_millis());
 const _: () = assert!(INLINE_BYTES < MESSAGE_BYTES && MESSAGE_BYTES < 1024 * 1024);
 // Bytes as base64, and names as JSON: a character is at most 4 bytes or an escape of 2.

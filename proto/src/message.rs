@@ -13,11 +13,13 @@ use crate::{
 };
 
 /// Version of the messages inside wire major `h1`. Only optional fields are added within a major.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Oldest version of messages that is understood.
 pub const OLDEST_VERSION: u16 = 1;
 /// First version that knows records of executions: an older worker would run such a job again.
 const RECORDS_SINCE: u16 = 2;
+/// First version that knows executions that wait in the queue: an older worker would forget whose they are.
+const QUEUE_SINCE: u16 = 3;
 
 /// One request for a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +138,10 @@ impl Request {
     #[must_use]
     pub fn version(&self) -> u16 {
         match self {
+            Self::Execute {
+                record: Some(record),
+                ..
+            } if record.is_queued() => QUEUE_SINCE,
             Self::Execute {
                 record: Some(_), ..
             } => RECORDS_SINCE,

@@ -26,6 +26,8 @@ pub struct Limits {
     pub scratch_bytes: u64,
     /// Ceiling and default of one execution, in seconds.
     pub execution_seconds: u32,
+    /// Ceiling of one execution that nobody waits for, in seconds.
+    pub async_execution_seconds: u32,
     /// Kept of stdout and of stderr of one execution, in bytes each; the rest is read and dropped.
     pub output_bytes: u64,
 }
@@ -39,6 +41,7 @@ impl Default for Limits {
             data_bytes: 1 << 30,
             scratch_bytes: 256 << 20,
             execution_seconds: limits::EXECUTION_SECONDS,
+            async_execution_seconds: limits::EXECUTION_SECONDS,
             output_bytes: 1 << 20,
         }
     }
@@ -248,6 +251,11 @@ impl Limits {
                 "1 to 220",
             ),
             (
+                (1..=limits::ASYNC_EXECUTION_SECONDS).contains(&self.async_execution_seconds),
+                "async_execution_seconds",
+                "1 to 43200",
+            ),
+            (
                 (4096..=16 << 20).contains(&self.output_bytes),
                 "output_bytes",
                 "4096 to 16777216 (16 MiB)",
@@ -387,6 +395,13 @@ mod tests {
             Pool { limits, ..pool() }.check(),
             Err(PoolError::Limit(_, "execution_seconds", _))
         ));
+        for (seconds, fine) in [(0, false), (1, true), (43_200, true), (43_201, false)] {
+            let limits = Limits {
+                async_execution_seconds: seconds,
+                ..Limits::default()
+            };
+            assert_eq!(Pool { limits, ..pool() }.check().is_ok(), fine, "{seconds}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Records of executions: what keeps code that was started from ever being started again. An
-//! execution has one if its caller named it, by the `operation-id` header; it is created before the
-//! code runs and kept for [`crate::limits::RECORD_LIFE`]. Every change is a compare-and-set, and whoever loses
+//! execution has one if its caller named it, by the `operation-id` header, or does not wait for it; it is
+//! created before the code runs and kept for [`crate::limits::RECORD_LIFE`]. Every change is a compare-and-set, and whoever loses
 //! it reports the winner's outcome, never its own.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     blob::Staged,
-    execution::{Ending, Outcome},
+    execution::{Durability, Ending, Language, Outcome},
     fault::{Fault, FaultCode},
     id::{
         ClusterKey, Epoch, IdError, Incarnation, OperationId, PoolId, SessionKey, WorkerId, text_id,
@@ -90,6 +90,44 @@ pub struct RecordRef {
     /// Revision of the [`RecordState::Refused`] record that this job starts over, 0 for none. A job
     /// that was refused while it lay somewhere names an older revision or none and stays refused.
     pub seen: u64,
+    /// What its record tells whoever asks for it later; older peers do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submission: Option<Submission>,
+}
+
+impl RecordRef {
+    /// Whether the execution lies in the queue of its pool: nobody waits for it.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        let submission = self.submission.as_ref();
+        submission.is_some_and(|submission| submission.queued.is_some())
+    }
+}
+
+/// How an execution was asked for: what is told of it that does not follow from how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// Its id as its caller knows it.
+    pub operation: OperationId,
+    /// What its code is written in.
+    #[serde(default, skip_serializing_if = "Language::is_python")]
+    pub language: Language,
+    /// Characters of each stream that its caller wishes to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_characters: Option<u64>,
+    /// All forms of its result are wished instead of one.
+    #[serde(default)]
+    pub all_forms: bool,
+    /// Its caller does not wait: it lies in the queue of its pool. Nothing for all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<Queued>,
+}
+
+/// An execution in the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// How often it may still be started again because its worker was lost while it ran.
+    pub retries: u8,
 }
 
 /// Where an execution stands.
@@ -178,6 +216,9 @@ pub struct ExecutionRecord {
     pub written_ms: u64,
     /// What it left; nothing before its end.
     pub outcome: Option<Recorded>,
+    /// How it was asked for, if its writer was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submission: Option<Submission>,
 }
 
 /// Who writes a version of a record, and when.
@@ -202,7 +243,56 @@ impl ExecutionRecord {
             created_ms: stamp.now_ms,
             written_ms: stamp.now_ms,
             outcome: None,
+            submission: None,
         }
+    }
+
+    /// The same, saying how the execution was asked for.
+    #[must_use]
+    pub fn submitted(self, submission: Option<Submission>) -> Self {
+        Self { submission, ..self }
+    }
+
+    /// Whether it lies in the queue of its pool, or did.
+    #[must_use]
+    pub fn queued(&self) -> Option<Queued> {
+        self.submission
+            .as_ref()
+            .and_then(|submission| submission.queued)
+    }
+
+    /// The next version: whoever had it was lost with its session. It is lost, or waits anew if its
+    /// caller wished so and it was not started too often.
+    #[must_use]
+    pub fn bereft(&self, stamp: Stamp) -> Self {
+        match (&self.submission, self.queued()) {
+            (Some(submission), Some(Queued { retries: 1.. })) => {
+                let mut submission = submission.clone();
+                submission.queued = submission.queued.map(|queued| Queued {
+                    retries: queued.retries.saturating_sub(1),
+                });
+                self.waiting(stamp).submitted(Some(submission))
+            }
+            _ => self.followed_by(RecordState::Lost, None, stamp),
+        }
+    }
+
+    /// The next version: it waits for a session and nobody has it.
+    #[must_use]
+    pub fn waiting(&self, stamp: Stamp) -> Self {
+        Self {
+            place: None,
+            ..self.followed_by(RecordState::Queued, None, stamp)
+        }
+    }
+
+    /// The next version: it was cancelled before it began.
+    ///
+    /// # Errors
+    /// Its outcome cannot be encoded.
+    pub fn cancelled(&self, stamp: Stamp) -> Result<Self, wire::WireError> {
+        let outcome = Recorded::Inline(wire::encode(&cancelled())?);
+        Ok(self.followed_by(RecordState::Cancelled, Some(outcome), stamp))
     }
 
     /// The next version: a session takes the execution.
@@ -226,6 +316,7 @@ impl ExecutionRecord {
             created_ms: self.created_ms,
             written_ms: stamp.now_ms,
             outcome,
+            submission: self.submission.clone(),
         }
     }
 
@@ -264,11 +355,25 @@ pub fn lost() -> Fault {
     Fault::new(FaultCode::ExecutionLost, words)
 }
 
+/// What an execution left that was cancelled before it began.
+#[must_use]
+pub fn cancelled() -> Outcome {
+    Outcome {
+        ending: Ending::Cancelled { restarted: false },
+        stdout: String::new(),
+        stderr: String::new(),
+        displays: vec![],
+        result: None,
+        duration_ms: 0,
+        durability: Durability::Durable,
+        moved: None,
+        incarnation: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-
-    use crate::execution::Durability;
 
     use super::*;
 
@@ -407,6 +512,36 @@ mod tests {
         let damaged = Some(Recorded::Inline(vec![0xc1]));
         let answer = record(RecordState::Succeeded, damaged).answer();
         assert_eq!(code_of(answer), FaultCode::Internal);
+    }
+
+    #[test]
+    fn a_lost_worker_costs_a_try_only_where_that_was_wished() {
+        let stamp = || Stamp {
+            nonce: "m".to_owned(),
+            now_ms: 2,
+        };
+        let of = |queued| {
+            let submission = Submission {
+                operation: "op-1".parse().unwrap(),
+                language: Language::Python,
+                stream_characters: None,
+                all_forms: false,
+                queued,
+            };
+            record(RecordState::Running, None).submitted(Some(submission))
+        };
+        let retries = |retries| Some(Queued { retries });
+        for lost in [record(RecordState::Running, None), of(None), of(retries(0))] {
+            assert_eq!(lost.bereft(stamp()).state, RecordState::Lost);
+        }
+        let again = of(retries(2)).bereft(stamp());
+        assert_eq!(
+            (again.state, again.queued()),
+            (RecordState::Queued, retries(1))
+        );
+        assert_eq!((again.answer(), again.place.clone()), (None, None));
+        let last = again.bereft(stamp()).bereft(stamp());
+        assert_eq!(last.state, RecordState::Lost);
     }
 
     proptest! {

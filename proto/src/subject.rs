@@ -20,6 +20,11 @@ pub const EXECUTIONS_STREAM: &str = "KV_h1_executions";
 /// Subjects of all records of executions.
 pub const EXECUTIONS: &str = "$KV.h1_executions.*.*.*";
 
+/// Stream of the executions that wait in the queues of all pools.
+pub const JOBS_STREAM: &str = "H1_JOBS";
+/// Subjects of all executions that wait.
+pub const JOBS: &str = "h1.jobs.*.*";
+
 /// How ready a worker must be to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
@@ -109,6 +114,42 @@ pub fn worker(worker: &WorkerId) -> String {
 #[must_use]
 pub fn execution(pool: &PoolId, session: &SessionKey, key: &RecordKey) -> String {
     format!("$KV.h1_executions.{pool}.{session}.{key}")
+}
+
+/// Subjects of the records of all executions of a session.
+#[must_use]
+pub fn executions_of(pool: &PoolId, session: &SessionKey) -> String {
+    format!("$KV.h1_executions.{pool}.{session}.*")
+}
+
+/// Subject of an execution that waits in the queue of its pool.
+#[must_use]
+pub fn queued(pool: &PoolId, session: &SessionKey) -> String {
+    format!("h1.jobs.{pool}.{session}")
+}
+
+/// Subjects of all executions that wait in the queue of a pool.
+#[must_use]
+pub fn queue(pool: &PoolId) -> String {
+    format!("h1.jobs.{pool}.*")
+}
+
+/// Durable consumer through which all workers share out the queue of a pool.
+#[must_use]
+pub fn queue_consumer(pool: &PoolId) -> String {
+    format!("pool_{pool}")
+}
+
+/// Key of the object that holds the long code of an execution in the queue, beside its results: it may
+/// be read more than once.
+#[must_use]
+pub fn queued_code_key(
+    pool: &PoolId,
+    session: &SessionKey,
+    key: &RecordKey,
+    nonce: &str,
+) -> String {
+    format!("{RESULTS}/{pool}/{session}/{key}-code-{nonce}")
 }
 
 /// Inbox prefix of an ingress instance; `instance` must be one subject token.

@@ -16,7 +16,7 @@ use proto::{
     id::{Epoch, Identifier, Incarnation},
     lease::{Lease, LeaseState, Slot, WorkerBeat},
     message::{Answer, Carried, Frame, FrameBody, Job, Placement, Request, SessionInfo},
-    record::{ExecutionRecord, Place, RecordRef, RecordState, Recorded, Stamp},
+    record::{ExecutionRecord, Place, Queued, RecordRef, RecordState, Recorded, Stamp, Submission},
     wire,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -65,12 +65,7 @@ fn identifier() -> Identifier {
     "user|1".repeat(2).parse().unwrap()
 }
 
-fn requests() -> Vec<(&'static str, Request)> {
-    let path = || "dir/a b.txt".parse().unwrap();
-    let staged = Staged {
-        key: "staging/p/s/op-upload-n".into(),
-        size: 1 << 20,
-    };
+fn executions() -> Vec<(&'static str, Request)> {
     vec![
         (
             "execute",
@@ -90,6 +85,21 @@ fn requests() -> Vec<(&'static str, Request)> {
                     key: "b".repeat(26).parse().unwrap(),
                     digest: digest(),
                     seen: 42,
+                    submission: None,
+                }),
+                language: Language::Python,
+            },
+        ),
+        (
+            "execute queued",
+            Request::Execute {
+                code: Blob::Inline(b"1+1".to_vec()),
+                timeout_ms: 3_600_000,
+                record: Some(RecordRef {
+                    key: "b".repeat(26).parse().unwrap(),
+                    digest: digest(),
+                    seen: 0,
+                    submission: Some(submission()),
                 }),
                 language: Language::Python,
             },
@@ -103,6 +113,16 @@ fn requests() -> Vec<(&'static str, Request)> {
                 language: Language::Shell,
             },
         ),
+    ]
+}
+
+fn requests() -> Vec<(&'static str, Request)> {
+    let path = || "dir/a b.txt".parse().unwrap();
+    let staged = Staged {
+        key: "staging/p/s/op-upload-n".into(),
+        size: 1 << 20,
+    };
+    vec![
         (
             "cancel",
             Request::Cancel {
@@ -250,6 +270,16 @@ fn frames() -> Vec<(&'static str, FrameBody)> {
     ]
 }
 
+fn submission() -> Submission {
+    Submission {
+        operation: "operation-1".parse().unwrap(),
+        language: Language::Shell,
+        stream_characters: Some(4096),
+        all_forms: true,
+        queued: Some(Queued { retries: 2 }),
+    }
+}
+
 fn digest() -> proto::record::BodyDigest {
     "0a".repeat(32).parse().unwrap()
 }
@@ -282,6 +312,20 @@ fn records() -> Vec<(&'static str, ExecutionRecord)> {
     ]
 }
 
+/// The same as a peer wrote it that knows nothing of the queue.
+fn older_records() -> impl Iterator<Item = (&'static str, ExecutionRecord)> {
+    let older = |(name, record)| (name, ExecutionRecord { v: 2, ..record });
+    records().into_iter().map(older)
+}
+
+fn queued_record() -> ExecutionRecord {
+    let stamp = Stamp {
+        nonce: "n-0".into(),
+        now_ms: 7,
+    };
+    ExecutionRecord::new(RecordState::Queued, digest(), None, stamp).submitted(Some(submission()))
+}
+
 fn incarnation() -> Incarnation {
     Incarnation::from_ulid("01JDE1KZ0000000000000000PX".parse().unwrap())
 }
@@ -289,7 +333,7 @@ fn incarnation() -> Incarnation {
 #[test]
 fn messages_are_encoded_as_ever() {
     let mut encoded = Encoded::default();
-    for (name, request) in requests() {
+    for (name, request) in executions().into_iter().chain(requests()) {
         encoded.add(&format!("job {name}"), &job(request));
     }
     for (name, body) in frames() {
@@ -332,10 +376,11 @@ fn messages_are_encoded_as_ever() {
         versions: (1, 1),
     };
     encoded.add("beat", &beat);
-    for (name, record) in records() {
-        encoded.add(&format!("record {name}"), &record);
-    }
+    encoded.add("record queued", &queued_record());
     let golden: BTreeMap<String, String> = serde_json::from_str(GOLDEN).unwrap();
+    for (name, record) in older_records() {
+        encoded.older(&format!("record {name}"), &golden, &record);
+    }
     let older_lease = Lease {
         state: LeaseState::Active,
         idle_ms: 0,
@@ -354,12 +399,16 @@ fn messages_are_encoded_as_ever() {
 
 #[test]
 fn an_older_worker_refuses_what_it_would_run_again() {
-    let versions: BTreeMap<_, _> = requests()
+    let versions: BTreeMap<_, _> = executions()
         .into_iter()
+        .chain(requests())
         .map(|(name, request)| (name, job(request).v))
         .filter(|(_, v)| *v > 1)
         .collect();
-    assert_eq!(versions, BTreeMap::from([("execute recorded", 2)]));
+    assert_eq!(
+        versions,
+        BTreeMap::from([("execute queued", 3), ("execute recorded", 2)])
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use async_nats::jetstream;
+use async_nats::jetstream::{self, consumer::PullConsumer};
 use proto::{
     about::About,
     id::{PoolId, WorkerId},
@@ -11,8 +11,9 @@ use proto::{
     limits,
     message::{OLDEST_VERSION, VERSION},
     pool::Pools,
-    subject::Readiness,
+    subject::{self, Readiness},
 };
+use routing::bus::Bus;
 use store::Store;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,8 +23,8 @@ use crate::{
     bus,
     config::Config,
     journal::Journal,
-    lease::{Ledger, beat::Heart},
-    presence,
+    lease::{Ledger, beat::Heart, streams},
+    presence, queue,
     record::Records,
     sandbox::Sandboxes,
     session::{
@@ -81,6 +82,9 @@ impl Worker {
             );
             ledgers.push(ledger.await?);
         }
+        let queues = streams::open_queues(&jetstream, &pools, config.replicas).await?;
+        let inboxes = subject::worker_inbox(&run);
+        let bus = Bus::over(client.clone(), &inboxes, doubt.connected()).await?;
         let sandboxes = Sandboxes::start(config.sandbox())
             .await
             .context("sandboxes")?;
@@ -123,6 +127,7 @@ impl Worker {
         };
         worker.start_background(ledgers, told);
         worker.context.stock.filled().await;
+        worker.serve_queues(&bus, queues);
         worker.say_ready()?;
         Ok(worker)
     }
@@ -162,6 +167,14 @@ impl Worker {
             let store = self.context.store.clone();
             until(Box::pin(sweep::logs(store, ledger.clone())));
             until(Box::pin(sweep::slots(ledger)));
+        }
+    }
+
+    /// Takes executions that nobody waits for, now that there are sandboxes.
+    fn serve_queues(&self, bus: &Bus, queues: Vec<(PoolId, PullConsumer)>) {
+        for (pool, queue) in queues {
+            let serving = queue::serve(self.context.clone(), bus.clone(), pool, queue);
+            self.background.spawn(serving);
         }
     }
 

@@ -12,9 +12,11 @@ use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subject};
 use proto::{
     fault::Fault,
     id::{Epoch, WorkerId},
+    limits,
     message::{Answer, Frame, FrameBody},
     subject, wire,
 };
+use routing::bus::Connected;
 use tokio::time::Instant;
 
 use crate::config::NatsAuth;
@@ -44,17 +46,26 @@ pub enum ConnectError {
 /// every time the process stood still. Whoever answers compares the count with the one at which it
 /// last made sure.
 #[derive(Clone, Debug, Default)]
-pub struct Doubt(Arc<AtomicU64>);
+pub struct Doubt {
+    count: Arc<AtomicU64>,
+    connected: Connected,
+}
 
 impl Doubt {
     /// The count now.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// When this process last connected.
+    #[must_use]
+    pub fn connected(&self) -> Connected {
+        self.connected.clone()
     }
 
     fn raise(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        self.count.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Watches the clock for ever.
@@ -110,6 +121,7 @@ pub async fn connect(
 fn note(event: &Event, doubt: &Doubt) {
     match event {
         Event::Connected => {
+            doubt.connected.renew();
             doubt.raise();
             tracing::info!("connected to NATS");
         }
@@ -130,6 +142,7 @@ pub struct Responder {
     inbox: Subject,
     epoch: Epoch,
     next: u32,
+    asked: Instant,
 }
 
 impl Responder {
@@ -141,6 +154,7 @@ impl Responder {
             inbox,
             epoch: Epoch::default(),
             next: 0,
+            asked: Instant::now(),
         }
     }
 
@@ -154,9 +168,12 @@ impl Responder {
         self.send(FrameBody::Accepted).await;
     }
 
-    /// Says that the work goes on.
+    /// Says that the work goes on. After [`limits::ANSWERS_WITHIN`] the bus would not carry it, and
+    /// whoever hears nothing asks again.
     pub async fn heartbeat(&mut self) {
-        self.send(FrameBody::Heartbeat).await;
+        if self.asked.elapsed() < limits::ANSWERS_WITHIN {
+            self.send(FrameBody::Heartbeat).await;
+        }
     }
 
     /// Says how the job ended.

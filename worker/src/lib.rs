@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod lease;
 pub mod listener;
 pub mod presence;
+pub mod queue;
 pub mod record;
 pub mod sandbox;
 pub mod session;

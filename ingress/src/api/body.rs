@@ -25,6 +25,20 @@ pub struct ExecuteBody {
     pub identifier: Option<String>,
     /// How the answer is wished.
     pub wishes: Wishes,
+    /// Whether its caller waits.
+    pub kind: Kind,
+}
+
+/// `executionType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Its caller waits for its end.
+    Synchronous,
+    /// It waits in the queue of its pool, and its caller asks for it later.
+    Asynchronous {
+        /// `retryOnWorkerLoss`: it may be started again if its worker is lost while it runs.
+        retry: bool,
+    },
 }
 
 /// How a caller of the new contract wishes the answer.
@@ -71,7 +85,7 @@ impl ExecuteBody {
             Some(_) => return Err(ApiError::invalid("`properties` is not an object")),
             None => &body,
         };
-        check_kind(fields)?;
+        let kind = kind(fields)?;
         let code = match language {
             Language::Python | Language::Unknown => cell(fields)?,
             Language::Shell => command(fields)?,
@@ -83,7 +97,8 @@ impl ExecuteBody {
         let identifier = text(fields, "identifier")?.map(str::to_owned);
         Ok(Self {
             code,
-            timeout: timeout(fields)?,
+            timeout: timeout(fields, kind)?,
+            kind,
             identifier,
             wishes: wishes(fields)?,
         })
@@ -191,22 +206,28 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str
     }
 }
 
-/// Code runs while its caller waits, or not at all.
-fn check_kind(fields: &Map<String, Value>) -> Result<(), ApiError> {
-    if let Some(kind) = text(fields, "executionType")?
-        && !kind.eq_ignore_ascii_case("synchronous")
+fn kind(fields: &Map<String, Value>) -> Result<Kind, ApiError> {
+    let retry = flag(fields, "retryOnWorkerLoss")?;
+    let kind = match text(fields, "executionType")?
+        .map(str::to_ascii_lowercase)
+        .as_deref()
     {
-        let message = "`executionType` must be `synchronous`: others are not supported yet";
-        return Err(ApiError::new(
-            ErrorCode::SessionRequestNotSupported,
-            message,
-        ));
-    }
+        None | Some("synchronous") if retry => {
+            let message = "`retryOnWorkerLoss` is only for an `executionType` of `Asynchronous`";
+            return Err(ApiError::invalid(message));
+        }
+        None | Some("synchronous") => Kind::Synchronous,
+        Some("asynchronous") => Kind::Asynchronous { retry },
+        Some(_) => {
+            let message = "`executionType` must be `Synchronous` or `Asynchronous`";
+            return Err(ApiError::invalid(message));
+        }
+    };
     match text(fields, "codeInputType")?
         .map(str::to_ascii_lowercase)
         .as_deref()
     {
-        None | Some("inline" | "inlinetext" | "inlinebase64") => Ok(()),
+        None | Some("inline" | "inlinetext" | "inlinebase64") => Ok(kind),
         Some(_) => Err(ApiError::invalid(
             "`codeInputType` must be `inline`, `inlineText` or `inlineBase64`",
         )),
@@ -224,11 +245,15 @@ fn decode(fields: &Map<String, Value>, code: &str) -> Result<String, ApiError> {
     String::from_utf8(bytes).map_err(|_| ApiError::invalid("`code` is not UTF-8 text"))
 }
 
-/// More than the ceiling is the ceiling: that is what the service being re-implemented does.
-fn timeout(fields: &Map<String, Value>) -> Result<Duration, ApiError> {
-    let ceiling = u64::from(limits::EXECUTION_SECONDS);
+/// More than the ceiling is the ceiling: that is what the service being re-implemented does. The pool's
+/// own ceilings apply as well.
+fn timeout(fields: &Map<String, Value>, kind: Kind) -> Result<Duration, ApiError> {
+    let ceiling = u64::from(match kind {
+        Kind::Synchronous => limits::EXECUTION_SECONDS,
+        Kind::Asynchronous { .. } => limits::ASYNC_EXECUTION_SECONDS,
+    });
     let seconds = match fields.get("timeoutInSeconds") {
-        None | Some(Value::Null) => ceiling,
+        None | Some(Value::Null) => u64::from(limits::EXECUTION_SECONDS),
         Some(value) => value
             .as_u64()
             .filter(|seconds| *seconds > 0)
@@ -316,8 +341,12 @@ mod tests {
                 "codeInputType",
             ),
             (
-                json!({ "code": "1", "executionType": "asynchronous" }),
+                json!({ "code": "1", "executionType": "later" }),
                 "executionType",
+            ),
+            (
+                json!({ "code": "1", "retryOnWorkerLoss": true }),
+                "retryOnWorkerLoss",
             ),
             (json!({ "code": "1", "identifier": 7 }), "identifier"),
             (
@@ -395,6 +424,22 @@ mod tests {
             parse(&json!({ "code": "1" })).unwrap().wishes,
             Wishes::default()
         );
+    }
+
+    #[test]
+    fn whoever_does_not_wait_may_have_more_time_and_another_try() {
+        let of = |mut body: Value| {
+            body["code"] = json!("1");
+            body["executionType"] = json!("Asynchronous");
+            let body = parse(&body).unwrap();
+            (body.timeout.as_secs(), body.kind)
+        };
+        let kind = |retry| Kind::Asynchronous { retry };
+        assert_eq!(of(json!({})), (220, kind(false)));
+        let longer = json!({ "timeoutInSeconds": 300, "retryOnWorkerLoss": true });
+        assert_eq!(of(longer), (300, kind(true)));
+        let longest = json!({ "timeoutInSeconds": 99_999 });
+        assert_eq!(of(longest), (43_200, kind(false)));
     }
 
     #[test]

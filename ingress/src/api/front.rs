@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Name of the header with the caller's id of the operation.
-const OPERATION_ID: &str = "operation-id";
+pub const OPERATION_ID: &str = "operation-id";
 
 /// What the front found out; handlers take it as an extension.
 #[derive(Clone, Debug)]
@@ -131,8 +131,9 @@ pub async fn enter(State(app): State<App>, request: Request) -> Response {
         Ok((request, operation)) => {
             let answered = app.operations().oneshot(request).await;
             let mut response = answered.unwrap_or_else(|never| match never {});
+            // What is told of an execution carries that one's.
             if let Ok(value) = HeaderValue::from_str(operation.as_str()) {
-                response.headers_mut().insert(OPERATION_ID, value);
+                response.headers_mut().entry(OPERATION_ID).or_insert(value);
             }
             response
         }
@@ -188,8 +189,7 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId)
 
 /// A path below a pool that means nothing here.
 pub async fn unknown_operation(uri: Uri) -> ApiError {
-    const NOT_YET: [&str; 2] = ["/executions/", "/mcp"];
-    if NOT_YET.iter().any(|path| uri.path().starts_with(path)) {
+    if uri.path().starts_with("/mcp") {
         let message = "this operation is not supported by this server yet";
         return ApiError::new(ErrorCode::SessionRequestNotSupported, message);
     }

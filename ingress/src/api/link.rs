@@ -4,7 +4,14 @@ use axum::{
     extract::Request,
     http::{HeaderMap, Uri, header, uri::Authority},
 };
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What is left as it is in names and values.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// How a connection came in; set for each listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +66,17 @@ impl Here {
         }
     }
 
+    /// Where an execution of this session is told of, if this is where executions are asked for.
+    #[must_use]
+    pub fn of_execution(&self, operation: &str, identifier: &str) -> String {
+        let id = utf8_percent_encode(operation, UNRESERVED);
+        let below = Self {
+            path: format!("{}/{id}", self.path.trim_end_matches('/')),
+            ..self.clone()
+        };
+        below.with("identifier", identifier)
+    }
+
     /// The same request with another value of one parameter.
     #[must_use]
     pub fn with(&self, parameter: &str, value: &str) -> String {
@@ -66,7 +84,7 @@ impl Here {
             let name = pair.split('=').next().unwrap_or_default();
             !pair.is_empty() && !name.eq_ignore_ascii_case(parameter)
         };
-        let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
+        let value = utf8_percent_encode(value, UNRESERVED);
         let set = format!("{parameter}={value}");
         let mut pairs: Vec<&str> = self.query.split('&').filter(is_other).collect();
         pairs.push(&set);
@@ -84,6 +102,19 @@ mod tests {
             map.insert(*name, value.parse().unwrap());
         }
         Here::at(&uri.parse().unwrap(), &map, scheme).with("skip", "300")
+    }
+
+    #[test]
+    fn an_execution_has_an_address_of_its_own() {
+        let here = Here {
+            origin: "https://host".into(),
+            path: "/a/executions/".into(),
+            query: "api-version=v&identifier=a%20b".into(),
+        };
+        assert_eq!(
+            here.of_execution("op-1/x", "a b"),
+            "https://host/a/executions/op-1%2Fx?api-version=v&identifier=a%20b"
+        );
     }
 
     #[test]

@@ -59,7 +59,15 @@ pub fn operations(app: App) -> Router {
                 .delete(files::remove),
         )
         // The new one.
-        .route("/executions", post(executions::execute))
+        .route(
+            "/executions",
+            post(executions::execute).get(executions::list),
+        )
+        .route(
+            "/executions/{id}",
+            get(executions::get).delete(executions::cancel),
+        )
+        .route("/executions/{id}/cancel", post(executions::cancel))
         .route("/metadata", get(metadata::get))
         .route("/session", get(sessions::get).delete(sessions::delete))
         .route("/listSessions", get(sessions::list))

@@ -36,21 +36,36 @@ pub struct Times {
     pub service: Duration,
 }
 
-/// The headers.
+/// The headers of an answer to whoever waited.
 #[must_use]
 pub fn headers(outcome: &Outcome, times: Times) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let overall = times.preparation + times.service;
-    let spans = [
-        (PREPARATION, times.preparation),
-        (SERVICE, times.service),
-        (OVERALL, overall),
-        (RAN, Duration::from_millis(outcome.duration_ms)),
-    ];
+    insert(
+        &mut headers,
+        &[
+            (PREPARATION, times.preparation),
+            (SERVICE, times.service),
+            (OVERALL, overall),
+        ],
+    );
+    headers.extend(headers_of(outcome));
+    headers
+}
+
+fn insert(headers: &mut HeaderMap, spans: &[(HeaderName, Duration)]) {
     for (name, span) in spans {
         let milliseconds = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         headers.insert(name, milliseconds.into());
     }
+}
+
+/// Those that tell of the execution itself.
+#[must_use]
+pub fn headers_of(outcome: &Outcome) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let ran = Duration::from_millis(outcome.duration_ms);
+    insert(&mut headers, &[(RAN, ran)]);
     let guid = outcome.incarnation.map(|incarnation| incarnation.guid());
     if let Some(guid) = guid.and_then(|guid| HeaderValue::from_str(&guid).ok()) {
         headers.insert(SESSION_GUID, guid);

@@ -56,6 +56,7 @@ pub(crate) fn record() -> RecordRef {
         key: "b".repeat(26).parse().unwrap(),
         digest: "0".repeat(64).parse().unwrap(),
         seen: 0,
+        submission: None,
     }
 }
 

@@ -4,11 +4,15 @@
 
 use std::{fs, path::Path};
 
-use loadtest::{client::Session, multipart::Multipart};
+use loadtest::{
+    client::{OPERATION_ID, Session},
+    multipart::Multipart,
+};
 use reqwest::{Method, Response};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    async_executions::end_of,
     new_contract::VERSIONS,
     stack::{Stack, shared},
 };
@@ -155,6 +159,27 @@ fn new() -> Vec<Step> {
     ]
 }
 
+/// What is asked of executions that nobody waits for, in a session of their own.
+fn without_waiting() -> Vec<Step> {
+    vec![
+        step(
+            "execute-async",
+            Method::POST,
+            "executions",
+            Sent::Json(json!({ "code": "6 * 7", "executionType": "Asynchronous" })),
+        ),
+        get("get-execution", "executions/LAST"),
+        get("get-execution-missing", "executions/none"),
+        get("list-executions", "executions"),
+        step(
+            "cancel-execution",
+            Method::POST,
+            "executions/LAST/cancel",
+            Sent::Nothing,
+        ),
+    ]
+}
+
 fn shell() -> Vec<Step> {
     let run = |command: &str| Sent::Json(json!({ "shellCommand": command }));
     let words = Sent::Json(json!({ "execCommandAndArgs": ["echo", "a b"] }));
@@ -181,8 +206,10 @@ fn shell() -> Vec<Step> {
     ]
 }
 
-async fn send(session: &Session, version: &str, step: &Step) -> Response {
-    let request = session.versioned(step.method.clone(), step.path, version);
+/// `last` is the id of the last asynchronous execution.
+async fn send(session: &Session, version: &str, step: &Step, last: &str) -> Response {
+    let path = step.path.replace("LAST", last);
+    let request = session.versioned(step.method.clone(), &path, version);
     let request = match &step.sent {
         Sent::Nothing => request,
         Sent::Json(body) => request.json(body),
@@ -214,6 +241,9 @@ async fn told(session: &Session, step: &Step, response: Response) -> Value {
     if headers.contains_key("last-modified") {
         headers["last-modified"] = "<time>".into();
     }
+    if let Some(location) = headers.get("operation-location") {
+        headers["operation-location"] = below(location.as_str().unwrap()).into();
+    }
     headers.sort_keys();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
@@ -226,6 +256,13 @@ async fn told(session: &Session, step: &Step, response: Response) -> Value {
     };
     json!({ "request": request, "sent": sent, "status": status, "headers": headers,
             "body": plain(session, "", body) })
+}
+
+/// An address of an execution without host, pool and id.
+fn below(location: &str) -> String {
+    let (_, rest) = location.split_once("/executions/").unwrap();
+    let (_, query) = rest.split_once('?').unwrap();
+    format!("<pool>/executions/<id>?{query}")
 }
 
 /// An answer without what differs from one time to the next.
@@ -291,8 +328,13 @@ async fn check(stack: &Stack, version: &str, steps: Vec<Step>, differ: &mut Vec<
     } else {
         stack.session()
     };
+    let mut last = String::new();
     for step in steps {
-        let response = send(&session, version, &step).await;
+        let response = send(&session, version, &step, &last).await;
+        if response.headers().contains_key("operation-location") {
+            last = response.headers()[OPERATION_ID].to_str().unwrap().into();
+            end_of(&session, &last).await;
+        }
         let told = told(&session, &step, response).await;
         let file = format!("{version}/{}.json", step.name);
         let expected = fs::read_to_string(committed.join(&file)).unwrap_or_default();
@@ -315,6 +357,7 @@ async fn every_operation_of_every_version_answers_as_committed() {
     }
     for version in VERSIONS {
         check(&stack, version, new(), &mut differ).await;
+        check(&stack, version, without_waiting(), &mut differ).await;
         if version >= SHELL {
             check(&stack, version, shell(), &mut differ).await;
         }

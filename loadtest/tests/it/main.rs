@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod async_executions;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod chaos;

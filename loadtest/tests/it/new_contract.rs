@@ -180,8 +180,8 @@ async fn what_an_execution_lacks_or_has_wrong_is_named() {
         (json!({ "properties": {} }), "SessionPropertiesMissing"),
         (json!({ "shellCommand": "ls" }), "SessionPropertiesMissing"),
         (
-            json!({ "code": "1", "executionType": "Asynchronous" }),
-            "SessionRequestNotSupported",
+            json!({ "code": "1", "executionType": "Later" }),
+            "SessionRequestValidationFailed",
         ),
         (
             json!({ "code": "1", "outputStreamsMaxLength": "many" }),
@@ -198,7 +198,7 @@ async fn what_an_execution_lacks_or_has_wrong_is_named() {
     let request = request.json(&json!({ "code": "1" }));
     refused(request, 400, "SessionRequestValidationFailed").await;
     let request = newest(&session, Method::GET, "executions/some-id");
-    refused(request, 400, "SessionRequestNotSupported").await;
+    refused(request, 404, "ExecutionNotFound").await;
     let short = stack.http().session("abc");
     let request = newest(&short, Method::GET, "files");
     refused(request, 400, "InvalidLengthOfSessionIdentifier").await;

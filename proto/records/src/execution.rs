@@ -11,7 +11,10 @@ use proto::{
 };
 use ulid::Ulid;
 
-use crate::cas::{self, BusError, Written};
+use crate::{
+    cas::{self, BusError, Written},
+    room::Room,
+};
 
 /// How often a write is tried whose acknowledgement does not come.
 const TRIES: u32 = 3;
@@ -21,6 +24,7 @@ const TRIES: u32 = 3;
 pub struct Executions {
     context: Context,
     stream: Stream<()>,
+    room: Room,
 }
 
 /// A record and its revision.
@@ -45,7 +49,19 @@ impl Executions {
     pub async fn open(context: Context) -> Result<Self, BusError> {
         let stream = context.get_stream_no_info(subject::EXECUTIONS_STREAM).await;
         let stream = stream.map_err(|error| BusError::new("stream was not opened", error))?;
-        Ok(Self { context, stream })
+        Ok(Self {
+            context,
+            stream,
+            room: Room::default(),
+        })
+    }
+
+    /// Whether one more execution may be recorded, so that the ends of those that run find room, too.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn have_room(&self) -> Result<bool, BusError> {
+        self.room.is_left(&self.context).await
     }
 
     /// The record at a subject, read from the stream's leader.

@@ -4,10 +4,16 @@ use std::{fmt, str::FromStr};
 
 use async_nats::jetstream::{
     Context,
+    consumer::{AckPolicy, PullConsumer, pull},
     context::{CreateStreamErrorKind, UpdateStreamError},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
-use proto::{limits, pool::Pool, subject};
+use proto::{
+    id::PoolId,
+    limits,
+    pool::{Pool, Pools},
+    subject,
+};
 
 use super::BusError;
 
@@ -17,6 +23,9 @@ pub struct Replicas(u8);
 
 /// Most replicas that a stream can have.
 const REPLICAS_MAX: u8 = 5;
+
+/// How often more a stream is created when the servers do not answer.
+const TRIES: u32 = 3;
 
 /// Not a number of replicas that a majority can be formed of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +111,46 @@ pub(crate) async fn open_executions(
     open(context, executions).await
 }
 
+/// Opens the queues of executions that nobody waits for. A job lies there until it is acknowledged, and
+/// no longer than its record; a session or a server that has too many refuses new ones.
+pub(crate) async fn open_queues(
+    context: &Context,
+    pools: &Pools,
+    replicas: Replicas,
+) -> Result<Vec<(PoolId, PullConsumer)>, BusError> {
+    let jobs = Config {
+        name: subject::JOBS_STREAM.to_owned(),
+        subjects: vec![subject::JOBS.to_owned()],
+        retention: RetentionPolicy::WorkQueue,
+        max_messages_per_subject: limits::QUEUED_OF_SESSION,
+        max_bytes: limits::QUEUE_BYTES,
+        max_age: limits::RECORD_LIFE,
+        discard: DiscardPolicy::New,
+        discard_new_per_subject: true,
+        ..base(replicas)
+    };
+    let stream = open(context, jobs).await?;
+    let mut queues = vec![];
+    for pool in &pools.pool {
+        queues.push((pool.id.clone(), open_queue(&stream, pool).await?));
+    }
+    Ok(queues)
+}
+
+/// Opens the queue of one pool, which all its workers share out.
+async fn open_queue(stream: &Stream<()>, pool: &Pool) -> Result<PullConsumer, BusError> {
+    let config = pull::Config {
+        durable_name: Some(subject::queue_consumer(&pool.id)),
+        filter_subject: subject::queue(&pool.id),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: limits::QUEUE_SILENCE,
+        max_ack_pending: limits::QUEUED_AT_WORKERS,
+        ..pull::Config::default()
+    };
+    let consumer = stream.create_consumer(config).await;
+    consumer.map_err(|error| BusError::new("queue was not opened", error))
+}
+
 fn base(replicas: Replicas) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
@@ -115,16 +164,54 @@ fn base(replicas: Replicas) -> Config {
 
 async fn open(context: &Context, config: Config) -> Result<Stream<()>, BusError> {
     let name = config.name.clone();
-    let failed = |error| BusError::new("stream was not created", error);
-    match context.create_stream(config.clone()).await {
-        Ok(_) => {}
-        Err(error) if already_exists(error.kind()) => update(context, config)
-            .await
-            .map_err(|error| BusError::new("stream was not changed", error))?,
-        Err(error) => return Err(failed(error)),
+    let mut tries = 0;
+    loop {
+        // Asked to create one that it has, the server would want to reserve its room a second time.
+        if let Ok(found) = context.get_stream(&name).await {
+            if !is_same(&found.cached_info().config, &config) {
+                let updated = update(context, config).await;
+                updated.map_err(|error| BusError::new("stream was not changed", error))?;
+            }
+            break;
+        }
+        match context.create_stream(config.clone()).await {
+            Ok(_) => break,
+            // Another worker was faster.
+            Err(error) if already_exists(error.kind()) && tries < TRIES => tries += 1,
+            // Servers that are creating it for another worker may not answer this one.
+            Err(error) if error.kind() == CreateStreamErrorKind::TimedOut && tries < TRIES => {
+                tries += 1;
+            }
+            Err(error) => return Err(BusError::new("stream was not created", error)),
+        }
     }
     let stream = context.get_stream_no_info(name).await;
     stream.map_err(|error| BusError::new("stream was not opened", error))
+}
+
+/// Whether a stream is as wanted, in everything that is said of any.
+fn is_same(found: &Config, wanted: &Config) -> bool {
+    let said = |config: &Config| Config {
+        subjects: config.subjects.clone(),
+        max_messages: unbounded(config.max_messages),
+        max_messages_per_subject: unbounded(config.max_messages_per_subject),
+        max_bytes: unbounded(config.max_bytes),
+        max_age: config.max_age,
+        discard: config.discard,
+        discard_new_per_subject: config.discard_new_per_subject,
+        retention: config.retention,
+        storage: config.storage,
+        num_replicas: config.num_replicas.max(1),
+        allow_direct: config.allow_direct,
+        allow_message_ttl: config.allow_message_ttl,
+        ..Config::default()
+    };
+    said(found) == said(wanted)
+}
+
+/// Nothing said is told by the server as -1.
+fn unbounded(bound: i64) -> i64 {
+    if bound == 0 { -1 } else { bound }
 }
 
 fn already_exists(kind: CreateStreamErrorKind) -> bool {
@@ -153,6 +240,24 @@ async fn update(context: &Context, mut config: Config) -> Result<(), UpdateStrea
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_is_changed_only_where_something_else_is_wanted() {
+        let wanted = base(Replicas::ONE);
+        let told = Config {
+            max_messages: -1,
+            max_bytes: -1,
+            max_messages_per_subject: -1,
+            duplicate_window: std::time::Duration::from_secs(120),
+            ..wanted.clone()
+        };
+        assert!(is_same(&told, &wanted));
+        let capped = Config {
+            max_messages: 5,
+            ..wanted
+        };
+        assert!(!is_same(&told, &capped));
+    }
 
     #[test]
     fn replicas_are_numbers_that_have_a_majority() {

@@ -97,6 +97,7 @@ mod tests {
             key: "a".repeat(26).parse().unwrap(),
             digest: digit.repeat(64).parse().unwrap(),
             seen,
+            submission: None,
         }
     }
 

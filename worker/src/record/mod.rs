@@ -24,10 +24,8 @@ use crate::lease::{
 };
 
 pub mod decide;
-mod room;
 
 use decide::{Decision, decide};
-use room::Room;
 
 /// How often a record that others change meanwhile is looked at anew.
 const LOOKS: u32 = 4;
@@ -35,10 +33,8 @@ const LOOKS: u32 = 4;
 /// The records of executions, as one worker uses them.
 #[derive(Clone, Debug)]
 pub struct Records {
-    context: Context,
     executions: Executions,
     store: Store,
-    room: Room,
 }
 
 /// Which record it is.
@@ -83,7 +79,8 @@ pub struct HeldRecord {
 pub enum End {
     /// It ran, or was cancelled before it could.
     Outcome(Box<Outcome>),
-    /// It did not run and will not, for this reason; the same operation may be asked for anew.
+    /// It did not run and will not here, for this reason; the same operation may be asked for anew, and
+    /// one from the queue waits there again.
     Refused(Fault),
     /// It ran, but its files are not saved.
     Unsaved(Fault),
@@ -161,10 +158,8 @@ impl Records {
     ) -> Result<Self, BusError> {
         drop(streams::open_executions(&context, replicas).await?);
         Ok(Self {
-            executions: Executions::open(context.clone()).await?,
-            context,
+            executions: Executions::open(context).await?,
             store,
-            room: Room::default(),
         })
     }
 
@@ -182,9 +177,10 @@ impl Records {
         let new = || {
             let (digest, place) = (asked.digest.clone(), Some(place.clone()));
             ExecutionRecord::new(RecordState::Running, digest, place, stamp())
+                .submitted(asked.submission.clone())
         };
         let (mut record, mut expected) = (new(), 0);
-        if !self.room.is_left(&self.context).await? {
+        if !self.executions.have_room().await? {
             return self.without_room(ownership, name, asked).await;
         }
         let subject = name.subject();
@@ -264,8 +260,9 @@ impl Records {
         }
     }
 
-    /// Says that an execution is lost: its owner lost the session to `ownership`, or `ownership` itself
-    /// does not know it, because the bus failed when it began or ended. Returns how it ended.
+    /// Says that an execution is lost, or lets it wait anew if that was wished: its owner lost the session
+    /// to `ownership`, or `ownership` itself does not know it, because the bus failed when it began or
+    /// ended. Returns how it ended.
     ///
     /// # Errors
     /// The ownership is none any more, or whether the record was written is unknown.
@@ -279,7 +276,7 @@ impl Records {
             Err(LeaseError::Lost) => return Err(RecordError::NotOwner),
             Err(LeaseError::Bus(error)) => return Err(error.into()),
         }
-        let lost = known.record.followed_by(RecordState::Lost, None, stamp());
+        let lost = known.record.bereft(stamp());
         let subject = known.name.subject();
         let put = self.executions.put(&subject, &lost, known.revision);
         match put.await? {
@@ -314,7 +311,10 @@ impl HeldRecord {
                 (state, self.recorded(&outcome, &stamp).await)
             }
         };
-        let ended = self.record.followed_by(state, Some(outcome), stamp);
+        let ended = match (state, self.record.queued()) {
+            (RecordState::Refused, Some(_)) => self.record.waiting(stamp),
+            _ => self.record.followed_by(state, Some(outcome), stamp),
+        };
         if let Some(finished) = self.write(&ended).await? {
             return Ok(finished);
         }

@@ -131,22 +131,6 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// What the caller is told whose execution was cancelled before it started.
-#[must_use]
-pub fn cancelled() -> Outcome {
-    Outcome {
-        ending: Ending::Cancelled { restarted: false },
-        stdout: String::new(),
-        stderr: String::new(),
-        displays: vec![],
-        result: None,
-        duration_ms: 0,
-        durability: Durability::Durable,
-        moved: None,
-        incarnation: None,
-    }
-}
-
 /// Answers, if this worker still owns the session: a success from a fenced worker would be false.
 /// Says whether it does.
 pub async fn give(

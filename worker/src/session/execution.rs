@@ -15,6 +15,10 @@ use crate::{bus::Responder, record::HeldRecord, sandbox::KernelHandle};
 
 /// Who is told how an execution ended.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are the large one, and few wait at once"
+)]
 pub enum Caller {
     /// The one who asked.
     Plain(Responder),
@@ -74,10 +78,14 @@ impl Running {
 pub struct Queue(VecDeque<Waiting>);
 
 impl Asked {
-    /// The time that the pool allows of what the caller asked for.
+    /// The time that the pool allows of what the caller asked for, who waits for it or does not.
     #[must_use]
-    pub fn timeout(asked_ms: u64, limits: &Limits) -> Duration {
-        let ceiling = Duration::from_secs(limits.execution_seconds.into());
+    pub fn timeout(asked_ms: u64, waits: bool, limits: &Limits) -> Duration {
+        let ceiling = match waits {
+            true => limits.execution_seconds,
+            false => limits.async_execution_seconds,
+        };
+        let ceiling = Duration::from_secs(ceiling.into());
         Duration::from_millis(asked_ms).min(ceiling)
     }
 }

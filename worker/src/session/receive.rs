@@ -8,6 +8,7 @@ use proto::{
     id::OperationId,
     limits,
     message::{Answer, Job, Request, SessionInfo, VERSION},
+    record::{RecordRef, cancelled},
     wire,
 };
 use tokio::time::Instant;
@@ -50,10 +51,15 @@ impl Actor {
             } => {
                 self.used();
                 responder.accept().await;
+                let queued = record.as_ref().is_some_and(RecordRef::is_queued);
                 let asked = Asked {
                     operation: job.operation,
-                    code: Source { text, language },
-                    timeout: Asked::timeout(timeout_ms, &self.pool.limits),
+                    code: Source {
+                        text,
+                        language,
+                        kept: queued,
+                    },
+                    timeout: Asked::timeout(timeout_ms, !queued, &self.pool.limits),
                     expires: Instant::now() + Duration::from_millis(job.budget_ms),
                 };
                 let Some(record) = record else {
@@ -120,7 +126,7 @@ impl Actor {
             self.step(Event::Cancel).await;
         } else if let Some(waiting) = self.queue.remove(target) {
             let operation = waiting.asked.operation;
-            self.reply(operation, waiting.caller, Ok(answer::cancelled()));
+            self.reply(operation, waiting.caller, Ok(cancelled()));
         }
         responder.finish(Ok(Answer::Gone)).await;
     }

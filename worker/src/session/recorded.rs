@@ -80,7 +80,11 @@ impl Recorded {
         asked: Asked,
         caller: Responder,
     ) -> Result<(), Box<(Responder, Fault)>> {
-        let room = self.entries.len() <= limits::SESSION_QUEUE;
+        let most = match record.is_queued() {
+            true => limits::QUEUED_IN_SESSION,
+            false => limits::SESSION_QUEUE + 1,
+        };
+        let room = self.entries.len() < most;
         match self.entries.get_mut(&record.key) {
             Some(entry) if entry.digest != record.digest => {
                 Err(Box::new((caller, Fault::from(&RecordError::Conflict))))

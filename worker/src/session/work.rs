@@ -27,6 +27,8 @@ pub struct Source {
     pub text: Blob,
     /// Decides what runs it.
     pub language: Language,
+    /// In the store it is left for another try.
+    pub kept: bool,
 }
 
 /// A cell's end, or why it never began.
@@ -88,7 +90,7 @@ impl Work {
                 let handle = kernel.handle().clone();
                 let (store, output) = (store.clone(), limits.output_bytes);
                 *self = Self::Running(Box::pin(async move {
-                    let ran = match (text(code.text, &store).await, code.language) {
+                    let ran = match (text(code.text, code.kept, &store).await, code.language) {
                         (Ok(code), Language::Python) => Ok(kernel.run(&code, output).await),
                         (Ok(code), Language::Shell) => Ok(kernel.run_command(&code, output).await),
                         (Ok(_), Language::Unknown) => Err(unknown_language()),
@@ -150,17 +152,21 @@ fn unknown_language() -> Fault {
     )
 }
 
-async fn text(code: Blob, store: &Store) -> Result<String, Fault> {
-    let bytes = store
-        .fetch_bytes(code, limits::CODE_BYTES)
-        .await
-        .map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "code not fetched");
-            Fault::new(
-                FaultCode::StorageUnavailable,
-                "the code could not be fetched; it did not run",
-            )
-        })?;
+async fn text(code: Blob, kept: bool, store: &Store) -> Result<String, Fault> {
+    let fetched = match code {
+        Blob::Staged(object) if kept => {
+            let bytes = store.read_result(&object, limits::CODE_BYTES as u64).await;
+            bytes.map(Vec::from)
+        }
+        code => store.fetch_bytes(code, limits::CODE_BYTES).await,
+    };
+    let bytes = fetched.map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "code not fetched");
+        Fault::new(
+            FaultCode::StorageUnavailable,
+            "the code could not be fetched; it did not run",
+        )
+    })?;
     String::from_utf8(bytes)
         .map_err(|_| Fault::new(FaultCode::Unsupported, "the code is not UTF-8 text"))
 }

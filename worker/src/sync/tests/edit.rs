@@ -191,7 +191,9 @@ fn nest(mut path: PathBuf, depth: u8) {
 
 /// Gives a file a second name.
 fn copy(from: &Path, to: &Path) {
-    if from != to && from.symlink_metadata().is_ok_and(|from| from.is_file()) {
+    // What lies beneath the other name would go with it.
+    let apart = !from.starts_with(to);
+    if apart && from.symlink_metadata().is_ok_and(|from| from.is_file()) {
         remove(to);
         fs::hard_link(from, to).unwrap();
     }

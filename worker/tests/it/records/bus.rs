@@ -59,6 +59,7 @@ pub(crate) fn execution(number: u32, body: char) -> RecordRef {
         key: digits.parse().unwrap(),
         digest: body.to_string().repeat(64).parse().unwrap(),
         seen: 0,
+        submission: None,
     }
 }
 

@@ -1,8 +1,9 @@
-//! What each role may do on the bus: an ingress writes records of executions and nothing else.
+//! What each role may do on the bus: an ingress writes records of executions, adds to the queue, and
+//! nothing else.
 
 use std::time::Duration;
 
-use async_nats::jetstream;
+use async_nats::jetstream::{self, consumer::pull, stream};
 use proto::{
     record::{ExecutionRecord, RecordState},
     subject,
@@ -15,7 +16,7 @@ use super::bus::{Bus, execution, session};
 const DENIED_AFTER: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn an_ingress_writes_records_of_executions_and_nothing_else() {
+async fn an_ingress_writes_records_of_executions_and_adds_to_the_queue_and_nothing_else() {
     let bus = Bus::start().await;
     let worker = bus.worker("worker-1").await;
     let lease = worker.claim().await;
@@ -46,10 +47,27 @@ async fn an_ingress_writes_records_of_executions_and_nothing_else() {
     lease.ownership().confirm().await.unwrap();
 
     let executions = subject::EXECUTIONS_STREAM;
-    let stream = ingress.get_stream_no_info(executions).await.unwrap();
-    assert!(stream.delete_message(revision).await.is_err());
+    let records = ingress.get_stream_no_info(executions).await.unwrap();
+    assert!(records.delete_message(revision).await.is_err());
     assert!(ingress.delete_stream(executions).await.is_err());
-    assert!(ingress.get_stream(executions).await.is_err());
+    let job = subject::queued(&bus.pool.id, &session());
+    let queues = stream::Config {
+        name: subject::JOBS_STREAM.to_owned(),
+        subjects: vec![subject::JOBS.to_owned()],
+        ..stream::Config::default()
+    };
+    worker.context.create_stream(queues).await.unwrap();
+    ingress
+        .publish(job, "x".into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    let jobs = ingress.get_stream_no_info(subject::JOBS_STREAM).await;
+    let jobs = jobs.unwrap();
+    assert!(jobs.get_raw_message(1).await.is_err());
+    let own = pull::Config::default();
+    assert!(jobs.create_consumer(own).await.is_err());
     assert_eq!(worker.read(&asked).await, Some((record, revision)));
 }
 

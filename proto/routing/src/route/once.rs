@@ -44,6 +44,9 @@ pub enum OnceError {
     /// The operation id was used for another request.
     #[error("this operation id was used for another request")]
     Conflict,
+    /// It waits in the queue, and found no room this time.
+    #[error("the execution waits in the queue")]
+    Queued(#[source] RouteError),
     /// The caller's time is over, or the bus is gone, before its end is known.
     #[error("the execution's end is not known yet")]
     Pending,
@@ -321,14 +324,14 @@ impl Once<'_> {
                 Some(answer) => answer.map_err(OnceError::Failed),
                 None => Err(OnceError::Pending),
             }),
-            Step::Report => Ok(Err(self.report())),
+            Step::Report => Ok(Err(OnceError::Refused(self.refusal()))),
+            Step::Postpone => Ok(Err(OnceError::Queued(self.refusal()))),
             Step::Refuse { expected } => {
                 let refused = self.refused(record);
                 self.write(&refused, expected).await.map(|written| {
-                    Err(if written {
-                        self.report()
-                    } else {
-                        OnceError::Pending
+                    Err(match written {
+                        Some(_) => OnceError::Refused(self.refusal()),
+                        None => OnceError::Pending,
                     })
                 })
             }
@@ -336,22 +339,20 @@ impl Once<'_> {
                 let Some(running) = record else {
                     return Ok(Err(OnceError::Pending));
                 };
-                let ended = running.followed_by(RecordState::Lost, None, stamp());
-                self.write(&ended, expected).await.map(|written| {
-                    Err(if written {
-                        OnceError::Failed(lost())
-                    } else {
-                        OnceError::Pending
-                    })
-                })
+                let ended = running.bereft(stamp());
+                match (self.write(&ended, expected).await?, ended.state) {
+                    // Nobody has it, and it goes on.
+                    (Some(revision), RecordState::Queued) => Err(Some((ended, revision))),
+                    (Some(_), _) => Ok(Err(OnceError::Failed(lost()))),
+                    (None, _) => Ok(Err(OnceError::Pending)),
+                }
             }
             Step::Pend | Step::Ask { .. } | Step::Attach => Ok(Err(OnceError::Pending)),
         }
     }
 
-    fn report(&mut self) -> OnceError {
-        let refusal = std::mem::replace(&mut self.refusal, RouteError::OwnerSilent);
-        OnceError::Refused(refusal)
+    fn refusal(&mut self) -> RouteError {
+        std::mem::replace(&mut self.refusal, RouteError::OwnerSilent)
     }
 
     fn refused(&self, record: Option<&ExecutionRecord>) -> ExecutionRecord {
@@ -360,29 +361,31 @@ impl Once<'_> {
             None => {
                 let digest = self.record.digest.clone();
                 ExecutionRecord::new(RecordState::Refused, digest, None, stamp())
+                    .submitted(self.record.submission.clone())
             }
         }
     }
 
-    /// Writes the record; `false` when that is not certain. The error is a record that is there instead.
-    async fn write(&self, record: &ExecutionRecord, expected: u64) -> Result<bool, Found> {
+    /// Writes the record and returns its revision; `None` when that is not certain. The error is a record
+    /// that is there instead.
+    async fn write(&self, record: &ExecutionRecord, expected: u64) -> Result<Option<u64>, Found> {
         match self
             .bus
             .write_execution(&self.subject, record, expected)
             .await
         {
-            Ok(Put::At(_)) => Ok(true),
+            Ok(Put::At(revision)) => Ok(Some(revision)),
             Ok(Put::Taken(found)) => Err(found),
             Ok(Put::Full) => {
                 tracing::error!("no room for records of executions");
-                Ok(false)
+                Ok(None)
             }
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "record not written"
                 );
-                Ok(false)
+                Ok(None)
             }
         }
     }

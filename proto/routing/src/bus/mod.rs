@@ -1,4 +1,4 @@
-//! This process's connection to NATS: jobs go out, frames come in, records are read.
+//! The connection to NATS of whoever sends jobs: they go out, frames come in, records are read.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,11 +16,16 @@ use proto::{
     record::ExecutionRecord,
     subject, wire,
 };
-use records::execution::{Executions, Found, Put};
+use records::{
+    execution::{Executions, Found, Put},
+    queue::Queue,
+};
 use tokio::time::Instant;
 
-use crate::{config::NatsAuth, placement::Record};
+use crate::placement::Record;
 
+mod answers;
+pub mod executions;
 pub mod inbox;
 pub mod leases;
 
@@ -39,12 +44,35 @@ pub struct Bus {
     jetstream: jetstream::Context,
     inboxes: Inboxes,
     executions: Executions,
+    queue: Queue,
     connected: Connected,
 }
 
 /// When this process last connected.
 #[derive(Clone, Debug)]
-struct Connected(Arc<Mutex<Instant>>);
+pub struct Connected(Arc<Mutex<Instant>>);
+
+/// Credentials for NATS. Has no `Debug`, so that it never reaches a log.
+#[expect(missing_debug_implementations, reason = "a secret")]
+pub struct NatsAuth {
+    /// User name.
+    pub user: String,
+    /// Password.
+    pub password: String,
+}
+
+impl Connected {
+    /// Notes that the connection was made just now.
+    pub fn renew(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+impl Default for Connected {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+}
 
 /// Why the bus cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +110,7 @@ impl Bus {
         auth: NatsAuth,
         instance: &str,
     ) -> Result<Self, BusError> {
-        let connected = Connected(Arc::new(Mutex::new(Instant::now())));
+        let connected = Connected::default();
         let noted = connected.clone();
         let prefix = subject::ingress_inbox(instance);
         let client = ConnectOptions::with_user_and_password(auth.user, auth.password)
@@ -105,14 +133,29 @@ impl Bus {
         if !client.is_server_compatible(major, minor, patch) {
             return Err(BusError::TooOld(client.server_info().version));
         }
-        let inboxes = Inboxes::open(&client, &prefix).await?;
+        Self::over(client, &prefix, connected).await
+    }
+
+    /// The same over the connection of a process that has one already. `prefix` is that of its inboxes,
+    /// and whoever made the connection keeps `connected` true.
+    ///
+    /// # Errors
+    /// The connection is closed for good.
+    pub async fn over(
+        client: Client,
+        prefix: &str,
+        connected: Connected,
+    ) -> Result<Self, BusError> {
+        let inboxes = Inboxes::open(&client, prefix).await?;
         let jetstream = jetstream::new(client.clone());
         let executions = Executions::open(jetstream.clone()).await?;
+        let queue = Queue::open(jetstream.clone()).await?;
         Ok(Self {
             client,
             jetstream,
             inboxes,
             executions,
+            queue,
             connected,
         })
     }
@@ -215,6 +258,24 @@ impl Bus {
         Ok(self.executions.put(subject, record, expected).await?)
     }
 
+    /// Whether one more execution may be recorded.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn have_room(&self) -> Result<bool, BusError> {
+        self.up()?;
+        Ok(self.executions.have_room().await?)
+    }
+
+    /// The queue of executions that nobody waits for.
+    ///
+    /// # Errors
+    /// The connection is down.
+    pub fn queue(&self) -> Result<&Queue, BusError> {
+        self.up()?;
+        Ok(&self.queue)
+    }
+
     /// While the connection is down, the library would queue what is sent, to be delivered when nobody
     /// wants it any more.
     fn up(&self) -> Result<(), BusError> {
@@ -265,7 +326,7 @@ fn or_nothing<T>(read: Result<Option<T>, BusError>) -> Result<Option<T>, BusErro
 fn note(event: &Event, connected: &Connected) {
     match event {
         Event::Connected => {
-            *connected.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            connected.renew();
             tracing::info!("connected to NATS");
         }
         Event::Disconnected | Event::LameDuckMode | Event::Draining | Event::Closed => {

@@ -8,8 +8,9 @@ use std::{
 
 use async_nats::jetstream::Context;
 use proto::subject;
-use records::cas::BusError;
 use tokio::time::Instant;
+
+use crate::cas::BusError;
 
 /// A look at the stream is believed for this long,
 const BELIEVED_FOR: Duration = Duration::from_secs(3);
@@ -18,7 +19,7 @@ const BELIEVED_TIMES: u32 = 64;
 
 /// What is known of the room.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Room(Arc<Mutex<Option<Look>>>);
+pub(crate) struct Room(Arc<Mutex<Option<Look>>>);
 
 /// One look at the stream.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +34,7 @@ impl Room {
     ///
     /// # Errors
     /// The bus did not answer.
-    pub(super) async fn is_left(&self, context: &Context) -> Result<bool, BusError> {
+    pub(crate) async fn is_left(&self, context: &Context) -> Result<bool, BusError> {
         if let Some(known) = self.known() {
             return Ok(known);
         }

@@ -50,6 +50,8 @@ pub enum Step {
     },
     /// Report why it was refused.
     Report,
+    /// Report why it was refused this time; it stays in the queue and is tried again.
+    Postpone,
     /// Say that its end is not known yet and can be asked for.
     Pend,
 }
@@ -73,8 +75,10 @@ pub fn step(
         RecordState::Refused => unclaimed(revision, why, stray),
         RecordState::Queued => match why {
             Why::LongSilence | Why::TimeOver => Step::Pend,
-            Why::Start | Why::Refused | Why::FoundRefused | Why::Silence | Why::ExecutorGone => {
-                Step::Attach
+            Why::Refused => Step::Postpone,
+            // Whoever is asked takes it over exactly this record, or not at all.
+            Why::Start | Why::FoundRefused | Why::Silence | Why::ExecutorGone => {
+                Step::Ask { seen: revision }
             }
         },
         RecordState::Running => match why {
@@ -212,12 +216,21 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_in_the_queue_is_never_refused_for_good() {
+        for (why, stray) in WHYS.into_iter().flat_map(|why| [(why, false), (why, true)]) {
+            let step = choose(Some(RecordState::Queued), why, stray);
+            let goes_on = matches!(step, Step::Ask { seen: 9 } | Step::Postpone | Step::Pend);
+            assert!(goes_on, "{why:?} {stray}: {step:?}");
+        }
+    }
+
+    #[test]
     fn what_runs_is_never_sent_to_be_started() {
         for (state, why, stray) in everything() {
             if let Step::Ask { seen } = choose(state, why, stray) {
                 let expected = match state {
                     None => 0,
-                    Some(RecordState::Refused) => 9,
+                    Some(RecordState::Refused | RecordState::Queued) => 9,
                     other => panic!("{other:?} is asked for anew"),
                 };
                 assert_eq!(seen, expected);

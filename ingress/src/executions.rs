@@ -1,0 +1,277 @@
+//! The use cases around executions that nobody waits for, and whatever else has a record: submitted,
+//! described, listed, cancelled. A record is all that is needed to tell of one, so any ingress can.
+
+use std::time::Duration;
+
+use proto::{
+    blob::Blob,
+    execution::Outcome,
+    fault::{Fault, FaultCode},
+    limits,
+    message::{Job, Request},
+    record::{ExecutionRecord, Queued, RecordKey, RecordRef, RecordState, Recorded},
+    subject, wire,
+};
+use records::execution::{Found, Put, stamp};
+use tokio::time::{Instant, sleep, timeout};
+use ulid::Ulid;
+
+use crate::{
+    bus::executions::Page,
+    route::{Missing, RouteError, once::OnceError, route},
+    service::{Asked, Service, ServiceError, Session},
+};
+
+/// How often a record that others change meanwhile is looked at anew.
+const LOOKS: u32 = 8;
+/// How long a cancelled execution may take to end before its caller hears that it still runs: it is
+/// interrupted first, and killed after [`limits::INTERRUPT_GRACE`].
+const CANCELLED_WITHIN: Duration = Duration::from_secs(10);
+/// Pause before an execution that does not end is cancelled again: it may not have been there yet.
+const CANCEL_AGAIN: Duration = Duration::from_millis(250);
+
+/// An execution as its record tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// The record.
+    pub record: ExecutionRecord,
+    /// What it left, or the failure that ended it; nothing before its end.
+    pub end: Option<Result<Outcome, Fault>>,
+}
+
+impl Service {
+    /// Adds an execution to the queue of its pool, or finds the one that was added under the same id.
+    /// `retry` says whether it may be started again when its worker is lost.
+    ///
+    /// # Errors
+    /// The execution will not run: there is no room for it, the id was used for another request, or the
+    /// platform failed.
+    pub async fn submit(
+        &self,
+        session: &Session,
+        asked: Asked,
+        code: String,
+        retry: bool,
+    ) -> Result<Execution, ServiceError> {
+        let ceiling = Duration::from_secs(session.pool.limits.async_execution_seconds.into());
+        let asked = Asked {
+            timeout: asked.timeout.min(ceiling),
+            ..asked
+        };
+        let retries = if retry { limits::RETRIES_ON_LOSS } else { 0 };
+        let queued = Some(Queued { retries });
+        let reference = self.record(session, asked, code.as_bytes(), queued);
+        let place = subject::execution(&session.pool.id, &session.key, &reference.key);
+        let (record, revision) = match self.enter(&place, &reference, session).await? {
+            Entered::New(record, revision) => (record, revision),
+            Entered::Known(record) => return self.described(record).await,
+        };
+        let sent = self.send_to_queue(session, asked, code, reference, revision);
+        let failed = match sent.await {
+            Ok(()) => return self.described(record).await,
+            Err(error) => error,
+        };
+        // It is said that it does not run only after nothing can run it any more.
+        let refusal = match &failed {
+            ServiceError::QueueFull => FaultCode::SessionBusy,
+            _ => FaultCode::StorageUnavailable,
+        };
+        let fault = Recorded::Fault(Fault::new(refusal, "the execution was not queued"));
+        let refused = record.followed_by(RecordState::Refused, Some(fault), stamp());
+        match self.bus.write_execution(&place, &refused, revision).await {
+            Ok(Put::At(_)) => Err(failed),
+            Ok(Put::Taken(Some((winner, _)))) => self.described(winner).await,
+            Ok(Put::Taken(None) | Put::Full) | Err(_) => Err(OnceError::Pending.into()),
+        }
+    }
+
+    /// Creates the record of an execution that waits.
+    async fn enter(
+        &self,
+        place: &str,
+        reference: &RecordRef,
+        session: &Session,
+    ) -> Result<Entered, ServiceError> {
+        let mut found = self.read(place).await?;
+        for _ in 0..LOOKS {
+            let expected = match found {
+                Some((record, _)) if record.digest != reference.digest => {
+                    return Err(OnceError::Conflict.into());
+                }
+                // Its job may not have been sent: whoever did so may have been cut off.
+                Some((record, revision)) if record.state == RecordState::Queued => {
+                    return Ok(Entered::New(record, revision));
+                }
+                Some((record, _)) if record.state != RecordState::Refused => {
+                    return Ok(Entered::Known(record));
+                }
+                Some((_, revision)) => revision,
+                None => 0,
+            };
+            self.check_room(session).await?;
+            let digest = reference.digest.clone();
+            let record = ExecutionRecord::new(RecordState::Queued, digest, None, stamp())
+                .submitted(reference.submission.clone());
+            let put = self.bus.write_execution(place, &record, expected).await;
+            match put.map_err(RouteError::Bus)? {
+                Put::At(revision) => return Ok(Entered::New(record, revision)),
+                Put::Taken(newer) => found = newer,
+                Put::Full => return Err(no_room().into()),
+            }
+        }
+        Err(OnceError::Pending.into())
+    }
+
+    async fn check_room(&self, session: &Session) -> Result<(), ServiceError> {
+        if !self.bus.have_room().await.map_err(RouteError::Bus)? {
+            return Err(no_room().into());
+        }
+        let queue = self.bus.queue().map_err(RouteError::Bus)?;
+        let waiting = queue.len(&session.pool.id).await;
+        let waiting = waiting.map_err(|error| RouteError::Bus(error.into()))?;
+        if waiting >= limits::QUEUED_OF_POOL {
+            return Err(ServiceError::QueueFull);
+        }
+        Ok(())
+    }
+
+    async fn send_to_queue(
+        &self,
+        session: &Session,
+        asked: Asked,
+        code: String,
+        reference: RecordRef,
+        revision: u64,
+    ) -> Result<(), ServiceError> {
+        // Sent again, it is the same message.
+        let name = format!("{}-{revision}", reference.key);
+        let request = Request::Execute {
+            code: self.kept_code(session, &reference.key, code).await?,
+            timeout_ms: asked.timeout_ms(),
+            record: Some(reference),
+            language: asked.language,
+        };
+        let job = wire::encode(&session.job(request, limits::RECORD_LIFE))?;
+        let queue = self.bus.queue().map_err(RouteError::Bus)?;
+        let added = queue.add((&session.pool.id, &session.key), &name, job.into());
+        match added.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ServiceError::QueueFull),
+            Err(error) => Err(RouteError::Bus(error.into()).into()),
+        }
+    }
+
+    /// Code as it travels that may wait for long and be read more than once.
+    async fn kept_code(
+        &self,
+        session: &Session,
+        key: &RecordKey,
+        code: String,
+    ) -> Result<Blob, ServiceError> {
+        if Blob::fits_inline(code.len() as u64) {
+            return Ok(Blob::Inline(code.into_bytes()));
+        }
+        let nonce = Ulid::new().to_string().to_lowercase();
+        let object = subject::queued_code_key(&session.pool.id, &session.key, key, &nonce);
+        let kept = self.store.keep_result(object, code.into_bytes()).await?;
+        Ok(Blob::Staged(kept))
+    }
+
+    /// The execution that the session's operation id names; `None` when it has no record.
+    ///
+    /// # Errors
+    /// The platform failed.
+    pub async fn execution(&self, session: &Session) -> Result<Option<Execution>, ServiceError> {
+        match self.read(&self.place_of(session)).await? {
+            Some((record, _)) => self.described(record).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A page of the session's executions, from the place `from` on.
+    ///
+    /// # Errors
+    /// The platform failed.
+    pub async fn executions(&self, session: &Session, from: u64) -> Result<Page, ServiceError> {
+        let page = self.bus.executions(&session.pool.id, &session.key, from);
+        Ok(page.await.map_err(RouteError::Bus)?)
+    }
+
+    /// Cancels the execution that the session's operation id names: one that waits never begins, one that
+    /// runs is interrupted. Returns how it stands afterwards, which is its end unless that takes long;
+    /// `None` when it has no record.
+    ///
+    /// # Errors
+    /// The platform failed.
+    pub async fn cancel(&self, session: &Session) -> Result<Option<Execution>, ServiceError> {
+        let place = self.place_of(session);
+        let deadline = Instant::now() + CANCELLED_WITHIN;
+        loop {
+            let Some((record, revision)) = self.read(&place).await? else {
+                return Ok(None);
+            };
+            match record.state {
+                RecordState::Queued => {
+                    let cancelled = record.cancelled(stamp())?;
+                    let put = self.bus.write_execution(&place, &cancelled, revision);
+                    if let Put::At(_) = put.await.map_err(RouteError::Bus)? {
+                        return self.described(cancelled).await.map(Some);
+                    }
+                }
+                RecordState::Running if Instant::now() < deadline => {
+                    self.interrupt(session).await;
+                    sleep(CANCEL_AGAIN).await;
+                }
+                _ => return self.described(record).await.map(Some),
+            }
+        }
+    }
+
+    /// Asks the session's owner to cancel it. Without one, whoever takes its job from the queue finds out.
+    async fn interrupt(&self, session: &Session) {
+        let target = session.operation.clone();
+        let job = Job {
+            operation: proto::id::OperationId::from_ulid(Ulid::new()),
+            ..session.job(Request::Cancel { target }, CANCELLED_WITHIN)
+        };
+        let asked = route(&self.bus, &job, Missing::Refuse);
+        if let Ok(Err(error)) = timeout(limits::ACCEPT_WITHIN, asked).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, "execution not cancelled yet");
+        }
+    }
+
+    fn place_of(&self, session: &Session) -> String {
+        let (pool, key) = (&session.pool.id, &session.key);
+        let record = RecordKey::derive(&self.cluster_key, pool, key, &session.operation);
+        subject::execution(pool, key, &record)
+    }
+
+    async fn read(&self, place: &str) -> Result<Found, ServiceError> {
+        let found = self.bus.read_execution(place).await;
+        Ok(found.map_err(RouteError::Bus)?)
+    }
+
+    /// With what it left.
+    async fn described(&self, record: ExecutionRecord) -> Result<Execution, ServiceError> {
+        let end = match record.answer() {
+            None => None,
+            Some(Err(fault)) => Some(Err(fault)),
+            Some(Ok(answer)) => Some(Ok(self.executed(answer).await?)),
+        };
+        Ok(Execution { record, end })
+    }
+}
+
+/// What became of the attempt to create a record.
+enum Entered {
+    /// The execution waits, and its job is to be sent.
+    New(ExecutionRecord, u64),
+    /// Somebody has it, or it has ended.
+    Known(ExecutionRecord),
+}
+
+fn no_room() -> RouteError {
+    let words = "no more executions can be recorded for now";
+    Fault::new(FaultCode::RecordsFull, words).into()
+}

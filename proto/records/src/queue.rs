@@ -1,0 +1,84 @@
+//! The queue of executions that nobody waits for: a work queue on the bus. A job lies there until its
+//! record has an end; what is delivered twice is told apart by the record.
+
+use async_nats::jetstream::{
+    Context, context::ConsumerInfoErrorKind, message::PublishMessage, stream::Stream,
+};
+use bytes::Bytes;
+use proto::{
+    id::{PoolId, SessionKey},
+    subject,
+};
+
+use crate::cas::{self, BusError, Written};
+
+/// How often a job is sent whose acknowledgement does not come.
+const TRIES: u32 = 3;
+
+/// The queues of all pools.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    context: Context,
+    stream: Stream<()>,
+}
+
+impl Queue {
+    /// The queues behind this connection. The stream is made by whichever worker comes first.
+    ///
+    /// # Errors
+    /// The client library refuses the stream's name.
+    pub async fn open(context: Context) -> Result<Self, BusError> {
+        let stream = context.get_stream_no_info(subject::JOBS_STREAM).await;
+        let stream = stream.map_err(|error| BusError::new("stream was not opened", error))?;
+        Ok(Self { context, stream })
+    }
+
+    /// Adds a job. One that was added under the same `name` a short time ago is not added again; says
+    /// whether there was room for it.
+    ///
+    /// # Errors
+    /// The bus did not answer in several tries; whether the job was added is unknown.
+    pub async fn add(
+        &self,
+        (pool, session): (&PoolId, &SessionKey),
+        name: &str,
+        job: Bytes,
+    ) -> Result<bool, BusError> {
+        let mut tries = 0;
+        loop {
+            let message = PublishMessage::build()
+                .payload(job.clone())
+                .message_id(name);
+            let subject = subject::queued(pool, session);
+            match cas::write(&self.context, subject, message).await {
+                Ok(Written::At(_)) => return Ok(true),
+                Ok(Written::Full | Written::Conflict) => return Ok(false),
+                Err(error) => {
+                    tries += 1;
+                    if tries == TRIES {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Jobs of a pool that wait or were taken and have not ended.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn len(&self, pool: &PoolId) -> Result<u64, BusError> {
+        let consumer = subject::queue_consumer(pool);
+        match self.stream.consumer_info(consumer).await {
+            Ok(info) => {
+                let taken = u64::try_from(info.num_ack_pending).unwrap_or(u64::MAX);
+                Ok(info.num_pending.saturating_add(taken))
+            }
+            Err(error) => match error.kind() {
+                // No worker has served the pool yet.
+                ConsumerInfoErrorKind::NotFound | ConsumerInfoErrorKind::StreamNotFound => Ok(0),
+                _ => Err(BusError::new("queue was not described", error)),
+            },
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Reading many leases at once, with the times at which they were written.
+
+use async_nats::{HeaderMap, Message, header};
+use proto::{id::PoolId, lease::Lease, limits, subject, wire};
+use serde_json::json;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{Bus, BusError};
+
+/// A lease and when it was written, by the bus's clock.
+pub type Written = (Lease, OffsetDateTime);
+
+impl Bus {
+    /// The leases of a pool on this subject, which may be a wildcard, from whichever server has them
+    /// nearest: a hint. At most [`limits::LISTED_SESSIONS`].
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn leases(&self, pool: &PoolId, subject: &str) -> Result<Vec<Written>, BusError> {
+        let question = json!({ "multi_last": [subject], "batch": limits::LISTED_SESSIONS });
+        let (leases, _) = self
+            .answers(&subject::leases_stream(pool), &question)
+            .await?;
+        Ok(leases.iter().filter_map(written).collect())
+    }
+}
+
+fn written(message: &Message) -> Option<Written> {
+    let time = message.headers.as_ref().and_then(time_of)?;
+    match wire::decode(&message.payload) {
+        Ok(lease) => Some((lease, time)),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "a lease is not listed");
+            None
+        }
+    }
+}
+
+fn time_of(headers: &HeaderMap) -> Option<OffsetDateTime> {
+    let text = headers.get(header::NATS_TIME_STAMP)?;
+    OffsetDateTime::parse(text.as_str(), &Rfc3339).ok()
+}
