@@ -329,15 +329,16 @@ impl From<OnceError> for ApiError {
     }
 }
 
-#[derive(Serialize)]
-struct Body {
-    error: Told,
+/// The body of a refusal.
+#[derive(Debug, Serialize)]
+pub struct Body {
+    error: Failure,
 }
 
 /// A failure as it is told inside an answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Told {
+pub struct Failure {
     code: ErrorCode,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -353,10 +354,22 @@ struct InnerError {
 }
 
 impl ApiError {
-    /// The failure as a part of an answer that is none itself, or with the id under which it is logged.
+    /// The body that tells it, with the id under which it is logged.
     #[must_use]
-    pub fn told(self, trace_id: Option<String>) -> Told {
-        Told {
+    pub fn into_body(self) -> Body {
+        let trace_id = Ulid::new().to_string();
+        if self.code.status().is_server_error() {
+            tracing::warn!(trace.id = %trace_id, code = ?self.code, "{}", self.message);
+        }
+        Body {
+            error: self.into_failure(Some(trace_id)),
+        }
+    }
+
+    /// The failure as a part of an answer that is none itself.
+    #[must_use]
+    pub fn into_failure(self, trace_id: Option<String>) -> Failure {
+        Failure {
             code: self.code,
             message: self.message,
             trace_id,
@@ -369,16 +382,10 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = self.code.status();
-        let trace_id = Ulid::new().to_string();
-        if status.is_server_error() {
-            tracing::warn!(trace.id = %trace_id, code = ?self.code, "{}", self.message);
-        }
-        let mut name = format!("{:?}", self.code);
-        name.retain(|character| character.is_ascii_alphanumeric());
         let code = self.code;
-        let error = self.told(Some(trace_id));
-        let mut response = (status, Json(Body { error })).into_response();
+        let mut name = format!("{code:?}");
+        name.retain(|character| character.is_ascii_alphanumeric());
+        let mut response = (code.status(), Json(self.into_body())).into_response();
         let headers = response.headers_mut();
         if let Ok(name) = HeaderValue::from_str(&name) {
             headers.insert(ERROR_CODE, name);

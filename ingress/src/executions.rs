@@ -19,7 +19,7 @@ use ulid::Ulid;
 use crate::{
     bus::executions::Page,
     route::{Missing, RouteError, once::OnceError, route},
-    service::{Asked, Service, ServiceError, Session},
+    service::{Code, Service, ServiceError, Session},
 };
 
 /// How often a record that others change meanwhile is looked at anew.
@@ -49,24 +49,23 @@ impl Service {
     pub async fn submit(
         &self,
         session: &Session,
-        asked: Asked,
-        code: String,
+        code: Code,
         retry: bool,
     ) -> Result<Execution, ServiceError> {
         let ceiling = Duration::from_secs(session.pool.limits.async_execution_seconds.into());
-        let asked = Asked {
-            timeout: asked.timeout.min(ceiling),
-            ..asked
+        let code = Code {
+            timeout: code.timeout.min(ceiling),
+            ..code
         };
         let retries = if retry { limits::RETRIES_ON_LOSS } else { 0 };
         let queued = Some(Queued { retries });
-        let reference = self.record(session, asked, code.as_bytes(), queued);
+        let reference = self.record(session, &code, queued);
         let place = subject::execution(&session.pool.id, &session.key, &reference.key);
         let (record, revision) = match self.enter(&place, &reference, session).await? {
             Entered::New(record, revision) => (record, revision),
             Entered::Known(record) => return self.described(record).await,
         };
-        let sent = self.send_to_queue(session, asked, code, reference, revision);
+        let sent = self.send_to_queue(session, code, reference, revision);
         let failed = match sent.await {
             Ok(()) => return self.described(record).await,
             Err(error) => error,
@@ -138,18 +137,19 @@ impl Service {
     async fn send_to_queue(
         &self,
         session: &Session,
-        asked: Asked,
-        code: String,
+        code: Code,
         reference: RecordRef,
         revision: u64,
     ) -> Result<(), ServiceError> {
         // Sent again, it is the same message.
         let name = format!("{}-{revision}", reference.key);
         let request = Request::Execute {
-            code: self.kept_code(session, &reference.key, code).await?,
-            timeout_ms: asked.timeout_ms(),
+            timeout_ms: code.timeout_ms(),
+            language: code.language,
+            code: self.kept_code(session, &reference.key, code.text).await?,
             record: Some(reference),
-            language: asked.language,
+            extension: code.extension,
+            stream: false,
         };
         let job = wire::encode(&session.job(request, limits::RECORD_LIFE))?;
         let queue = self.bus.queue().map_err(RouteError::Bus)?;
@@ -219,7 +219,7 @@ impl Service {
                     }
                 }
                 RecordState::Running if Instant::now() < deadline => {
-                    self.interrupt(session).await;
+                    self.ask_to_cancel(session).await;
                     sleep(CANCEL_AGAIN).await;
                 }
                 _ => return self.described(record).await.map(Some),
@@ -228,13 +228,13 @@ impl Service {
     }
 
     /// Asks the session's owner to cancel it. Without one, whoever takes its job from the queue finds out.
-    async fn interrupt(&self, session: &Session) {
+    async fn ask_to_cancel(&self, session: &Session) {
         let target = session.operation.clone();
         let job = Job {
             operation: proto::id::OperationId::from_ulid(Ulid::new()),
             ..session.job(Request::Cancel { target }, CANCELLED_WITHIN)
         };
-        let asked = route(&self.bus, &job, Missing::Refuse);
+        let asked = route(&self.bus, &job, Missing::Refuse, None);
         if let Ok(Err(error)) = timeout(limits::ACCEPT_WITHIN, asked).await {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "execution not cancelled yet");

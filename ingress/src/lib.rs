@@ -1,6 +1,6 @@
 //! The ingress: stateless; any of them can answer any request.
 //!
-//! Data flows one way: `api → service → route → {placement, bus}`; the last three are the crate `routing`.
+//! Data flows one way: `api → service → route → {placement, reader, bus}`; the latter are the crate `routing`.
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -16,4 +16,4 @@ pub mod sessions;
 pub mod tls;
 pub mod unowned;
 
-pub use routing::{bus, placement, route};
+pub use routing::{bus, placement, reader, route};

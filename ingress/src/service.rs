@@ -1,10 +1,10 @@
 //! The use cases: what callers can ask of a session, in domain words.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use proto::{
     blob::{Blob, Staged},
-    execution::{Language, Outcome},
+    execution::{Extension, Language, Outcome},
     fault::{Fault, FaultCode},
     file::{DirectoryPath, FileEntry, FilePath},
     id::{ClusterKey, Identifier, Incarnation, OperationId, SessionKey},
@@ -22,6 +22,7 @@ use store::{
 use crate::{
     bus::Bus,
     download::{Bytes, Download},
+    reader::Reader,
     route::{
         Missing, RouteError,
         once::{OnceError, route_once},
@@ -78,22 +79,46 @@ impl Session {
     }
 }
 
-/// What code is asked to be run as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
+/// Code to be run.
+#[derive(Debug)]
+pub struct Code {
     /// What it is written in.
     pub language: Language,
-    /// Its caller's wish; the pool's ceiling applies.
+    /// Source text.
+    pub text: String,
+    /// The caller's wish; the pool's ceiling applies.
     pub timeout: Duration,
-    /// Characters of each stream that its caller wishes to be told.
+    /// How the answer is wished; whoever asks for it later gets it so, too.
+    pub wishes: Wishes,
+    /// What the caller wants beyond the contract.
+    pub extension: Option<Extension>,
+}
+
+/// How a caller of the new contract wishes the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// `outputStreamsMaxLength`: characters of each stream; without it the pool's limit alone applies.
     pub stream_characters: Option<u64>,
-    /// All forms of its result are wished instead of one.
+    /// `returnJupyterFormatExecutionResult`: all forms of the result instead of one.
     pub all_forms: bool,
 }
 
-impl Asked {
+impl Code {
     pub(crate) fn timeout_ms(&self) -> u64 {
         u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What two requests of one operation must have in common, beside their time limit.
+    fn asked(&self) -> Cow<'_, [u8]> {
+        let text = self.text.as_bytes();
+        let environment = self.extension.as_ref().map(|asked| &asked.environment);
+        match environment.filter(|environment| !environment.is_empty()) {
+            None => text.into(),
+            Some(environment) => {
+                let environment = wire::encode(environment).unwrap_or_default();
+                [text, b"\0environment\0", &environment].concat().into()
+            }
+        }
     }
 }
 
@@ -157,31 +182,54 @@ impl Service {
         }
     }
 
-    /// Runs code.
+    /// Runs code. A reader gets its output as it happens.
     ///
     /// # Errors
     /// The platform failed. Code that fails is an [`Outcome`].
     pub async fn execute(
         &self,
         session: &Session,
-        asked: Asked,
-        code: String,
+        code: Code,
+        reader: Option<&Reader>,
     ) -> Result<Outcome, ServiceError> {
-        let record = session
-            .named
-            .then(|| self.record(session, asked, code.as_bytes(), None));
-        let code = self.body(session, code.into_bytes()).await?;
+        let record = session.named.then(|| self.record(session, &code, None));
+        let timeout_ms = code.timeout_ms();
+        let Code {
+            language,
+            text,
+            extension,
+            ..
+        } = code;
+        let code = self.body(session, text.into_bytes()).await?;
         let staged = staged(&code);
         let request = Request::Execute {
             code,
-            timeout_ms: asked.timeout_ms(),
+            timeout_ms,
             record: record.clone(),
-            language: asked.language,
+            language,
+            extension,
+            stream: reader.is_some(),
         };
         let job = job(session, request, EXECUTE_BUDGET);
+        let Some(reader) = reader else {
+            return self.perform(&job, record, staged, None).await;
+        };
+        tokio::select! {
+            outcome = self.perform(&job, record, staged, Some(reader)) => outcome,
+            never = reader.give_credit(&self.bus, &job) => match never {},
+        }
+    }
+
+    async fn perform(
+        &self,
+        job: &Job,
+        record: Option<RecordRef>,
+        staged: Option<Staged>,
+        reader: Option<&Reader>,
+    ) -> Result<Outcome, ServiceError> {
         let answer = match record {
-            None => self.send(&job, Missing::Allocate, staged).await?,
-            Some(record) => self.send_once(job, record, staged).await?,
+            None => self.send_to(job, Missing::Allocate, staged, reader).await?,
+            Some(record) => self.send_once(job.clone(), record, staged, reader).await?,
         };
         self.executed(answer).await
     }
@@ -198,20 +246,20 @@ impl Service {
     pub(crate) fn record(
         &self,
         session: &Session,
-        asked: Asked,
-        code: &[u8],
+        code: &Code,
         queued: Option<Queued>,
     ) -> RecordRef {
         let (cluster, key) = (&self.cluster_key, &session.key);
         RecordRef {
             key: RecordKey::derive(cluster, &session.pool.id, key, &session.operation),
-            digest: BodyDigest::derive(cluster, key, asked.timeout, code),
+            digest: BodyDigest::derive(cluster, key, code.timeout, &code.asked()),
             seen: 0,
             submission: Some(Submission {
                 operation: session.operation.clone(),
-                language: asked.language,
-                stream_characters: asked.stream_characters,
-                all_forms: asked.all_forms,
+                language: code.language,
+                stream_characters: code.wishes.stream_characters,
+                all_forms: code.wishes.all_forms,
+                extended: code.extension.is_some(),
                 queued,
             }),
         }
@@ -381,6 +429,18 @@ impl Service {
             .await
     }
 
+    /// Interrupts whatever runs in a session; says whether something did.
+    ///
+    /// # Errors
+    /// The platform failed, or the session does not run ([`FaultCode::NotOwner`]).
+    pub async fn interrupt(&self, session: &Session) -> Result<bool, ServiceError> {
+        let job = job(session, Request::Interrupt, FILE_BUDGET);
+        match self.send(&job, Missing::Refuse, None).await? {
+            Answer::Interrupted(something) => Ok(something),
+            _ => Err(ServiceError::Answer),
+        }
+    }
+
     async fn gone(&self, job: &Job, missing: Missing) -> Result<(), ServiceError> {
         match self.send(job, missing, None).await? {
             Answer::Gone => Ok(()),
@@ -395,7 +455,18 @@ impl Service {
         missing: Missing,
         staged: Option<Staged>,
     ) -> Result<Answer, ServiceError> {
-        let answer = route(&self.bus, job, missing).await;
+        self.send_to(job, missing, staged, None).await
+    }
+
+    /// The same with a reader of its output.
+    async fn send_to(
+        &self,
+        job: &Job,
+        missing: Missing,
+        staged: Option<Staged>,
+        reader: Option<&Reader>,
+    ) -> Result<Answer, ServiceError> {
+        let answer = route(&self.bus, job, missing, reader).await;
         if let (Err(_), Some(staged)) = (&answer, staged) {
             self.store.discard(&staged).await;
         }
@@ -408,8 +479,9 @@ impl Service {
         job: Job,
         record: RecordRef,
         staged: Option<Staged>,
+        reader: Option<&Reader>,
     ) -> Result<Answer, ServiceError> {
-        let answer = route_once(&self.bus, job, record, self.wait).await;
+        let answer = route_once(&self.bus, job, record, self.wait, reader).await;
         match (&answer, staged) {
             (Err(OnceError::Pending), _) | (_, None) => {}
             (_, Some(staged)) => self.store.discard(&staged).await,

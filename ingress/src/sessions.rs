@@ -145,7 +145,10 @@ async fn ask(bus: &Bus, subject: String, question: Bytes) -> Result<Option<Answe
     match tokio::time::timeout(ANSWERS_WITHIN, inbox.next()).await {
         Ok(Arrival::Frame(frame)) => match frame.body {
             FrameBody::Done(answer) => Ok(Some(answer)),
-            FrameBody::Accepted | FrameBody::Heartbeat | FrameBody::Failed(_) => Ok(None),
+            FrameBody::Accepted
+            | FrameBody::Heartbeat
+            | FrameBody::Output(_)
+            | FrameBody::Failed(_) => Ok(None),
         },
         Ok(Arrival::Nobody | Arrival::Gap) | Err(_) => Ok(None),
     }

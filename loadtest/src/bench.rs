@@ -18,7 +18,7 @@ use self::{
     figures::Figures,
     memory::Memory,
     peers::{Peer, Peers, What},
-    sessions::{burst, new_sessions, warm},
+    sessions::{burst, first_events, new_sessions, warm},
     stacks::{Stacks, Stock},
 };
 use crate::{places, statistics::Samples};
@@ -59,6 +59,7 @@ struct Times {
     zmq_new: Samples,
     new: Vec<NewTimes>,
     bursts: Samples,
+    events: Samples,
 }
 
 /// First answers of new sessions of one kind.
@@ -123,6 +124,8 @@ impl Rounds {
     async fn one(&mut self) -> Result<()> {
         let times = &mut self.times;
         times.warm.extend(warm(&self.stacks, ONE, 200).await?);
+        let events = first_events(&self.stacks, 20).await?;
+        times.events.extend(events);
         if let Some(peers) = &mut self.peers {
             times
                 .gateway_warm
@@ -185,6 +188,7 @@ impl Times {
 
     fn own_times(&self, figures: &mut Figures) {
         figures.time("warm 1+1", &self.warm, Some(1.5));
+        figures.time("from a print to its event", &self.events, Some(5.0));
         for new in &self.new {
             let target = match (new.stock, new.code) {
                 (Stock::Spare, IMPORTS) => Some(5.0),

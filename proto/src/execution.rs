@@ -1,8 +1,10 @@
 //! What running a piece of code came to.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::id::Incarnation;
+use crate::{id::Incarnation, limits};
 
 /// What a text to be run is written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,6 +208,102 @@ pub struct Outcome {
     /// The life of the session that ran it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
+    /// What is told only to callers who ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Box<Details>>,
+}
+
+/// What a caller wants beyond the contract ([`Outcome::details`] among it).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// Environment variables for this execution alone, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What is told of an execution beyond the contract.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
+    /// Files that it changed; `None` when that is not known by the time of the answer.
+    #[serde(default)]
+    pub files: Option<ChangedFiles>,
+    /// What it used; `None` when it did not run or that could not be read.
+    #[serde(default)]
+    pub resources: Option<Resources>,
+    /// What is missing of its output.
+    #[serde(default)]
+    pub truncated: Truncated,
+}
+
+/// The files below `/mnt/data` that an execution changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedFiles {
+    /// Those that are new or have new contents: path and length in bytes.
+    pub written: Vec<(String, u64)>,
+    /// Paths that are gone. Everything below a directory goes with it.
+    pub deleted: Vec<String>,
+    /// There are more than [`crate::limits::CHANGED_FILES`].
+    pub more: bool,
+}
+
+/// What an execution used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Processor time of everything in the sandbox, in milliseconds.
+    pub cpu_ms: Option<u64>,
+    /// Most memory in use at once, in bytes: private pages, scratch files and cached pages of files.
+    pub peak_memory_bytes: Option<u64>,
+    /// The peak is that of the session so far: this kernel cannot begin anew.
+    pub peak_of_session: bool,
+    /// Bytes that the interpreter and the processes that it waited for wrote to files on disk.
+    pub bytes_written: Option<u64>,
+}
+
+/// How much is missing of an output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Truncated {
+    /// Bytes of standard output.
+    pub stdout: u64,
+    /// Bytes of standard error.
+    pub stderr: u64,
+    /// Display outputs.
+    pub displays: u64,
+}
+
+/// A piece of what running code shows, as it happens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// Standard output, whole characters.
+    Stdout(String),
+    /// Standard error, whole characters.
+    Stderr(String),
+    /// A part of an encoded [`Bundle`]; parts follow each other directly.
+    Display {
+        /// The bytes.
+        #[serde(with = "serde_bytes")]
+        part: Vec<u8>,
+        /// Nothing of the bundle follows.
+        last: bool,
+    },
+    /// What would have stood here and was dropped, since its reader was too slow.
+    Dropped(Truncated),
+    /// Sent by a newer peer.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Output {
+    /// What it takes of a stream's window.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        let bytes = match self {
+            Self::Stdout(text) | Self::Stderr(text) => text.len(),
+            Self::Display { part, .. } => part.len(),
+            Self::Dropped(_) | Self::Unknown => 0,
+        };
+        bytes + limits::STREAM_PIECE_BYTES
+    }
 }
 
 impl Outcome {
@@ -233,8 +331,16 @@ impl Outcome {
             | Ending::Cancelled { .. }
             | Ending::Unknown => 0,
         };
+        let details = self.details.iter().filter_map(|more| more.files.as_ref());
+        let files: usize = details
+            .flat_map(|files| {
+                let written = files.written.iter().map(|(path, _)| path);
+                written.chain(&files.deleted)
+            })
+            .map(|path| path.len() + size_of::<u64>())
+            .sum();
         let shown: usize = self.displays.iter().chain(&self.result).map(bundle).sum();
-        ending + self.stdout.len() + self.stderr.len() + shown
+        ending + self.stdout.len() + self.stderr.len() + shown + files
     }
 }
 

@@ -86,6 +86,28 @@ pub const LOST_NAMES: usize = 100;
 pub const LOST_NAME_CHARS: usize = 64;
 /// Forms of one display output.
 pub const MIME_TYPES: usize = 64;
+/// Most environment variables of one execution.
+pub const ENVIRONMENT_VARIABLES: usize = 64;
+/// Longest name of an environment variable in bytes.
+pub const ENVIRONMENT_NAME_BYTES: usize = 128;
+/// All environment variables of one execution, names and values, in bytes together. They travel beside
+/// code that may fill [`INLINE_BYTES`].
+pub const ENVIRONMENT_BYTES: usize = 16 * 1024;
+/// Most changed files that are told of one execution; that there were more is told too.
+pub const CHANGED_FILES: usize = 1000;
+/// Output in one frame of a stream, in bytes.
+pub const STREAM_FRAME_BYTES: usize = 32 * 1024;
+/// Output that is on its way to a stream's reader, in bytes: sent and not taken by it yet.
+pub const STREAM_WINDOW_BYTES: usize = 512 * 1024;
+/// The same in frames. Less than an inbox of ingress holds, so that heartbeats find room.
+pub const STREAM_WINDOW_FRAMES: usize = 32;
+/// Output that waits at the worker for room in the window, in bytes; what does not fit is dropped and
+/// counted. A display output that is longer fits when nothing else waits.
+pub const STREAM_BACKLOG_BYTES: usize = 1024 * 1024;
+/// What every piece of it counts at least.
+pub const STREAM_PIECE_BYTES: usize = 64;
+/// How long the end of an execution waits for a reader to take what waits, without it taking anything.
+pub const STREAM_LINGER: Duration = Duration::from_secs(1);
 /// Executions that may wait behind a running one in a session.
 pub const SESSION_QUEUE: usize = 8;
 /// Callers that wait for one execution with a record.
@@ -154,6 +176,10 @@ const _: () = assert!(
     SNAPSHOT_BYTES.div_ceil(3) * 4 + LOST_NAMES * (LOST_NAME_CHARS * 4 + 3) + 256
         <= KERNEL_FRAME_BYTES
 );
+// Once a reader has taken all, less than a quarter of the window is unacknowledged.
+const _: () = assert!(STREAM_FRAME_BYTES + STREAM_PIECE_BYTES <= STREAM_WINDOW_BYTES / 4);
+const _: () = assert!(ENVIRONMENT_BYTES * 2 <= MESSAGE_BYTES - INLINE_BYTES);
+const _: () = assert!(STREAM_LINGER.as_millis() < SILENCE.as_millis());
 const _: () = assert!(STORE_REQUEST.as_millis() < STORE_PATIENCE.as_millis());
 const _: () = assert!(STORE_PATIENCE.as_millis() < DEAD_GRACE.as_millis());
 const _: () = assert!(HEARTBEAT.as_millis() * 3 <= SILENCE.as_millis());

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     about::About,
     blob::{Blob, Logged},
-    execution::{Language, Outcome},
+    execution::{Extension, Language, Outcome, Output},
     fault::Fault,
     file::{DirectoryPath, FileEntry, FilePath},
     id::{Epoch, Identifier, Incarnation, OperationId, PoolId, SessionKey},
@@ -18,8 +18,9 @@ pub const VERSION: u16 = 3;
 pub const OLDEST_VERSION: u16 = 1;
 /// First version that knows records of executions: an older worker would run such a job again.
 const RECORDS_SINCE: u16 = 2;
-/// First version that knows executions that wait in the queue: an older worker would forget whose they are.
-const QUEUE_SINCE: u16 = 3;
+/// First version that knows executions that wait in the queue, environments of executions, and interrupts of
+/// whatever runs: an older worker would forget whose they are, or leave the variables out.
+const QUEUE_AND_EXTENSIONS_SINCE: u16 = 3;
 
 /// One request for a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,23 @@ pub enum Request {
         /// anything but Python either.
         #[serde(default, skip_serializing_if = "Language::is_python")]
         language: Language,
+        /// What the caller wants beyond the contract.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        extension: Option<Extension>,
+        /// Its output is sent in frames as it happens. An older worker sends the answer alone.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        stream: bool,
+    },
+    /// Interrupt whatever runs.
+    Interrupt,
+    /// The reader of a stream has taken frames. Nobody answers.
+    Credit {
+        /// The operation id of the stream's execution.
+        target: OperationId,
+        /// How many.
+        frames: u32,
+        /// What they cost together ([`Output::cost`]).
+        bytes: u64,
     },
     /// Interrupt the execution of this operation id.
     Cancel {
@@ -108,6 +126,8 @@ impl Request {
         match self {
             Self::List { .. } | Self::Stat { .. } | Self::Download { .. } => true,
             Self::Execute { .. }
+            | Self::Interrupt
+            | Self::Credit { .. }
             | Self::Cancel { .. }
             | Self::Upload { .. }
             | Self::Delete { .. }
@@ -123,6 +143,8 @@ impl Request {
         match self {
             Self::Execute { .. } => "exec",
             Self::Cancel { .. } => "cancel",
+            Self::Interrupt => "interrupt",
+            Self::Credit { .. } => "credit",
             Self::Upload { .. } => "upload",
             Self::List { .. } => "list",
             Self::Stat { .. } => "stat",
@@ -141,7 +163,12 @@ impl Request {
             Self::Execute {
                 record: Some(record),
                 ..
-            } if record.is_queued() => QUEUE_SINCE,
+            } if record.is_queued() => QUEUE_AND_EXTENSIONS_SINCE,
+            Self::Execute {
+                extension: Some(extension),
+                ..
+            } if !extension.environment.is_empty() => QUEUE_AND_EXTENSIONS_SINCE,
+            Self::Interrupt | Self::Credit { .. } => QUEUE_AND_EXTENSIONS_SINCE,
             Self::Execute {
                 record: Some(_), ..
             } => RECORDS_SINCE,
@@ -180,6 +207,8 @@ pub enum FrameBody {
     Accepted,
     /// It still works on it.
     Heartbeat,
+    /// Output of an execution that is streamed; counts as a heartbeat.
+    Output(Output),
     /// The answer; the last frame.
     Done(Answer),
     /// The failure; the last frame.
@@ -214,6 +243,8 @@ pub enum Answer {
     },
     /// To `Delete`, `Stop` and `Cancel`.
     Gone,
+    /// To `Interrupt`: whether something ran.
+    Interrupted(bool),
     /// To `Describe`.
     Session(SessionInfo),
     /// To whoever asks what a pool's sandboxes hold ([`crate::subject::about`]).

@@ -118,6 +118,9 @@ pub struct Submission {
     /// All forms of its result are wished instead of one.
     #[serde(default)]
     pub all_forms: bool,
+    /// What is told beyond the contract is wished, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub extended: bool,
     /// Its caller does not wait: it lies in the queue of its pool. Nothing for all others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued: Option<Queued>,
@@ -368,6 +371,7 @@ pub fn cancelled() -> Outcome {
         durability: Durability::Durable,
         moved: None,
         incarnation: None,
+        details: None,
     }
 }
 
@@ -497,6 +501,7 @@ mod tests {
             durability: Durability::Durable,
             moved: None,
             incarnation: None,
+            details: None,
         };
         let inline = Recorded::Inline(wire::encode(&outcome).unwrap());
         let answer = record(RecordState::Succeeded, Some(inline)).answer();
@@ -526,6 +531,7 @@ mod tests {
                 language: Language::Python,
                 stream_characters: None,
                 all_forms: false,
+                extended: false,
                 queued,
             };
             record(RecordState::Running, None).submitted(Some(submission))

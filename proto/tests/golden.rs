@@ -10,7 +10,10 @@ use proptest::prelude::*;
 use proto::{
     about::{About, Kernel, Software},
     blob::{Blob, Logged, Staged},
-    execution::{Bundle, Durability, Ending, Language, Moved, Outcome},
+    execution::{
+        Bundle, ChangedFiles, Details, Durability, Ending, Extension, Language, Moved, Outcome,
+        Output, Resources, Truncated,
+    },
     fault::{Fault, FaultCode},
     file::{FileEntry, FileKind},
     id::{Epoch, Identifier, Incarnation},
@@ -65,54 +68,60 @@ fn identifier() -> Identifier {
     "user|1".repeat(2).parse().unwrap()
 }
 
+fn execute(record: Option<RecordRef>) -> Request {
+    Request::Execute {
+        code: Blob::Inline(b"1+1".to_vec()),
+        timeout_ms: 220_000,
+        record,
+        language: Language::Python,
+        extension: None,
+        stream: false,
+    }
+}
+
+fn command() -> Request {
+    Request::Execute {
+        code: Blob::Inline(b"ls".to_vec()),
+        timeout_ms: 220_000,
+        record: None,
+        language: Language::Shell,
+        extension: None,
+        stream: false,
+    }
+}
+
+fn extended(environment: &[(&str, &str)], stream: bool) -> Request {
+    let environment = environment.iter();
+    let environment = environment.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Request::Execute {
+        code: Blob::Inline(b"1+1".to_vec()),
+        timeout_ms: 220_000,
+        record: None,
+        language: Language::Python,
+        extension: Some(Extension {
+            environment: environment.collect(),
+        }),
+        stream,
+    }
+}
+
 fn executions() -> Vec<(&'static str, Request)> {
+    let record = |seen, submission| RecordRef {
+        key: "b".repeat(26).parse().unwrap(),
+        digest: digest(),
+        seen,
+        submission,
+    };
     vec![
-        (
-            "execute",
-            Request::Execute {
-                code: Blob::Inline(b"1+1".to_vec()),
-                timeout_ms: 220_000,
-                record: None,
-                language: Language::Python,
-            },
-        ),
-        (
-            "execute recorded",
-            Request::Execute {
-                code: Blob::Inline(b"1+1".to_vec()),
-                timeout_ms: 220_000,
-                record: Some(RecordRef {
-                    key: "b".repeat(26).parse().unwrap(),
-                    digest: digest(),
-                    seen: 42,
-                    submission: None,
-                }),
-                language: Language::Python,
-            },
-        ),
+        ("execute", execute(None)),
+        ("execute recorded", execute(Some(record(42, None)))),
         (
             "execute queued",
-            Request::Execute {
-                code: Blob::Inline(b"1+1".to_vec()),
-                timeout_ms: 3_600_000,
-                record: Some(RecordRef {
-                    key: "b".repeat(26).parse().unwrap(),
-                    digest: digest(),
-                    seen: 0,
-                    submission: Some(submission()),
-                }),
-                language: Language::Python,
-            },
+            execute(Some(record(0, Some(submission())))),
         ),
-        (
-            "execute command",
-            Request::Execute {
-                code: Blob::Inline(b"ls".to_vec()),
-                timeout_ms: 220_000,
-                record: None,
-                language: Language::Shell,
-            },
-        ),
+        ("execute command", command()),
+        ("execute extended", extended(&[("A", "ž")], true)),
+        ("execute with details", extended(&[], false)),
     ]
 }
 
@@ -123,6 +132,15 @@ fn requests() -> Vec<(&'static str, Request)> {
         size: 1 << 20,
     };
     vec![
+        ("interrupt", Request::Interrupt),
+        (
+            "credit",
+            Request::Credit {
+                target: "operation-0".parse().unwrap(),
+                frames: 8,
+                bytes: 1 << 17,
+            },
+        ),
         (
             "cancel",
             Request::Cancel {
@@ -166,6 +184,7 @@ fn outcome() -> Outcome {
             lost: vec!["f".into()],
         }),
         incarnation: None,
+        details: None,
     }
 }
 
@@ -176,6 +195,35 @@ fn outcome_of_command() -> Outcome {
         displays: vec![],
         incarnation: Some(incarnation()),
         ..outcome()
+    }
+}
+
+fn outcome_with_details() -> Outcome {
+    let files = ChangedFiles {
+        written: vec![("dir/a b.txt".into(), 3)],
+        deleted: vec!["old".into()],
+        more: false,
+    };
+    Outcome {
+        details: Some(Box::new(Details {
+            files: Some(files),
+            resources: Some(Resources {
+                cpu_ms: Some(5),
+                peak_memory_bytes: Some(1 << 20),
+                peak_of_session: false,
+                bytes_written: None,
+            }),
+            truncated: truncated(),
+        })),
+        ..outcome()
+    }
+}
+
+fn truncated() -> Truncated {
+    Truncated {
+        stdout: 1,
+        stderr: 0,
+        displays: 2,
     }
 }
 
@@ -203,6 +251,37 @@ fn older_outcome() -> Outcome {
         moved: None,
         ..outcome()
     }
+}
+
+fn frames_of_extensions() -> Vec<(&'static str, FrameBody)> {
+    vec![
+        (
+            "executed with details",
+            FrameBody::Done(Answer::Executed(Carried::Inline(
+                outcome_with_details().into(),
+            ))),
+        ),
+        (
+            "output stdout",
+            FrameBody::Output(Output::Stdout("ž".into())),
+        ),
+        (
+            "output stderr",
+            FrameBody::Output(Output::Stderr("e".into())),
+        ),
+        (
+            "output display",
+            FrameBody::Output(Output::Display {
+                part: vec![1, 2],
+                last: true,
+            }),
+        ),
+        (
+            "output dropped",
+            FrameBody::Output(Output::Dropped(truncated())),
+        ),
+        ("interrupted", FrameBody::Done(Answer::Interrupted(true))),
+    ]
 }
 
 fn frames() -> Vec<(&'static str, FrameBody)> {
@@ -276,6 +355,7 @@ fn submission() -> Submission {
         language: Language::Shell,
         stream_characters: Some(4096),
         all_forms: true,
+        extended: true,
         queued: Some(Queued { retries: 2 }),
     }
 }
@@ -332,11 +412,12 @@ fn incarnation() -> Incarnation {
 
 #[test]
 fn messages_are_encoded_as_ever() {
+    let golden: BTreeMap<String, String> = serde_json::from_str(GOLDEN).unwrap();
     let mut encoded = Encoded::default();
     for (name, request) in executions().into_iter().chain(requests()) {
         encoded.add(&format!("job {name}"), &job(request));
     }
-    for (name, body) in frames() {
+    for (name, body) in frames().into_iter().chain(frames_of_extensions()) {
         let frame = Frame {
             epoch: Epoch::default().next(),
             n: 2,
@@ -377,9 +458,11 @@ fn messages_are_encoded_as_ever() {
     };
     encoded.add("beat", &beat);
     encoded.add("record queued", &queued_record());
-    let golden: BTreeMap<String, String> = serde_json::from_str(GOLDEN).unwrap();
     for (name, record) in older_records() {
         encoded.older(&format!("record {name}"), &golden, &record);
+    }
+    for (name, record) in records() {
+        encoded.add(&format!("record {name} of version 3"), &record);
     }
     let older_lease = Lease {
         state: LeaseState::Active,
@@ -405,10 +488,14 @@ fn an_older_worker_refuses_what_it_would_run_again() {
         .map(|(name, request)| (name, job(request).v))
         .filter(|(_, v)| *v > 1)
         .collect();
-    assert_eq!(
-        versions,
-        BTreeMap::from([("execute queued", 3), ("execute recorded", 2)])
-    );
+    let expected = [
+        ("execute recorded", 2),
+        ("execute queued", 3),
+        ("execute extended", 3),
+        ("interrupt", 3),
+        ("credit", 3),
+    ];
+    assert_eq!(versions, BTreeMap::from(expected));
 }
 
 #[test]

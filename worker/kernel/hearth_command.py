@@ -16,8 +16,8 @@ _GRACE_SECONDS = 1
 _CANNOT_START = 126
 
 
-def run(command):
-    """Runs a command to its end. Returns its exit status as a shell tells it: of one that a signal
+def run(command, environment):
+    """Runs a command to its end, in the environment and with these variables beside. Returns its exit status as a shell tells it: of one that a signal
     ended, 128 and the signal's number. An interrupt ends the command and what it left behind."""
     group = _Group()
     handlers = [
@@ -25,7 +25,7 @@ def run(command):
         for number, handler in ((signal.SIGALRM, group.kill), (signal.SIGINT, group.interrupt))
     ]
     try:
-        return _run(command.encode("utf-8", "surrogateescape"), group)
+        return _run(command.encode("utf-8", "surrogateescape"), environment, group)
     except (OSError, ValueError) as error:
         os.write(2, f"{_SHELL}: {getattr(error, 'strerror', None) or error}\n".encode())
         return _CANNOT_START
@@ -59,8 +59,8 @@ class _Group:
                 pass
 
 
-def _run(script, group):
-    with _start(script) as shell:
+def _run(script, environment, group):
+    with _start(script, environment) as shell:
         group.leader = shell.pid
         if group.interrupted:
             group.kill()
@@ -70,27 +70,27 @@ def _run(script, group):
     return 128 - code if code < 0 else code
 
 
-def _start(script):
+def _start(script, environment):
     """A long script cannot be an argument, so the shell reads it as a file."""
     if len(script) < _ARGUMENT_BYTES:
-        return _popen([_SHELL, "-c", script], ())
+        return _popen([_SHELL, "-c", script], environment, ())
     file = os.memfd_create("command")
     try:
         unwritten = memoryview(script)
         while unwritten:
             unwritten = unwritten[os.write(file, unwritten) :]
-        return _popen([_SHELL, f"/proc/self/fd/{file}"], (file,))
+        return _popen([_SHELL, f"/proc/self/fd/{file}"], environment, (file,))
     finally:
         os.close(file)
 
 
-def _popen(arguments, files):
+def _popen(arguments, environment, files):
     return subprocess.Popen(
         arguments,
         stdin=subprocess.DEVNULL,
         cwd=_DIRECTORY,
         # The kernel's own backend of matplotlib shows figures in cells only.
-        env={**os.environ, "MPLBACKEND": "Agg"},
+        env={**os.environ, "MPLBACKEND": "Agg", **environment},
         pass_fds=files,
         start_new_session=True,
     )

@@ -28,6 +28,7 @@ _encode, _read, _TooLong = hearth_frames.encode, hearth_frames.read, hearth_fram
 _run, _describe = hearth_shell.run, hearth_shell.describe
 _save, _load, _ALL = hearth_variables.save, hearth_variables.load, hearth_variables.ALL
 _to_base64, _from_base64 = base64.b64encode, base64.b64decode
+_ENVIRONMENT = os.environ
 _fflush = ctypes.CDLL(None).fflush
 # Whoever joins a kernel for a session that waits sends the first cell within this time.
 _AT_ONCE_SECONDS = 0.02
@@ -114,6 +115,7 @@ def _cell(shell, channel, request):
         if interrupts:
             signal.raise_signal(_SIGINT)
 
+    before = _set(request.get("environment", {}))
     try:
         _signal(_SIGINT, signal.default_int_handler)
         result, error = _run(shell, request["code"], displayed)
@@ -125,6 +127,7 @@ def _cell(shell, channel, request):
         result, error = None, _describe(failure, traceback.format_exc())
     # An alarm that the cell forgot would go off in here.
     _alarm(0)
+    _restore_environment(before)
     _settle()
     if _getpid() == kernel:
         channel.send({"type": "done", "id": number, "result": result, "error": error})
@@ -133,8 +136,23 @@ def _cell(shell, channel, request):
     return error
 
 
+def _set(environment):
+    """Sets variables for a cell; what they were before."""
+    before = {name: _ENVIRONMENT.get(name) for name in environment}
+    _ENVIRONMENT.update(environment)
+    return before
+
+
+def _restore_environment(before):
+    for name, value in before.items():
+        if value is None:
+            _ENVIRONMENT.pop(name, None)
+        else:
+            _ENVIRONMENT[name] = value
+
+
 def _command(shell, channel, request):
-    status = hearth_command.run(request["command"])
+    status = hearth_command.run(request["command"], request.get("environment", {}))
     channel.send({"type": "exited", "id": request["id"], "status": status})
 
 
@@ -210,11 +228,20 @@ def _become_a_session(shell):
     os.umask(0o022)
     sys.path.insert(0, "")
     sys.argv = [""]
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
+    sys.stdin = sys.__stdin__ = _NoInput(io.FileIO(0, closefd=False), encoding="utf-8")
     _use_streams(_stream(1), _stream(2))
     for name in ("boot", "hearth_warm"):
         sys.modules.pop(name, None)
     sys.modules["__main__"] = shell.user_module
+
+
+class _NoInput(io.TextIOWrapper):
+    """Standard input: nobody is there, and to say so is better than an end of file."""
+
+    def _refuse(self, *_):
+        hearth_shell.refuse_input()
+
+    read = readline = readlines = __iter__ = __next__ = _refuse
 
 
 def _stream(descriptor):

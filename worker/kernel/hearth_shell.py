@@ -211,8 +211,9 @@ def _has_a_group(error):
     return False
 
 
-def _refuse_input(prompt=""):
-    raise EOFError("input() is not available here: pass the values in the code instead")
+def refuse_input(prompt=""):
+    """Instead of waiting for what nobody can type."""
+    raise EOFError("standard input is not available here: pass the values in the code instead")
 
 
 def build():
@@ -234,7 +235,7 @@ def build():
     shell.builtin_trap.activate()
     import builtins
 
-    builtins.input = _refuse_input
+    builtins.input = refuse_input
     warnings.filterwarnings("ignore", "To exit: use", UserWarning)
     from IPython.core.pylabtools import activate_matplotlib
     from matplotlib import pyplot

@@ -19,7 +19,7 @@ use proto::{
 use routing::bus::Connected;
 use tokio::time::Instant;
 
-use crate::config::NatsAuth;
+use crate::{config::NatsAuth, outlet::Outlet};
 
 /// Oldest server that works: per-key TTL, limit markers and a fix for false 503s across nodes
 /// (nats-server #8233).
@@ -143,6 +143,8 @@ pub struct Responder {
     epoch: Epoch,
     next: u32,
     asked: Instant,
+    /// Output that it sends as it comes.
+    outlet: Option<Arc<Outlet>>,
 }
 
 impl Responder {
@@ -155,6 +157,7 @@ impl Responder {
             epoch: Epoch::default(),
             next: 0,
             asked: Instant::now(),
+            outlet: None,
         }
     }
 
@@ -176,8 +179,49 @@ impl Responder {
         }
     }
 
-    /// Says how the job ended.
+    /// Sends output as well: what is put into the outlet that this returns.
+    pub fn stream(&mut self) -> Arc<Outlet> {
+        self.outlet.get_or_insert_default().clone()
+    }
+
+    /// Sends no output.
+    pub fn no_stream(&mut self) {
+        self.outlet = None;
+    }
+
+    /// Whether it sends output.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        self.outlet.is_some()
+    }
+
+    /// Sends the output that its reader has room for.
+    pub async fn pump(&mut self) {
+        while let Some(output) = self.outlet.as_ref().and_then(|outlet| outlet.take()) {
+            self.send(FrameBody::Output(output)).await;
+        }
+    }
+
+    /// Sends the rest of the output, as long as its reader takes it.
+    pub async fn pump_out(&mut self) {
+        let Some(outlet) = self.outlet.clone() else {
+            return;
+        };
+        self.pump().await;
+        while !outlet.is_empty() {
+            let ready = tokio::time::timeout(limits::STREAM_LINGER, outlet.ready());
+            if ready.await.is_err() {
+                return;
+            }
+            self.pump().await;
+        }
+    }
+
+    /// Says how the job ended, and what of its output nobody took.
     pub async fn finish(mut self, answer: Result<Answer, Fault>) {
+        if let Some(lost) = self.outlet.take().and_then(|outlet| outlet.give_up()) {
+            self.send(FrameBody::Output(lost)).await;
+        }
         let body = match answer {
             Ok(answer) => FrameBody::Done(answer),
             Err(fault) => FrameBody::Failed(fault),

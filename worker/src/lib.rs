@@ -11,6 +11,7 @@ pub mod journal;
 pub mod kernel;
 pub mod lease;
 pub mod listener;
+pub mod outlet;
 pub mod presence;
 pub mod queue;
 pub mod record;

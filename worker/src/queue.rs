@@ -136,7 +136,7 @@ async fn attend(bus: &Bus, message: &Message) -> Then {
         }
         Err(error) => return not_known(&error),
     }
-    match route_once(bus, job, record, limits::RECORD_LIFE).await {
+    match route_once(bus, job, record, limits::RECORD_LIFE, None).await {
         Ok(_) | Err(OnceError::Failed(_) | OnceError::Conflict | OnceError::Refused(_)) => {
             Then::Remove
         }

@@ -4,10 +4,17 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use proto::{execution::Language, limits};
+use proto::{
+    execution::{Extension, Language},
+    limits,
+};
 use serde_json::{Map, Value};
 
-use crate::error::{ApiError, ErrorCode};
+use super::extension;
+use crate::{
+    error::{ApiError, ErrorCode},
+    service::Wishes,
+};
 
 /// Time within which a JSON body must arrive.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
@@ -27,6 +34,8 @@ pub struct ExecuteBody {
     pub wishes: Wishes,
     /// Whether its caller waits.
     pub kind: Kind,
+    /// What is wanted beyond the contract.
+    pub extension: Option<Extension>,
 }
 
 /// `executionType`.
@@ -39,15 +48,6 @@ pub enum Kind {
         /// `retryOnWorkerLoss`: it may be started again if its worker is lost while it runs.
         retry: bool,
     },
-}
-
-/// How a caller of the new contract wishes the answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
-    /// `outputStreamsMaxLength`: characters of each stream; without it the pool's limit alone applies.
-    pub stream_characters: Option<usize>,
-    /// `returnJupyterFormatExecutionResult`: all forms of the result instead of one.
-    pub all_forms: bool,
 }
 
 impl ExecuteBody {
@@ -101,6 +101,11 @@ impl ExecuteBody {
             kind,
             identifier,
             wishes: wishes(fields)?,
+            extension: fields
+                .get(extension::NAME)
+                .or_else(|| body.get(extension::NAME))
+                .map(extension::read)
+                .transpose()?,
         })
     }
 }
@@ -176,12 +181,9 @@ fn wishes(fields: &Map<String, Value>) -> Result<Wishes, ApiError> {
     let stream_characters = match fields.get(name) {
         None | Some(Value::Null) => None,
         Some(value) => {
-            let length = value
-                .as_u64()
-                .and_then(|length| usize::try_from(length).ok());
             let told =
                 || ApiError::invalid(format!("`{name}` is not a whole number of at least 0"));
-            Some(length.ok_or_else(told)?)
+            Some(value.as_u64().ok_or_else(told)?)
         }
     };
     Ok(Wishes {

@@ -1,21 +1,35 @@
 //! Running code: from a request of any contract to what the code left.
 
-use axum::{body::Body, http::HeaderMap};
-use proto::{
-    execution::{Language, Outcome},
-    id::Identifier,
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
 };
+use proto::{execution::Outcome, id::Identifier};
 
 use super::{
-    body::{ExecuteBody, Kind, Wishes},
+    body::{ExecuteBody, Kind},
     front::Caller,
     outcome::{self, Times},
+    stream,
 };
 use crate::{
     app::App,
     error::{ApiError, ErrorCode},
-    service::{Asked, Session},
+    reader::Reader,
+    service::{Code, Session, Wishes},
 };
+
+/// A request that was read.
+#[derive(Debug)]
+pub struct Request {
+    /// Where it runs.
+    pub session: Session,
+    /// What runs.
+    pub code: Code,
+    /// Whether its caller waits.
+    pub kind: Kind,
+}
 
 /// What an answer is made of.
 #[derive(Debug)]
@@ -26,70 +40,94 @@ pub struct Ran {
     pub outcome: Outcome,
     /// How the caller wishes it.
     pub wishes: Wishes,
+    /// The caller wants what is beyond the contract.
+    pub extended: bool,
     /// What is told beside the body.
     pub headers: HeaderMap,
 }
 
-impl Asked {
-    /// What a request asks for, beside the code itself.
-    #[must_use]
-    pub fn of(language: Language, body: &ExecuteBody) -> Self {
-        let characters = body.wishes.stream_characters;
-        Self {
+/// Makes the body of an answer, in the words of one contract.
+pub type Render = fn(&Caller, &Ran) -> Result<Vec<u8>, serde_json::Error>;
+
+impl Request {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// It is wrong.
+    pub async fn read(app: &App, caller: &Caller, body: Body) -> Result<Self, ApiError> {
+        let language = caller.language();
+        let body = ExecuteBody::read(body, language).await?;
+        let session = match (&caller.identifier, body.identifier) {
+            (None, Some(identifier)) => caller.session_of(app, identifier.parse()?),
+            _ => caller.session(app)?,
+        };
+        let code = Code {
             language,
+            text: body.code,
             timeout: body.timeout,
-            stream_characters: characters.and_then(|most| u64::try_from(most).ok()),
-            all_forms: body.wishes.all_forms,
+            wishes: body.wishes,
+            extension: body.extension,
+        };
+        Ok(Self {
+            session,
+            code,
+            kind: body.kind,
+        })
+    }
+
+    /// Reads one of a contract whose callers always wait.
+    ///
+    /// # Errors
+    /// It is wrong.
+    pub async fn read_synchronous(
+        app: &App,
+        caller: &Caller,
+        body: Body,
+    ) -> Result<Self, ApiError> {
+        let request = Self::read(app, caller, body).await?;
+        if request.kind != Kind::Synchronous {
+            let message =
+                "`executionType` must be `synchronous` at this path: `executions` has others";
+            let code = ErrorCode::SessionRequestNotSupported;
+            return Err(ApiError::new(code, message));
         }
+        Ok(request)
     }
 }
 
-/// Reads the request.
-///
-/// # Errors
-/// It is wrong.
-pub async fn read(
-    app: &App,
-    caller: &Caller,
-    body: Body,
-) -> Result<(Session, ExecuteBody), ApiError> {
-    let body = ExecuteBody::read(body, caller.language()).await?;
-    let session = match (&caller.identifier, &body.identifier) {
-        (None, Some(identifier)) => caller.session_of(app, identifier.parse()?),
-        _ => caller.session(app)?,
-    };
-    Ok((session, body))
-}
-
-/// Reads the request of a contract whose callers always wait, and runs its code.
-///
-/// # Errors
-/// The request is wrong, or the platform failed.
-pub async fn run(app: &App, caller: &Caller, body: Body) -> Result<Ran, ApiError> {
-    let (session, body) = read(app, caller, body).await?;
-    if body.kind != Kind::Synchronous {
-        let message = "`executionType` must be `synchronous` at this path: `executions` has others";
-        return Err(ApiError::new(
-            ErrorCode::SessionRequestNotSupported,
-            message,
-        ));
-    }
-    perform(app, caller, session, body).await
-}
-
-/// Runs the code while its caller waits.
+/// Runs the code while its caller waits, and answers in one piece or as it happens.
 ///
 /// # Errors
 /// The platform failed.
-pub async fn perform(
+pub async fn answer(
+    app: App,
+    caller: Caller,
+    headers: &HeaderMap,
+    request: Request,
+    render: Render,
+) -> Result<Response, ApiError> {
+    if stream::is_wanted(headers) {
+        return stream::answer(app, caller, request, render).await;
+    }
+    let ran = run(&app, &caller, request, None).await?;
+    let body = render(&caller, &ran).map_err(|error| ApiError::internal(&error))?;
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(header::CONTENT_TYPE, json)], ran.headers, body).into_response())
+}
+
+/// Runs the code; a reader gets its output as it happens.
+///
+/// # Errors
+/// The platform failed.
+pub async fn run(
     app: &App,
     caller: &Caller,
-    session: Session,
-    body: ExecuteBody,
+    Request { session, code, .. }: Request,
+    reader: Option<&Reader>,
 ) -> Result<Ran, ApiError> {
     let preparation = caller.arrived.elapsed();
-    let asked = Asked::of(caller.language(), &body);
-    let outcome = app.service.execute(&session, asked, body.code).await?;
+    let (wishes, extended) = (code.wishes, code.extension.is_some());
+    let outcome = app.service.execute(&session, code, reader).await?;
     let times = Times {
         preparation,
         service: caller.arrived.elapsed().saturating_sub(preparation),
@@ -98,6 +136,7 @@ pub async fn perform(
         identifier: session.identifier,
         headers: outcome::headers(&outcome, times),
         outcome,
-        wishes: body.wishes,
+        wishes,
+        extended,
     })
 }

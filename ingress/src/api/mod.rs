@@ -14,6 +14,7 @@ pub mod address;
 pub mod body;
 pub mod content;
 pub mod execution;
+pub mod extension;
 pub mod files;
 pub mod front;
 pub mod health;
@@ -24,6 +25,7 @@ pub mod outcome;
 pub mod query;
 pub mod range;
 pub mod result;
+pub mod stream;
 pub mod v2024_02;
 pub mod v2024_10;
 
@@ -70,10 +72,12 @@ pub fn operations(app: App) -> Router {
         .route("/executions/{id}/cancel", post(executions::cancel))
         .route("/metadata", get(metadata::get))
         .route("/session", get(sessions::get).delete(sessions::delete))
+        .route("/session/interrupt", post(sessions::interrupt))
         .route("/listSessions", get(sessions::list))
         .route("/.management/getSession", both(sessions::get_managed))
         .route("/.management/listSessions", both(sessions::list_managed))
         .route("/.management/stopSession", both(sessions::stop))
+        .route("/.management/interruptSession", post(sessions::interrupt))
         .fallback(front::unknown_operation)
         .method_not_allowed_fallback(front::unknown_method)
         // Each operation bounds its own body.

@@ -47,20 +47,10 @@ impl CellResult {
         let mut shown = outcome.displays.iter().chain(&outcome.result).rev();
         let chosen = shown.find(|bundle| image(bundle).is_some());
         let chosen = chosen.or(outcome.result.as_ref());
-        let Some(Bundle(forms)) = chosen.or_else(|| outcome.displays.last()) else {
-            return Value::Null;
-        };
-        let forms = forms.iter().map(|(mime, content)| {
-            let is_json = mime == "application/json" || mime.ends_with("+json");
-            let json = is_json
-                .then(|| serde_json::from_str(content).ok())
-                .flatten();
-            (
-                mime.clone(),
-                json.unwrap_or_else(|| Value::from(content.as_str())),
-            )
-        });
-        Value::Object(forms.collect())
+        match chosen.or_else(|| outcome.displays.last()) {
+            Some(bundle) => forms(bundle),
+            None => Value::Null,
+        }
     }
 
     fn of_text(text: &str) -> Self {
@@ -70,6 +60,22 @@ impl CellResult {
             _ => Self::Text(text.to_owned()),
         }
     }
+}
+
+/// All forms of one output by mime type; JSON types as JSON.
+#[must_use]
+pub fn forms(bundle: &Bundle) -> Value {
+    let forms = bundle.0.iter().map(|(mime, content)| {
+        let is_json = mime == "application/json" || mime.ends_with("+json");
+        let json = is_json
+            .then(|| serde_json::from_str(content).ok())
+            .flatten();
+        (
+            mime.clone(),
+            json.unwrap_or_else(|| Value::from(content.as_str())),
+        )
+    });
+    Value::Object(forms.collect())
 }
 
 fn image(bundle: &Bundle) -> Option<CellResult> {
@@ -129,6 +135,7 @@ mod tests {
             durability: proto::execution::Durability::Durable,
             moved: None,
             incarnation: None,
+            details: None,
         }
     }
 

@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::{
     content,
     execution::{self, Ran},
+    extension::Told,
     files,
     front::Caller,
     moment::seven_digits,
@@ -29,34 +30,31 @@ use crate::{app::App, error::ApiError};
 pub async fn execute(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     body: Body,
-) -> Result<impl IntoResponse, ApiError> {
-    let Ran {
-        outcome, headers, ..
-    } = run(&app, &caller, body).await?;
-    let body = Json(Referenced {
-        id: "1",
-        properties: Executed::new("2", &outcome),
-    });
-    Ok((headers, body))
+) -> Result<Response, ApiError> {
+    caller.refuse_shell()?;
+    let render = |_: &Caller, ran: &Ran| {
+        serde_json::to_vec(&Referenced {
+            id: "1",
+            properties: Executed::new("2", ran),
+        })
+    };
+    let request = execution::Request::read_synchronous(&app, &caller, body).await?;
+    execution::answer(app, caller, &headers, request, render).await
 }
 
 /// `POST python/execute`: the same at the top level.
 pub async fn execute_top_level(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     body: Body,
-) -> Result<impl IntoResponse, ApiError> {
-    let Ran {
-        outcome, headers, ..
-    } = run(&app, &caller, body).await?;
-    let body = Json(Executed::new("1", &outcome));
-    Ok((headers, body))
-}
-
-async fn run(app: &App, caller: &Caller, body: Body) -> Result<Ran, ApiError> {
+) -> Result<Response, ApiError> {
     caller.refuse_shell()?;
-    execution::run(app, caller, body).await
+    let render = |_: &Caller, ran: &Ran| serde_json::to_vec(&Executed::new("1", ran));
+    let request = execution::Request::read_synchronous(&app, &caller, body).await?;
+    execution::answer(app, caller, &headers, request, render).await
 }
 
 /// `POST files/upload` and its aliases.
@@ -136,10 +134,16 @@ struct Executed {
     /// What later documentation calls `result`: both are there, with the same value.
     execution_result: CellResult,
     execution_time_in_milliseconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hearth: Option<Told>,
 }
 
 impl Executed {
-    fn new(id: &'static str, outcome: &Outcome) -> Self {
+    fn new(id: &'static str, ran: &Ran) -> Self {
+        Self::of(id, &ran.outcome, ran.extended)
+    }
+
+    fn of(id: &'static str, outcome: &Outcome, extended: bool) -> Self {
         let result = CellResult::of(outcome);
         let explanation = outcome.ending.explanation();
         Self {
@@ -154,6 +158,7 @@ impl Executed {
             execution_result: result.clone(),
             result,
             execution_time_in_milliseconds: outcome.duration_ms,
+            hearth: extended.then(|| Told::new(outcome, (false, false))),
         }
     }
 }
@@ -220,6 +225,7 @@ mod tests {
             durability: proto::execution::Durability::Durable,
             moved: None,
             incarnation: None,
+            details: None,
         }
     }
 
@@ -228,7 +234,7 @@ mod tests {
         let outcome = outcome(Ending::Succeeded);
         let answer = Referenced {
             id: "1",
-            properties: Executed::new("2", &outcome),
+            properties: Executed::of("2", &outcome, false),
         };
         let expected = json!({ "$id": "1", "properties": {
             "$id": "2", "status": "Success", "stdout": "out", "stderr": "err", "result": "",
@@ -238,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_failure_explains_itself_after_what_the_code_wrote() {
-        let answer = Executed::new("1", &outcome(Ending::OutOfMemory));
+        let answer = Executed::of("1", &outcome(Ending::OutOfMemory), false);
         assert_eq!(answer.status, "Failure");
         assert!(
             answer.stderr.starts_with("err\nExecution aborted"),

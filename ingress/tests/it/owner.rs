@@ -74,6 +74,8 @@ fn job(record: &RecordRef) -> Job {
         timeout_ms: 1000,
         record: Some(record.clone()),
         language: Default::default(),
+        extension: None,
+        stream: false,
     };
     Job {
         v: request.version(),
@@ -103,6 +105,7 @@ pub(crate) fn outcome() -> Outcome {
         durability: Durability::Durable,
         moved: None,
         incarnation: None,
+        details: None,
     }
 }
 
@@ -193,7 +196,7 @@ impl Fleet {
     }
 
     pub(crate) async fn ask(&self, record: RecordRef, wait: Duration) -> Result<Answer, OnceError> {
-        let asked = route_once(&self.ingress, job(&record), record, wait);
+        let asked = route_once(&self.ingress, job(&record), record, wait, None);
         timeout(WITHIN, asked).await.unwrap()
     }
 

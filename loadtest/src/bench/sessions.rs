@@ -1,9 +1,11 @@
 //! Times of requests to Hearth.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
+use reqwest::Method;
+use serde_json::json;
 
 use super::stacks::{Stacks, Stock};
 use crate::{
@@ -62,6 +64,35 @@ pub(super) async fn burst(stacks: &Stacks, code: &str, count: usize) -> Result<D
         session.delete().await?;
     }
     Ok(took)
+}
+
+/// Times between a print and its event at a client who reads along.
+pub(super) async fn first_events(stacks: &Stacks, runs: usize) -> Result<Samples> {
+    const PRINTS: &str = "import time\nprint(time.time_ns())\ntime.sleep(0.02)";
+    let session = stacks.client(Stock::Spare)?.fresh();
+    run(&session, PRINTS).await?;
+    let mut samples = Samples::default();
+    for _ in 0..runs {
+        let request = session.request(Method::POST, "code/execute");
+        let request = request.header("accept", "text/event-stream");
+        let mut answer = request.json(&json!({ "code": PRINTS })).send().await?;
+        let mut read = String::new();
+        // The cell sleeps when it has printed, so the text comes alone.
+        let arrived = loop {
+            let chunk = answer.chunk().await?.context("no event")?;
+            let now = SystemTime::now();
+            read.push_str(&String::from_utf8_lossy(&chunk));
+            if read.contains("event: stdout") && read.ends_with("\n\n") {
+                break now;
+            }
+        };
+        let printed: String = read.chars().filter(char::is_ascii_digit).collect();
+        let printed = UNIX_EPOCH + Duration::from_nanos(printed.parse()?);
+        samples.push(arrived.duration_since(printed)?);
+        while answer.chunk().await?.is_some() {}
+    }
+    session.delete().await?;
+    Ok(samples)
 }
 
 /// Time of one execution, which must succeed.

@@ -15,6 +15,8 @@ mod contract;
 #[cfg(test)]
 mod execute;
 #[cfg(test)]
+mod extension;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod files;
@@ -54,5 +56,7 @@ mod shell;
 mod stack;
 #[cfg(test)]
 mod store_proxy;
+#[cfg(test)]
+mod streaming;
 #[cfg(test)]
 mod uploads;

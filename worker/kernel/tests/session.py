@@ -80,11 +80,18 @@ class Session:
         """Bytes of frames, none beyond: `select` must see the next frame."""
         return self.socket.recv(count, socket.MSG_WAITALL)
 
-    def begin(self, code):
+    def begin(self, code, environment=None):
         """Sends a cell."""
         self.cells += 1
         frame = {"type": "execute", "id": self.cells, "code": code}
+        if environment:
+            frame["environment"] = environment
         self.socket.sendall(hearth_frames.encode(frame))
+
+    def command(self, frame):
+        """Sends a shell command."""
+        self.cells += 1
+        self.socket.sendall(hearth_frames.encode({**frame, "id": self.cells}))
 
     def wait_until_asleep(self):
         """Returns when the kernel's main thread waits for something."""

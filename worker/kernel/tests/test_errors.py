@@ -88,9 +88,3 @@ class Errors(Case):
     def test_the_last_error_can_be_shown_again(self):
         self.fails("1 / 0")
         self.assertIn("ZeroDivisionError: division by zero", self.succeeds("%tb").stderr)
-
-    def test_input_is_refused(self):
-        error = self.fails("input('name?')")
-        self.assertEqual(error["name"], "EOFError")
-        self.assertIn("not available", error["message"])
-        self.assertEqual(self.succeeds("import sys\nsys.stdin.read()").text, "''")

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     bus::Responder,
-    kernel::{CellEnd, Kernel},
+    kernel::{CellEnd, Kernel, Program},
 };
 
 /// The question, in the image's own language.
@@ -48,7 +48,7 @@ impl Image {
     /// # Errors
     /// It does not tell.
     pub async fn ask(mut kernel: Kernel) -> Result<Self, AboutError> {
-        let cell = kernel.run(QUESTION, ANSWER_BYTES).await;
+        let cell = kernel.run(&Program::plain(QUESTION, ANSWER_BYTES)).await;
         match cell.end {
             CellEnd::Done { error: None, .. } => Ok(serde_json::from_str(&cell.stdout)?),
             end => Err(AboutError::End(end)),

@@ -23,6 +23,9 @@ pub enum ToKernel<'a> {
         id: u64,
         /// Source text.
         code: &'a str,
+        /// Environment variables of this cell alone.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        environment: &'a BTreeMap<String, String>,
     },
     /// Run a shell command.
     Command {
@@ -30,6 +33,9 @@ pub enum ToKernel<'a> {
         id: u64,
         /// What the shell reads.
         command: &'a str,
+        /// Environment variables of this command alone.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        environment: &'a BTreeMap<String, String>,
     },
     /// Tell the session's variables.
     Snapshot {
@@ -465,14 +471,20 @@ mod tests {
             let number = |field: &str| frame[field].as_u64().unwrap();
             let text = |field: &str| frame[field].as_str().unwrap();
             let variables;
+            let environment = frame.get("environment").cloned().unwrap_or_default();
+            let environment = serde_json::from_value::<Option<BTreeMap<_, _>>>(environment)
+                .unwrap()
+                .unwrap_or_default();
             let told = match text("type") {
                 "execute" => ToKernel::Execute {
                     id: number("id"),
                     code: text("code"),
+                    environment: &environment,
                 },
                 "command" => ToKernel::Command {
                     id: number("id"),
                     command: text("command"),
+                    environment: &environment,
                 },
                 "snapshot" => ToKernel::Snapshot {
                     max_bytes: usize::try_from(number("max_bytes")).unwrap(),
@@ -500,7 +512,7 @@ mod tests {
 
         #[test]
         fn code_survives_the_way_to_the_kernel(code in "\\PC*") {
-            let bytes = encode(&ToKernel::Execute { id: 7, code: &code }).unwrap();
+            let bytes = encode(&ToKernel::Execute { id: 7, code: &code, environment: &BTreeMap::new() }).unwrap();
             let value: serde_json::Value = serde_json::from_slice(&bytes[4..]).unwrap();
             prop_assert_eq!(u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize, bytes.len() - 4);
             prop_assert_eq!(value["code"].as_str(), Some(code.as_str()));

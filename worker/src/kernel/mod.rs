@@ -1,11 +1,13 @@
 //! The worker's side of a kernel: cells go in over its socket, what they print is read from its
 //! pipes. Times and kills are not decided here: see [`crate::session`].
 
-use std::{io, os::fd::AsFd, process::ExitStatus, time::Duration};
+use std::{
+    collections::BTreeMap, io, os::fd::AsFd, process::ExitStatus, sync::Arc, time::Duration,
+};
 
 use bytes::BytesMut;
 use proto::{
-    execution::Bundle,
+    execution::{Bundle, Truncated},
     limits::{DISPLAY_BYTES, DISPLAYS, KERNEL_CELL_BYTES},
 };
 use tokio::{
@@ -17,7 +19,10 @@ pub mod frame;
 pub mod output;
 pub mod variables;
 
-use crate::sandbox::{KernelHandle, KernelProcess};
+use crate::{
+    outlet::{Outlet, Stream},
+    sandbox::{KernelHandle, KernelProcess},
+};
 use frame::{FromKernel, Raised, ToKernel};
 use output::Captured;
 
@@ -48,6 +53,35 @@ pub struct Cell {
     pub stderr: String,
     /// Display outputs, bounded.
     pub displays: Vec<Bundle>,
+    /// What these bounds cost.
+    pub truncated: Truncated,
+}
+
+/// What a kernel is to run, and what becomes of its output.
+#[derive(Debug)]
+pub struct Program<'a> {
+    /// Source text.
+    pub text: &'a str,
+    /// Environment variables, set for this run alone.
+    pub environment: &'a BTreeMap<String, String>,
+    /// Bytes that are kept of each output stream.
+    pub output_bytes: u64,
+    /// Gets the whole output as it comes.
+    pub outlet: Option<Arc<Outlet>>,
+}
+
+impl<'a> Program<'a> {
+    /// Text in the environment as it is.
+    #[must_use]
+    pub fn plain(text: &'a str, output_bytes: u64) -> Self {
+        const NONE: &BTreeMap<String, String> = &BTreeMap::new();
+        Self {
+            text,
+            environment: NONE,
+            output_bytes,
+            outlet: None,
+        }
+    }
 }
 
 /// How a cell ended, as seen at the kernel's socket.
@@ -126,18 +160,26 @@ impl Kernel {
         &self.handle
     }
 
-    /// Runs a cell to its end, whatever ends it. Keeps `output_bytes` of each output stream.
-    pub async fn run(&mut self, code: &str, output_bytes: u64) -> Cell {
+    /// Runs a cell to its end, whatever ends it.
+    pub async fn run(&mut self, program: &Program<'_>) -> Cell {
         let id = self.next_cell();
-        self.run_to_the_end(id, &ToKernel::Execute { id, code }, output_bytes)
-            .await
+        let request = ToKernel::Execute {
+            id,
+            code: program.text,
+            environment: program.environment,
+        };
+        self.run_to_the_end(id, &request, program).await
     }
 
     /// Runs a shell command in the same way.
-    pub async fn run_command(&mut self, command: &str, output_bytes: u64) -> Cell {
+    pub async fn run_command(&mut self, program: &Program<'_>) -> Cell {
         let id = self.next_cell();
-        self.run_to_the_end(id, &ToKernel::Command { id, command }, output_bytes)
-            .await
+        let request = ToKernel::Command {
+            id,
+            command: program.text,
+            environment: program.environment,
+        };
+        self.run_to_the_end(id, &request, program).await
     }
 
     fn next_cell(&mut self) -> u64 {
@@ -145,16 +187,33 @@ impl Kernel {
         self.cells
     }
 
-    async fn run_to_the_end(&mut self, id: u64, request: &ToKernel<'_>, output_bytes: u64) -> Cell {
-        let mut output = Output::new(output_bytes);
-        let mut displays = Displays::default();
+    async fn run_to_the_end(
+        &mut self,
+        id: u64,
+        request: &ToKernel<'_>,
+        program: &Program<'_>,
+    ) -> Cell {
+        let outlet = program.outlet.as_ref();
+        let mut output = Output::new(program.output_bytes);
+        output.stdout = output.stdout.through(outlet, Stream::Stdout);
+        output.stderr = output.stderr.through(outlet, Stream::Stderr);
+        let mut displays = Displays {
+            outlet,
+            ..Displays::default()
+        };
         let end = self.cell(id, request, &mut output, &mut displays).await;
         self.drain(&mut output);
+        let truncated = Truncated {
+            stdout: output.stdout.dropped(),
+            stderr: output.stderr.dropped(),
+            displays: displays.dropped,
+        };
         Cell {
             end: end.unwrap_or_else(CellEnd::from),
             stdout: output.stdout.into_text(),
             stderr: output.stderr.into_text(),
             displays: displays.kept,
+            truncated,
         }
     }
 
@@ -163,7 +222,7 @@ impl Kernel {
         id: u64,
         request: &ToKernel<'_>,
         output: &mut Output,
-        displays: &mut Displays,
+        displays: &mut Displays<'_>,
     ) -> Result<CellEnd, Gone> {
         let heard = |said| match said {
             FromKernel::Done {
@@ -288,13 +347,18 @@ impl Output {
 }
 
 #[derive(Debug, Default)]
-struct Displays {
+struct Displays<'a> {
     kept: Vec<Bundle>,
     bytes: usize,
+    dropped: u64,
+    outlet: Option<&'a Arc<Outlet>>,
 }
 
-impl Displays {
+impl Displays<'_> {
     fn push(&mut self, bundle: Bundle) {
+        if let Some(outlet) = self.outlet {
+            outlet.display(&bundle);
+        }
         let sizes = bundle
             .0
             .iter()
@@ -303,6 +367,8 @@ impl Displays {
         if self.kept.len() < DISPLAYS && self.bytes.saturating_add(size) <= DISPLAY_BYTES {
             self.bytes += size;
             self.kept.push(bundle);
+        } else {
+            self.dropped += 1;
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Standard output and error of a cell, bounded while they are read.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
+
+use crate::outlet::{Outlet, Stream};
 
 /// The first bytes of a stream up to a limit; the rest is counted and dropped.
 #[derive(Debug)]
@@ -8,6 +12,8 @@ pub struct Captured {
     kept: BytesMut,
     limit: usize,
     dropped: u64,
+    /// Whoever reads along.
+    outlet: Option<(Arc<Outlet>, Stream)>,
 }
 
 impl Captured {
@@ -19,11 +25,30 @@ impl Captured {
             kept: BytesMut::new(),
             limit,
             dropped: 0,
+            outlet: None,
         }
+    }
+
+    /// Also lets an outlet have everything.
+    #[must_use]
+    pub fn through(self, outlet: Option<&Arc<Outlet>>, stream: Stream) -> Self {
+        Self {
+            outlet: outlet.map(|outlet| (outlet.clone(), stream)),
+            ..self
+        }
+    }
+
+    /// Bytes that were dropped.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Takes what was read.
     pub fn push(&mut self, bytes: &[u8]) {
+        if let Some((outlet, stream)) = &self.outlet {
+            outlet.text(*stream, bytes);
+        }
         let room = self.limit - self.kept.len();
         let (kept, dropped) = bytes.split_at(room.min(bytes.len()));
         self.kept.extend_from_slice(kept);
@@ -33,6 +58,9 @@ impl Captured {
     /// The text, with a last line that says how much is missing, if anything is.
     #[must_use]
     pub fn into_text(self) -> String {
+        if let Some((outlet, stream)) = &self.outlet {
+            outlet.end(*stream);
+        }
         let mut text = String::from_utf8_lossy(&self.kept).into_owned();
         if self.dropped > 0 {
             // A cut may fall inside a character; the half of it is not the user's output.

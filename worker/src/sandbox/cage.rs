@@ -16,6 +16,7 @@ use super::cgroup::Cgroups;
 use super::error::SandboxError;
 use super::kernel::{KernelHandle, KernelProcess};
 use super::loops::Released;
+use super::meter::Meter;
 use super::sandboxes::Shared;
 use super::uids::UidRange;
 use super::verify::{self, Namespaces};
@@ -163,6 +164,12 @@ impl Cage {
     /// When the cage is gone.
     pub fn pids_denied(&self) -> io::Result<u64> {
         self.parts().cgroups.pids_denied()
+    }
+
+    /// Measures what is used from now on.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter::start(self.parts().cgroups.clone())
     }
 
     /// Memory in use, in bytes: private pages, scratch files, and cached pages of `/mnt/data`.

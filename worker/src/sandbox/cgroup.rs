@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use tokio::time::Instant;
 
+use super::meter::Peak;
 use super::spec::Swap;
 use super::unified::{self, HandDownError};
 
@@ -330,6 +331,30 @@ impl Cgroups {
             .trim()
             .parse()
             .map_err(|error| about(&path, io::Error::other(error)))
+    }
+
+    /// Processor time used inside so far, in microseconds.
+    pub(super) fn cpu_us(&self) -> io::Result<u64> {
+        if self.is_unified() {
+            return keyed(&self.file("cpu", "cpu.stat")?, "usage_usec");
+        }
+        let path = self.file("cpuacct", "cpuacct.usage")?;
+        let value = fs::read_to_string(&path).map_err(|error| about(&path, error))?;
+        let nanoseconds: u64 = value
+            .trim()
+            .parse()
+            .map_err(|error| about(&path, io::Error::other(error)))?;
+        Ok(nanoseconds / 1000)
+    }
+
+    /// The most memory in use at once, from now on where the kernel can begin anew.
+    pub(super) fn peak(&self) -> io::Result<Peak> {
+        let name = if self.is_unified() {
+            "memory.peak"
+        } else {
+            "memory.max_usage_in_bytes"
+        };
+        Peak::begin(&self.file("memory", name)?)
     }
 
     /// Stops every process inside; returns when none runs any more.

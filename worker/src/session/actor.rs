@@ -1,13 +1,14 @@
 //! One session's task: it turns what happens into events, asks the machine, and performs the
 //! actions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_nats::Message;
 use futures_util::future::BoxFuture;
 use proto::{
-    execution::{Durability, Moved},
+    execution::Moved,
     fault::{Fault, FaultCode},
+    id::OperationId,
     limits,
     message::Job,
     pool::Pool,
@@ -16,11 +17,11 @@ use tokio::{sync::OwnedSemaphorePermit, task::JoinSet, time::Instant};
 
 use super::{
     Context, end,
-    execution::{Queue, Running},
+    execution::{Caller, Queue, Running},
     machine::{self, Event, State},
     opening::{OpenError, Opened, Opening},
     recorded::{Recorded, Settled},
-    saver::{Committer, SaveError, Saver},
+    saver::{Committer, SaveError, Saved, Saver},
     table::{Note, Seat},
     work::{Happened, Work},
 };
@@ -30,6 +31,7 @@ use crate::{
     kernel::Cell,
     lease::{HeldLease, Life, certainty::Certainty, keeper::Keeper},
     listener::Listener,
+    outlet::Outlet,
     sandbox::Cage,
     stock::Reserved,
 };
@@ -51,13 +53,15 @@ pub struct Actor {
     pub(super) running: Option<Running>,
     /// Executions with a record, whether they wait, run or end.
     pub(super) recorded: Recorded,
+    /// Ways of output that are in use, by their executions.
+    pub(super) outlets: Vec<(OperationId, Weak<Outlet>)>,
     /// File operations that wait for the sandbox.
     pub(super) held: Vec<(Job, Responder)>,
     pub(super) file_jobs: JoinSet<()>,
     /// The cell's files on their way to the object store.
-    pub(super) saving: Option<BoxFuture<'static, Result<Durability, SaveError>>>,
+    pub(super) saving: Option<BoxFuture<'static, Result<Saved, SaveError>>>,
     /// What the last attempt to save came to.
-    pub(super) saved: Result<Durability, Fault>,
+    pub(super) saved: Result<Saved, Fault>,
     /// Who asked for the session's end.
     pub(super) stoppers: Vec<Responder>,
     /// Why there is no sandbox.
@@ -104,12 +108,14 @@ pub struct Owned {
 
 enum Happening {
     Work(Happened),
-    Saved(Result<Durability, SaveError>),
+    Saved(Result<Saved, SaveError>),
     Message(Message),
     Note(Note),
     LeaseLost,
     FileJobDone,
     Recorded(Settled),
+    /// There is output for a reader who has room for it.
+    Output,
     Due,
 }
 
@@ -141,6 +147,7 @@ impl Actor {
                 ownership,
                 certainty.clone(),
                 session,
+                context.tasks.clone(),
             ),
             certainty,
             keeper: Keeper::new(lease, &pool),
@@ -150,10 +157,11 @@ impl Actor {
             sandbox: None,
             queue: Queue::default(),
             running: None,
+            outlets: vec![],
             held: vec![],
             file_jobs: JoinSet::new(),
             saving: None,
-            saved: Ok(Durability::Durable),
+            saved: Ok(Saved::default()),
             stoppers: vec![],
             broken: None,
             handing_over: false,
@@ -202,6 +210,7 @@ impl Actor {
             note = self.seat.note() => Happening::Note(note),
             () = self.keeper.keep() => Happening::LeaseLost,
             Some(_) = self.file_jobs.join_next() => Happening::FileJobDone,
+            () = output_of(self.running.as_ref()) => Happening::Output,
             settled = self.recorded.next() => Happening::Recorded(settled),
             () = tokio::time::sleep_until(due) => Happening::Due,
         }
@@ -246,6 +255,7 @@ impl Actor {
                 self.recorded.tell(&key, &answer).await;
             }
             Happening::Recorded(Settled::NotOwner) => self.step(Event::LeaseLost).await,
+            Happening::Output => self.send_output().await,
             Happening::Due => self.time_passed().await,
         }
     }
@@ -311,7 +321,7 @@ impl Actor {
         Event::Failed
     }
 
-    async fn saving_ended(&mut self, saved: Result<Durability, SaveError>) {
+    async fn saving_ended(&mut self, saved: Result<Saved, SaveError>) {
         self.saving = None;
         let event = match &saved {
             Ok(_) => Event::Saved,
@@ -358,6 +368,17 @@ impl Actor {
         }
     }
 
+    async fn send_output(&mut self) {
+        let responder = match self.running.as_mut().map(|running| &mut running.caller) {
+            Some(Caller::Plain(responder)) => Some(responder),
+            Some(Caller::Recorded(held)) => self.recorded.reader(held.key()),
+            None => None,
+        };
+        if let Some(responder) = responder {
+            responder.pump().await;
+        }
+    }
+
     async fn cooldown_over(&mut self) {
         if self.file_jobs.is_empty() && self.recorded.is_empty() {
             self.step(Event::Expired).await;
@@ -380,6 +401,13 @@ impl Actor {
         for action in actions {
             self.perform(action).await;
         }
+    }
+}
+
+async fn output_of(running: Option<&Running>) {
+    match running.and_then(|running| running.outlet.as_ref()) {
+        Some(outlet) => outlet.ready().await,
+        None => std::future::pending().await,
     }
 }
 

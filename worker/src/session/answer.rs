@@ -3,7 +3,7 @@
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
 use proto::{
-    execution::{Durability, Ending, KILLED, Outcome},
+    execution::{ChangedFiles, Durability, Ending, KILLED, Outcome},
     fault::{Fault, FaultCode},
     limits,
     message::{Answer, Carried},
@@ -16,6 +16,7 @@ use crate::{
     bus::Responder,
     kernel::{Cell, CellEnd},
     lease::certainty::Certainty,
+    sync::Changed,
 };
 
 /// What the next caller reads when the interpreter ended while nothing ran.
@@ -52,6 +53,7 @@ pub fn outcome(finished: Finished) -> Outcome {
         stdout,
         mut stderr,
         displays,
+        truncated: _,
     } = cell;
     // A command's session had no variables to lose.
     if lost_between && !matches!(end, CellEnd::Exited(_)) {
@@ -74,6 +76,7 @@ pub fn outcome(finished: Finished) -> Outcome {
         durability: Durability::Durable,
         moved: None,
         incarnation: None,
+        details: None,
     }
 }
 
@@ -131,6 +134,27 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
+/// As many of the changed files as are told.
+#[must_use]
+pub fn changed_files(changed: Changed) -> ChangedFiles {
+    let Changed { files, removed } = changed;
+    let more = files.len().saturating_add(removed.len()) > limits::CHANGED_FILES;
+    let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let written = files.iter().take(limits::CHANGED_FILES);
+    let left = limits::CHANGED_FILES - written.len();
+    ChangedFiles {
+        deleted: removed
+            .iter()
+            .take(left)
+            .map(|path| text(path.as_bytes()))
+            .collect(),
+        written: written
+            .map(|file| (text(file.path.as_bytes()), file.size))
+            .collect(),
+        more,
+    }
+}
+
 /// Answers, if this worker still owns the session: a success from a fenced worker would be false.
 /// Says whether it does.
 pub async fn give(
@@ -175,6 +199,8 @@ pub async fn carried(outcome: Outcome, store: &Store, owner: Owner<'_>) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use proto::execution::Truncated;
+
     use super::*;
 
     fn finished(end: CellEnd, verdict: Verdict) -> Finished {
@@ -183,6 +209,7 @@ mod tests {
             stdout: "out".into(),
             stderr: "err".into(),
             displays: vec![],
+            truncated: Truncated::default(),
         };
         let duration = Duration::from_millis(7);
         Finished {

@@ -1,8 +1,9 @@
 //! Executions of a session: those that wait and the one that runs.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use proto::{
+    execution::Details,
     fault::{Fault, FaultCode},
     id::OperationId,
     limits,
@@ -11,7 +12,12 @@ use proto::{
 use tokio::time::Instant;
 
 use super::work::Source;
-use crate::{bus::Responder, record::HeldRecord, sandbox::KernelHandle};
+use crate::{
+    bus::Responder,
+    outlet::Outlet,
+    record::HeldRecord,
+    sandbox::{KernelHandle, Meter},
+};
 
 /// Who is told how an execution ended.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub struct Asked {
     pub timeout: Duration,
     /// When its caller stops waiting.
     pub expires: Instant,
+    /// Its caller wants to know more than the contract tells.
+    pub detailed: bool,
 }
 
 /// An execution that was accepted and has not started.
@@ -63,6 +71,12 @@ pub struct Running {
     pub ended: Option<Instant>,
     /// When it is interrupted or, once it was, killed.
     pub alarm: Option<Instant>,
+    /// The way of its output, if it is streamed.
+    pub outlet: Option<Arc<Outlet>>,
+    /// What is told beyond the contract, if it is asked for.
+    pub details: Option<Box<Details>>,
+    /// Measures what it uses, if that is told.
+    pub meter: Option<Meter>,
 }
 
 impl Running {

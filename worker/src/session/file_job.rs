@@ -78,6 +78,8 @@ async fn perform(job: &Job, files: &Files) -> Result<Answer, Fault> {
         Request::Download { path } => download(path, files, owner).await,
         Request::Execute { .. }
         | Request::Cancel { .. }
+        | Request::Interrupt
+        | Request::Credit { .. }
         | Request::Describe
         | Request::Stop
         | Request::Unknown => return Err(unsupported()),

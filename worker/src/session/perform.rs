@@ -3,7 +3,7 @@
 use std::slice;
 
 use proto::{
-    execution::{Durability, Outcome},
+    execution::{Details, Outcome},
     fault::{Fault, FaultCode},
     id::OperationId,
     limits,
@@ -17,6 +17,7 @@ use super::{
     execution::{Caller, Running, Waiting},
     file_job,
     machine::{Action, Verdict},
+    saver::Saved,
     table::Note,
     work::Work,
 };
@@ -66,9 +67,16 @@ impl Actor {
         let journal = &self.context.journal;
         journal.starts(&next.operation, (pool, session), owned);
         let limits = &self.pool.limits;
+        let outlet = next.code.outlet.clone();
+        // Before the code begins to use anything.
+        let meter = self.sandbox.as_ref().filter(|_| next.detailed);
+        let mut meter = meter.map(|sandbox| sandbox.cage.meter());
         let Some(kernel) = self.work.run(next.code, &self.context.store, limits) else {
             return;
         };
+        if let Some(meter) = &mut meter {
+            meter.watch(kernel.pid());
+        }
         let started = Instant::now();
         self.running = Some(Running {
             operation: next.operation,
@@ -77,6 +85,9 @@ impl Actor {
             started,
             ended: None,
             alarm: Some(started + next.timeout),
+            outlet,
+            details: next.detailed.then(Box::default),
+            meter,
         });
     }
 
@@ -99,6 +110,10 @@ impl Actor {
             // Its time is over, not that of its files.
             running.alarm = None;
             running.ended.get_or_insert_with(Instant::now);
+            // Before the files are read, which is not the cell's doing.
+            if let (Some(meter), Some(details)) = (running.meter.take(), &mut running.details) {
+                details.resources = Some(meter.read());
+            }
         }
         if let Some(sandbox) = &self.sandbox {
             let saver = sandbox.saver.clone();
@@ -108,11 +123,12 @@ impl Actor {
 
     fn answer(&mut self, verdict: Verdict) {
         self.used();
-        let (Some(running), Some(ended)) = (self.running.take(), self.ended.take()) else {
+        let (Some(mut running), Some(ended)) = (self.running.take(), self.ended.take()) else {
             return;
         };
         let outcome = ended.map(|cell| {
             let out_of_memory = self.memory_ran_out(&cell);
+            let truncated = cell.truncated;
             let mut outcome = answer::outcome(Finished {
                 out_of_memory,
                 cell,
@@ -120,7 +136,17 @@ impl Actor {
                 lost_between: std::mem::take(&mut self.lost_between),
                 duration: running.duration(),
             });
-            outcome.durability = self.saved.as_ref().copied().unwrap_or(Durability::Durable);
+            let saved =
+                std::mem::replace(&mut self.saved, Ok(Saved::default())).unwrap_or_default();
+            outcome.durability = saved.durability;
+            outcome.details = running.details.take().map(|details| {
+                let files = saved.changed.map(answer::changed_files);
+                Box::new(Details {
+                    files,
+                    truncated,
+                    ..*details
+                })
+            });
             outcome.moved = self.moved.take();
             outcome.incarnation = Some(self.keeper.ownership().incarnation());
             outcome
@@ -202,6 +228,8 @@ impl Actor {
                 }
                 Err(fault) => Err(fault),
             };
+            // Before ownership is made sure of: readers take their time.
+            responder.pump_out().await;
             if !answer::give(responder, &certainty, answer).await {
                 tell(Note::LeaseLost);
             }

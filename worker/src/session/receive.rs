@@ -1,6 +1,6 @@
 //! What a session does with each job that arrives.
 
-use std::{slice, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 use async_nats::Message;
 use proto::{
@@ -18,12 +18,12 @@ use super::{
     answer,
     execution::{Asked, Caller, Waiting},
     file_job,
-    machine::Event,
+    machine::{Event, State},
     place::unsupported,
     table::Note,
     work::Source,
 };
-use crate::bus::Responder;
+use crate::{bus::Responder, outlet::Outlet};
 
 impl Actor {
     pub(super) async fn message(&mut self, message: Message) {
@@ -48,30 +48,37 @@ impl Actor {
                 timeout_ms,
                 language,
                 record,
+                extension,
+                stream,
             } => {
                 self.used();
                 responder.accept().await;
                 let queued = record.as_ref().is_some_and(RecordRef::is_queued);
+                let outlet = stream.then(|| self.open_stream(&job.operation, &mut responder));
+                let detailed = extension.is_some();
+                let environment = extension.unwrap_or_default().environment;
                 let asked = Asked {
                     operation: job.operation,
                     code: Source {
                         text,
                         language,
                         kept: queued,
+                        environment,
+                        outlet,
                     },
                     timeout: Asked::timeout(timeout_ms, !queued, &self.pool.limits),
                     expires: Instant::now() + Duration::from_millis(job.budget_ms),
+                    detailed,
                 };
-                let Some(record) = record else {
-                    let caller = Caller::Plain(responder);
-                    return self.enqueue(Waiting { asked, caller }).await;
-                };
-                if let Err(refused) = self.recorded.ask(record, asked, responder) {
-                    let (responder, fault) = *refused;
-                    responder.finish(Err(fault)).await;
-                }
+                self.execute(record, asked, responder).await;
             }
             Request::Cancel { target } => self.cancel(&target, responder).await,
+            Request::Interrupt => self.interrupt_any(responder).await,
+            Request::Credit {
+                target,
+                frames,
+                bytes,
+            } => self.credit(&target, frames, bytes),
             Request::Upload { .. }
             | Request::List { .. }
             | Request::Stat { .. }
@@ -92,6 +99,17 @@ impl Actor {
                 self.step(Event::Stop).await;
             }
             Request::Unknown => responder.finish(Err(unsupported())).await,
+        }
+    }
+
+    async fn execute(&mut self, record: Option<RecordRef>, asked: Asked, responder: Responder) {
+        let Some(record) = record else {
+            let caller = Caller::Plain(responder);
+            return self.enqueue(Waiting { asked, caller }).await;
+        };
+        if let Err(refused) = self.recorded.ask(record, asked, responder) {
+            let (responder, fault) = *refused;
+            responder.finish(Err(fault)).await;
         }
     }
 
@@ -129,6 +147,30 @@ impl Actor {
             self.reply(operation, waiting.caller, Ok(cancelled()));
         }
         responder.finish(Ok(Answer::Gone)).await;
+    }
+
+    async fn interrupt_any(&mut self, responder: Responder) {
+        let runs = matches!(self.state, State::Running | State::Interrupted(_));
+        if runs {
+            self.step(Event::Cancel).await;
+        }
+        responder.finish(Ok(Answer::Interrupted(runs))).await;
+    }
+
+    /// The way of an execution's output, to be found by its name for as long as it is in use.
+    fn open_stream(&mut self, operation: &OperationId, responder: &mut Responder) -> Arc<Outlet> {
+        let outlet = responder.stream();
+        self.outlets.retain(|(_, known)| known.strong_count() > 0);
+        self.outlets
+            .push((operation.clone(), Arc::downgrade(&outlet)));
+        outlet
+    }
+
+    fn credit(&self, target: &OperationId, frames: u32, bytes: u64) {
+        let named = self.outlets.iter().filter(|(name, _)| name == target);
+        if let Some(outlet) = named.filter_map(|(_, outlet)| outlet.upgrade()).next() {
+            outlet.credit(frames, bytes);
+        }
     }
 
     /// Begins a file operation, or keeps it until there is a sandbox.

@@ -11,6 +11,7 @@ use proto::{
     record::{BodyDigest, RecordKey, RecordRef},
 };
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use super::execution::{Asked, Caller, Waiting};
 use crate::{
@@ -29,6 +30,8 @@ pub struct Recorded {
     session: SessionKey,
     entries: HashMap<RecordKey, Entry>,
     tasks: JoinSet<Settled>,
+    /// Answers that wait for readers of output, beyond the session if need be.
+    farewells: TaskTracker,
 }
 
 /// Everybody who asked for one execution.
@@ -57,6 +60,7 @@ impl Recorded {
         ownership: Ownership,
         certainty: Certainty,
         (pool, session): (PoolId, SessionKey),
+        farewells: TaskTracker,
     ) -> Self {
         Self {
             records,
@@ -66,6 +70,7 @@ impl Recorded {
             session,
             entries: HashMap::new(),
             tasks: JoinSet::new(),
+            farewells,
         }
     }
 
@@ -78,7 +83,7 @@ impl Recorded {
         &mut self,
         record: RecordRef,
         asked: Asked,
-        caller: Responder,
+        mut caller: Responder,
     ) -> Result<(), Box<(Responder, Fault)>> {
         let most = match record.is_queued() {
             true => limits::QUEUED_IN_SESSION,
@@ -90,6 +95,8 @@ impl Recorded {
                 Err(Box::new((caller, Fault::from(&RecordError::Conflict))))
             }
             Some(entry) if entry.callers.len() < limits::EXECUTION_CALLERS => {
+                // Its output goes to the first who asked.
+                caller.no_stream();
                 entry.callers.push(caller);
                 Ok(())
             }
@@ -168,9 +175,24 @@ impl Recorded {
     /// Tells everybody who asked for an execution.
     pub async fn tell(&mut self, key: &RecordKey, answer: &Result<Answer, Fault>) {
         let entry = self.entries.remove(key);
-        for caller in entry.into_iter().flat_map(|entry| entry.callers) {
-            caller.finish(answer.clone()).await;
+        for mut caller in entry.into_iter().flat_map(|entry| entry.callers) {
+            if !caller.streams() {
+                caller.finish(answer.clone()).await;
+                continue;
+            }
+            let answer = answer.clone();
+            // The session does not wait for readers.
+            self.farewells.spawn(async move {
+                caller.pump_out().await;
+                caller.finish(answer).await;
+            });
         }
+    }
+
+    /// Who gets the output of an execution.
+    pub fn reader(&mut self, key: &RecordKey) -> Option<&mut Responder> {
+        let callers = self.entries.get_mut(key)?.callers.iter_mut();
+        callers.into_iter().find(|caller| caller.streams())
     }
 
     /// Whether nobody waits.

@@ -23,7 +23,7 @@ use crate::{
     kernel::variables::Snapshot,
     lease::certainty::Certainty,
     sandbox::Cage,
-    sync::{SyncError, Synced, Syncer},
+    sync::{Changed, SyncError, Synced, Syncer},
 };
 
 /// Requests that may wait; whoever finds no room waits for it.
@@ -59,6 +59,22 @@ pub enum SaveError {
     Ended,
 }
 
+/// What became of files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Whether they are in the store.
+    pub durability: Durability,
+    /// Those that changed; `None` when that is not known.
+    pub changed: Option<Changed>,
+}
+
+impl Saved {
+    const LATER: Self = Self {
+        durability: Durability::WriteBehind,
+        changed: None,
+    };
+}
+
 #[derive(Debug)]
 enum What {
     /// Everything that changed. `behind` allows it to happen after the answer.
@@ -71,7 +87,7 @@ enum What {
 
 #[derive(Debug)]
 enum Request {
-    Save(What, oneshot::Sender<Result<Durability, SaveError>>),
+    Save(What, oneshot::Sender<Result<Saved, SaveError>>),
     /// Where a file's bytes are in the log, if they are what the file holds now.
     Find(FilePath, oneshot::Sender<Option<File>>),
 }
@@ -106,7 +122,7 @@ impl Saver {
     ///
     /// # Errors
     /// It is not saved, or another worker owns the session.
-    pub async fn after_cell(&self) -> Result<Durability, SaveError> {
+    pub async fn after_cell(&self) -> Result<Saved, SaveError> {
         self.save(What::All { behind: true }).await
     }
 
@@ -142,7 +158,7 @@ impl Saver {
         answered.await.ok()?
     }
 
-    async fn save(&self, what: What) -> Result<Durability, SaveError> {
+    async fn save(&self, what: What) -> Result<Saved, SaveError> {
         let (answer, answered) = oneshot::channel();
         let sent = self.requests.send(Request::Save(what, answer)).await;
         sent.map_err(|_| SaveError::Ended)?;
@@ -236,7 +252,7 @@ impl Task {
             {
                 let due = self.window.map(|window| Instant::now() + window);
                 self.due = self.due.or(due);
-                answer.send(Ok(Durability::WriteBehind)).ok();
+                answer.send(Ok(Saved::LATER)).ok();
             }
             Request::Save(what, answer) => {
                 answer.send(self.save(&what).await).ok();
@@ -258,16 +274,18 @@ impl Task {
     }
 
     /// Tries until it is done or was tried for long enough.
-    async fn save(&mut self, what: &What) -> Result<Durability, SaveError> {
+    async fn save(&mut self, what: &What) -> Result<Saved, SaveError> {
         let deadline = Instant::now() + limits::SAVE_WITHIN;
         let mut pause = BACK_OFF.0;
-        loop {
+        // An attempt that failed may have written what the next one finds unchanged.
+        let mut first = true;
+        let changed = loop {
             let error = match self.attempt(what).await {
-                Ok(Synced::Unchanged) => break,
-                Ok(Synced::Committed { .. }) => {
+                Ok(Synced::Unchanged) => break first.then(Changed::default),
+                Ok(Synced::Committed { changed, .. }) => {
                     // Another worker may have taken over without a collision.
                     self.certainty.doubt();
-                    break;
+                    break first.then_some(changed);
                 }
                 Err(SyncError::Fenced) => return Err(SaveError::Fenced),
                 Err(error) => error,
@@ -280,12 +298,16 @@ impl Task {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BACK_OFF.1);
-        }
+            first = false;
+        };
         if let What::All { .. } = what {
             self.due = None;
             self.behind_failed = false;
         }
-        Ok(Durability::Durable)
+        Ok(Saved {
+            durability: Durability::Durable,
+            changed,
+        })
     }
 
     async fn attempt(&mut self, what: &What) -> Result<Synced, SyncError> {
@@ -306,7 +328,10 @@ impl Task {
             lost: snapshot.lost.clone(),
         };
         let seq = writer.append(Body::Variables(variables), vec![]).await?;
-        Ok(Synced::Committed { seq, files: vec![] })
+        Ok(Synced::Committed {
+            seq,
+            changed: Changed::default(),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a session's kernel is doing.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use proto::{
@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 
 use super::opening::{OpenError, Opened, Opening};
 use crate::{
-    kernel::{Cell, Kernel},
+    kernel::{Cell, Kernel, Program},
+    outlet::Outlet,
     sandbox::{Cage, KernelHandle},
     stock::{self, StockError},
 };
@@ -29,6 +30,10 @@ pub struct Source {
     pub language: Language,
     /// In the store it is left for another try.
     pub kept: bool,
+    /// Environment variables for this run alone.
+    pub environment: BTreeMap<String, String>,
+    /// Gets its output as it comes.
+    pub outlet: Option<Arc<Outlet>>,
 }
 
 /// A cell's end, or why it never began.
@@ -91,9 +96,19 @@ impl Work {
                 let (store, output) = (store.clone(), limits.output_bytes);
                 *self = Self::Running(Box::pin(async move {
                     let ran = match (text(code.text, code.kept, &store).await, code.language) {
-                        (Ok(code), Language::Python) => Ok(kernel.run(&code, output).await),
-                        (Ok(code), Language::Shell) => Ok(kernel.run_command(&code, output).await),
                         (Ok(_), Language::Unknown) => Err(unknown_language()),
+                        (Ok(text), language) => {
+                            let program = Program {
+                                text: &text,
+                                environment: &code.environment,
+                                output_bytes: output,
+                                outlet: code.outlet,
+                            };
+                            Ok(match language {
+                                Language::Shell => kernel.run_command(&program).await,
+                                Language::Python | Language::Unknown => kernel.run(&program).await,
+                            })
+                        }
                         (Err(fault), _) => Err(fault),
                     };
                     (kernel, ran)

@@ -37,7 +37,7 @@ use std::io;
 
 pub use delta::ChangedFile;
 pub use restore::RestoreError;
-pub use syncer::{StoreFault, SyncError, Synced, Syncer};
+pub use syncer::{Changed, StoreFault, SyncError, Synced, Syncer};
 pub use transfer::Transfers;
 pub use tree::Limit;
 

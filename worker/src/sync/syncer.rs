@@ -4,7 +4,7 @@ use std::{io, os::fd::AsFd, sync::Arc};
 
 use proto::file::FilePath;
 use store::log::{
-    commit::{Body, File, Node, Seq, TreePath},
+    commit::{Body, Change, File, Node, Seq, TreePath},
     source::SourceError,
     upkeep::UpkeepError,
     writer::{AppendError, Writer},
@@ -36,6 +36,15 @@ pub struct Syncer {
     seen: Arc<Tree>,
 }
 
+/// The files that a commit changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Those that are new or have new contents.
+    pub files: Vec<ChangedFile>,
+    /// Paths that are gone. Everything below a directory goes with it.
+    pub removed: Vec<TreePath>,
+}
+
 /// What became of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
@@ -46,8 +55,8 @@ pub enum Synced {
     Committed {
         /// Its place in the log.
         seq: Seq,
-        /// Files that are new or have new contents.
-        files: Vec<ChangedFile>,
+        /// What it says of files.
+        changed: Changed,
     },
 }
 
@@ -258,8 +267,12 @@ impl Syncer {
         let synced = if changes.is_empty() {
             Synced::Unchanged
         } else {
+            let changed = Changed {
+                files,
+                removed: removed(&changes),
+            };
             let seq = self.writer.append(Body::Delta(changes), pack).await?;
-            Synced::Committed { seq, files }
+            Synced::Committed { seq, changed }
         };
         if scope == Scope::Whole {
             let seen = Arc::make_mut(&mut self.seen);
@@ -301,4 +314,17 @@ impl Syncer {
             }
         }
     }
+}
+
+/// What is gone and did not only become something else. Removals come first in a commit.
+fn removed(changes: &[Change]) -> Vec<TreePath> {
+    let mut removed = Vec::new();
+    for change in changes {
+        match change {
+            Change::Remove(path) => removed.push(path.clone()),
+            Change::Put(path, _) if !removed.is_empty() => removed.retain(|gone| gone != path),
+            Change::Put(..) => {}
+        }
+    }
+    removed
 }

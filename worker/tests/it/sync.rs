@@ -83,7 +83,7 @@ async fn commit(syncer: &mut Syncer, cage: &Cage) -> Synced {
 
 fn changed(synced: &Synced) -> usize {
     match synced {
-        Synced::Committed { files, .. } => files.len(),
+        Synced::Committed { changed, .. } => changed.files.len(),
         Synced::Unchanged => panic!("nothing was committed"),
     }
 }

@@ -4,4 +4,5 @@
 pub mod executions;
 pub mod files;
 pub mod metadata;
+pub mod resource;
 pub mod sessions;

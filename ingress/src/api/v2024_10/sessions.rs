@@ -78,6 +78,25 @@ pub async fn stop(
     ))
 }
 
+/// `POST session/interrupt` and `.management/interruptSession`: whatever runs stops, and the session's
+/// variables stay.
+pub async fn interrupt(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<impl IntoResponse, ApiError> {
+    #[derive(Serialize)]
+    struct Interrupt {
+        interrupted: bool,
+    }
+    let session = caller.session(&app)?;
+    match app.service.interrupt(&session).await {
+        Err(error) if error.is_not_running() => Err(not_running()),
+        interrupted => Ok(Json(Interrupt {
+            interrupted: interrupted?,
+        })),
+    }
+}
+
 async fn find(app: &App, caller: &Caller) -> Result<Living, ApiError> {
     let session = caller.session(app)?;
     let found = app.service.living(&session).await?;

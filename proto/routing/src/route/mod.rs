@@ -20,6 +20,7 @@ use crate::{
         inbox::{Arrival, Inbox},
     },
     placement::{self, Next, Owner, Record},
+    reader::Reader,
 };
 
 mod hang_up;
@@ -91,6 +92,7 @@ struct Journey<'a> {
     bus: &'a Bus,
     job: &'a Job,
     missing: Missing,
+    reader: Option<&'a Reader>,
     started: Instant,
     pause: Duration,
     /// Since when both subjects of the owner have had no listener.
@@ -100,16 +102,22 @@ struct Journey<'a> {
     roomless_since: Option<Instant>,
 }
 
-/// Brings the job there and the answer back.
+/// Brings the job there and the answer back, and to a reader the output on the way.
 ///
 /// # Errors
 /// See [`RouteError`]. After `Lost` the job may have had effects; after all others it had none,
 /// unless the fault itself says so.
-pub async fn route(bus: &Bus, job: &Job, missing: Missing) -> Result<Answer, RouteError> {
+pub async fn route(
+    bus: &Bus,
+    job: &Job,
+    missing: Missing,
+    reader: Option<&Reader>,
+) -> Result<Answer, RouteError> {
     let mut journey = Journey {
         bus,
         job,
         missing,
+        reader,
         started: Instant::now(),
         pause: BACK_OFF.0,
         silent_since: None,
@@ -123,7 +131,7 @@ impl Journey<'_> {
     async fn run(&mut self) -> Result<Answer, RouteError> {
         let payload = Bytes::from(wire::encode(self.job)?);
         loop {
-            match ask_owner(self.bus, self.job, payload.clone()).await? {
+            match ask_owner(self.bus, (self.job, self.reader), payload.clone()).await? {
                 Heard::Answer(answer) => return Ok(answer),
                 Heard::Fault(fault) => return Err(fault.into()),
                 Heard::Refused(_) => self.silent_since = None,
@@ -175,7 +183,15 @@ impl Journey<'_> {
         let payload = Bytes::from(wire::encode(&placement)?);
         for readiness in [Readiness::Warm, Readiness::Any] {
             let subject = subject::place(&self.job.pool, readiness);
-            match ask(self.bus, self.job, subject, payload.clone(), PLACED_WITHIN).await? {
+            match ask(
+                self.bus,
+                (self.job, self.reader),
+                subject,
+                payload.clone(),
+                PLACED_WITHIN,
+            )
+            .await?
+            {
                 Heard::Answer(answer) => return Ok(Some(Ok(answer))),
                 Heard::Fault(fault) => return Ok(Some(Err(fault.into()))),
                 // It has no spare any more; another may have room.
@@ -253,15 +269,19 @@ async fn owner(
 }
 
 /// Sends the job to whoever owns the session and listens to the end.
-async fn ask_owner(bus: &Bus, job: &Job, payload: Bytes) -> Result<Heard, RouteError> {
+async fn ask_owner(
+    bus: &Bus,
+    (job, reader): (&Job, Option<&Reader>),
+    payload: Bytes,
+) -> Result<Heard, RouteError> {
     let subject = subject::session(&job.pool, &job.session, job.request.verb());
-    ask(bus, job, subject, payload, limits::ACCEPT_WITHIN).await
+    ask(bus, (job, reader), subject, payload, limits::ACCEPT_WITHIN).await
 }
 
 /// Sends the job to one subject and listens to the end.
 async fn ask(
     bus: &Bus,
-    job: &Job,
+    (job, reader): (&Job, Option<&Reader>),
     subject: String,
     payload: Bytes,
     accept_within: Duration,
@@ -270,7 +290,11 @@ async fn ask(
     match timeout(accept_within, inbox.next()).await {
         Ok(Arrival::Nobody) => Ok(Heard::Nobody),
         Ok(Arrival::Frame(frame)) => match frame.body {
-            FrameBody::Accepted | FrameBody::Heartbeat => listen(bus, job, &mut inbox).await,
+            FrameBody::Accepted | FrameBody::Heartbeat => {
+                listen(bus, (job, reader), &mut inbox).await
+            }
+            // Nobody sends output before it accepted.
+            FrameBody::Output(_) => Err(RouteError::Lost { accepted: false }),
             FrameBody::Done(answer) => Ok(Heard::Answer(answer)),
             FrameBody::Failed(fault) => Ok(before_acceptance(fault)),
         },
@@ -279,12 +303,24 @@ async fn ask(
     }
 }
 
-async fn listen(bus: &Bus, job: &Job, inbox: &mut Inbox) -> Result<Heard, RouteError> {
+async fn listen(
+    bus: &Bus,
+    (job, reader): (&Job, Option<&Reader>),
+    inbox: &mut Inbox,
+) -> Result<Heard, RouteError> {
+    if let Some(reader) = reader {
+        reader.started();
+    }
     let mut hang_up = HangUp::of(bus, job);
     loop {
         match timeout(limits::SILENCE, inbox.next()).await {
             Ok(Arrival::Frame(frame)) => match frame.body {
                 FrameBody::Accepted | FrameBody::Heartbeat => {}
+                FrameBody::Output(output) => {
+                    if let Some(reader) = reader {
+                        reader.output(output);
+                    }
+                }
                 FrameBody::Done(answer) => {
                     hang_up.answered();
                     return Ok(Heard::Answer(answer));

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     bus::{Bus, BusError},
     placement::{self, Owner, Record},
+    reader::Reader,
 };
 
 /// When a caller's time is over, the record may be looked at and written for this long.
@@ -61,12 +62,14 @@ pub async fn route_once(
     job: Job,
     record: RecordRef,
     wait: Duration,
+    reader: Option<&Reader>,
 ) -> Result<Answer, OnceError> {
     let mut once = Once {
         bus,
         subject: subject::execution(&job.pool, &job.session, &record.key),
         job,
         record,
+        reader,
         stray: false,
         quiet_since: None,
         silent_since: None,
@@ -84,6 +87,8 @@ struct Once<'a> {
     bus: &'a Bus,
     job: Job,
     record: RecordRef,
+    /// Gets its output, if this is what begins it.
+    reader: Option<&'a Reader>,
     /// Subject of its record.
     subject: String,
     /// Some copy of the job was sent that nobody answered.
@@ -153,14 +158,17 @@ impl Once<'_> {
     /// Sends the job to its session, or to a worker that will have it.
     async fn ask(&mut self, seen: u64) -> Result<Answer, Why> {
         self.start_over(seen);
-        let sent = route(self.bus, &self.job, Missing::Allocate).await;
+        let sent = route(self.bus, &self.job, Missing::Allocate, self.reader).await;
         sent.map_err(|error| self.failed(error))
     }
 
     /// Sends the job to whoever has it.
     async fn attach(&mut self, record: Option<&ExecutionRecord>) -> Result<Answer, Why> {
         let asked = match wire::encode(&self.job) {
-            Ok(payload) => ask_owner(self.bus, &self.job, Bytes::from(payload)).await,
+            Ok(payload) => {
+                let payload = Bytes::from(payload);
+                ask_owner(self.bus, (&self.job, self.reader), payload).await
+            }
             Err(error) => Err(error.into()),
         };
         let nobody = match asked {

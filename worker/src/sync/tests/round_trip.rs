@@ -171,8 +171,10 @@ async fn an_appended_file_stores_only_its_last_piece() {
     bytes.extend([1; 4096]);
     std::fs::write(root.join("log"), &bytes).unwrap();
     let synced = syncer.commit_tree(&[]).await.unwrap();
-    assert!(matches!(&synced, Synced::Committed { files, .. }
-        if files.len() == 1 && files[0].size == bytes.len() as u64));
+    assert!(
+        matches!(&synced, Synced::Committed { changed: Changed { files, .. }, .. }
+        if files.len() == 1 && files[0].size == bytes.len() as u64)
+    );
     let grown = stored(&session) - before;
     assert!(
         grown < u64::from(store::log::commit::PIECE_BYTES),

@@ -75,6 +75,7 @@ pub(crate) fn printed(stdout: impl Into<String>) -> Outcome {
         durability: Durability::Durable,
         moved: None,
         incarnation: None,
+        details: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use proto::limits::SNAPSHOT_BYTES;
 use proto::pool::Limits;
 use worker::kernel::variables::{Snapshot, VariablesError};
-use worker::kernel::{CellEnd, Kernel};
+use worker::kernel::{CellEnd, Kernel, Program};
 use worker::sandbox::Cage;
 
 use super::{Host, PATIENCE, limits, within};
@@ -21,7 +21,7 @@ async fn kernel(cage: &Cage) -> Kernel {
 
 /// Runs a cell that must succeed; what it printed to both streams.
 async fn run(kernel: &mut Kernel, code: &str) -> (String, String) {
-    let cell = within("a cell", kernel.run(code, 1 << 20)).await;
+    let cell = within("a cell", kernel.run(&Program::plain(code, 1 << 20))).await;
     let succeeded = matches!(cell.end, CellEnd::Done { error: None, .. });
     assert!(succeeded, "{:?}", cell.end);
     (cell.stdout, cell.stderr)

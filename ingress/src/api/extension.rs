@@ -1,0 +1,205 @@
+//! `hearth`: what requests and answers hold beyond the contracts, in the same form in all of them. An
+//! answer has it only if its request has it: some clients hand whatever they get to a language model.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    execution::{Bundle, ChangedFiles, Details, Durability, Extension, Moved, Outcome, Resources},
+    limits,
+};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::result::forms;
+use crate::error::ApiError;
+
+/// Name of the object in bodies of requests and answers.
+pub const NAME: &str = "hearth";
+
+/// Reads the object of a request.
+///
+/// # Errors
+/// It holds something that is not known, or an environment that cannot be one.
+pub fn read(value: &Value) -> Result<Extension, ApiError> {
+    let Value::Object(fields) = value else {
+        return Err(ApiError::invalid(format!("`{NAME}` is not an object")));
+    };
+    let mut extension = Extension::default();
+    for (name, value) in fields {
+        match (name.as_str(), value) {
+            ("environment", Value::Object(variables)) => {
+                extension.environment = environment(variables)?;
+            }
+            ("environment", _) => {
+                let message = format!("`{NAME}.environment` is not an object of strings");
+                return Err(ApiError::invalid(message));
+            }
+            _ => {
+                let message = format!("`{NAME}` knows no such field; it knows `environment`");
+                return Err(ApiError::invalid(message));
+            }
+        }
+    }
+    Ok(extension)
+}
+
+fn environment(variables: &Map<String, Value>) -> Result<BTreeMap<String, String>, ApiError> {
+    let invalid = |what: String| ApiError::invalid(format!("`{NAME}.environment`: {what}"));
+    if variables.len() > limits::ENVIRONMENT_VARIABLES {
+        let most = limits::ENVIRONMENT_VARIABLES;
+        return Err(invalid(format!("more than {most} variables")));
+    }
+    let mut environment = BTreeMap::new();
+    let mut bytes = 0;
+    for (name, value) in variables {
+        if !is_name(name) {
+            let most = limits::ENVIRONMENT_NAME_BYTES;
+            return Err(invalid(format!(
+                "names are 1 to {most} ASCII letters, digits and `_`, no digit first"
+            )));
+        }
+        match value {
+            Value::String(value) if !value.contains('\0') => {
+                bytes += name.len() + value.len();
+                environment.insert(name.clone(), value.clone());
+            }
+            _ => return Err(invalid("values are strings without null characters".into())),
+        }
+    }
+    if bytes > limits::ENVIRONMENT_BYTES {
+        let most = limits::ENVIRONMENT_BYTES;
+        return Err(invalid(format!("longer than {most} bytes together")));
+    }
+    Ok(environment)
+}
+
+fn is_name(name: &str) -> bool {
+    let starts = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    let rest = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    starts && name.len() <= limits::ENVIRONMENT_NAME_BYTES && name.bytes().all(rest)
+}
+
+/// The object of an answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Told {
+    /// Everything that was shown, in order, the result last.
+    outputs: Vec<Value>,
+    /// Null when it is not known by the time of the answer.
+    files: Option<Vec<Value>>,
+    resources: Option<Used>,
+    durability: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved: Option<Value>,
+    truncated: Cut,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Used {
+    cpu_milliseconds: Option<u64>,
+    peak_memory_bytes: Option<u64>,
+    /// `execution`, or `session` on kernels that cannot begin anew.
+    peak_memory_of: &'static str,
+    bytes_written: Option<u64>,
+}
+
+/// What is not complete.
+#[derive(Debug, Default, Serialize)]
+struct Cut {
+    stdout: bool,
+    stderr: bool,
+    outputs: bool,
+    files: bool,
+}
+
+impl Told {
+    /// Of what an execution left. `cut` says which streams the contract's part of the answer cut.
+    #[must_use]
+    pub fn new(outcome: &Outcome, cut: (bool, bool)) -> Self {
+        let none = Details::default();
+        let details = outcome.details.as_deref().unwrap_or(&none);
+        let displays = outcome.displays.iter().map(|one| shown("display", one));
+        let result = outcome.result.iter().map(|one| shown("result", one));
+        let lost = details.truncated;
+        Self {
+            outputs: displays.chain(result).collect(),
+            files: details.files.as_ref().map(files),
+            resources: details.resources.map(Used::from),
+            durability: match outcome.durability {
+                Durability::Durable => "durable",
+                Durability::WriteBehind | Durability::Unknown => "write-behind",
+            },
+            moved: outcome.moved.as_ref().map(|Moved { variables, lost }| {
+                json!({ "variables": variables, "lostVariables": lost })
+            }),
+            truncated: Cut {
+                stdout: lost.stdout > 0 || cut.0,
+                stderr: lost.stderr > 0 || cut.1,
+                outputs: lost.displays > 0,
+                files: details.files.as_ref().is_some_and(|files| files.more),
+            },
+        }
+    }
+}
+
+impl From<Resources> for Used {
+    fn from(used: Resources) -> Self {
+        Self {
+            cpu_milliseconds: used.cpu_ms,
+            peak_memory_bytes: used.peak_memory_bytes,
+            peak_memory_of: if used.peak_of_session {
+                "session"
+            } else {
+                "execution"
+            },
+            bytes_written: used.bytes_written,
+        }
+    }
+}
+
+/// One thing that was shown, in all its forms.
+#[must_use]
+pub fn shown(kind: &'static str, bundle: &Bundle) -> Value {
+    json!({ "type": kind, "data": forms(bundle) })
+}
+
+fn files(files: &ChangedFiles) -> Vec<Value> {
+    let written = files.written.iter();
+    let written = written.map(|(name, size)| json!({ "name": name, "size": size }));
+    let deleted = files.deleted.iter();
+    let deleted = deleted.map(|name| json!({ "name": name, "deleted": true }));
+    written.chain(deleted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_is_bounded_and_has_names_that_shells_can_name() {
+        let of = |variables: Value| read(&json!({ "environment": variables }));
+        let read_ = of(json!({ "A": "1", "_b2": "ž" })).unwrap();
+        assert_eq!(read_.environment.len(), 2);
+        let many: Map<String, Value> = (0..=limits::ENVIRONMENT_VARIABLES)
+            .map(|number| (format!("V{number}"), json!("")))
+            .collect();
+        for wrong in [
+            json!({ "": "1" }),
+            json!({ "1A": "1" }),
+            json!({ "A=B": "1" }),
+            json!({ "ž": "1" }),
+            json!({ "A": 1 }),
+            json!({ "A": "a\u{0}b" }),
+            json!({ "A": "x".repeat(limits::ENVIRONMENT_BYTES) }),
+            json!({ "A".repeat(limits::ENVIRONMENT_NAME_BYTES + 1): "" }),
+            json!([]),
+            Value::Object(many),
+        ] {
+            assert!(of(wrong.clone()).is_err(), "{wrong}");
+        }
+        assert!(read(&json!({ "enviroment": {} })).is_err());
+        assert!(read(&json!([])).is_err());
+        assert_eq!(read(&json!({})).unwrap(), Extension::default());
+    }
+}

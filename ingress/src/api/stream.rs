@@ -1,0 +1,241 @@
+//! Answers as they happen: server-sent events for callers who accept them.
+//!
+//! `stdout` and `stderr` (`{"text": …}`), `display` (a bundle), `truncated` (what was dropped because the
+//! caller reads too slowly), and in the end `result`, with what would have been the body of the answer, or
+//! `error`, with the body of the refusal.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use proto::{
+    execution::{Bundle, Output, Truncated},
+    limits, wire,
+};
+use serde_json::{Map, Value, json};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    execution::{self, Render, Request},
+    extension,
+    front::Caller,
+};
+use crate::{
+    app::App,
+    error::ApiError,
+    reader::{Event, Events, reader},
+};
+
+/// The body of an answer, or the refusal.
+type Answer = Result<Vec<u8>, ApiError>;
+
+const EVENT_STREAM: &str = "text/event-stream";
+/// Some proxies collect answers before they pass them on.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// After so long without an event a comment is sent, so that nobody takes the connection for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Whether the caller asks for events.
+#[must_use]
+pub fn is_wanted(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT).iter();
+    let mut accepted = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    accepted.any(|one| {
+        let kind = one.split(';').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case(EVENT_STREAM)
+    })
+}
+
+/// Runs the request and answers with events. What fails before a worker has it is answered as ever.
+///
+/// # Errors
+/// The platform failed before anything ran.
+pub async fn answer(
+    app: App,
+    caller: Caller,
+    request: Request,
+    render: Render,
+) -> Result<Response, ApiError> {
+    let (reader, mut events) = reader();
+    // A task of its own: nothing that a slow caller does may stop the listening to the worker.
+    let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
+        let ran = execution::run(&app, &caller, request, Some(&reader)).await?;
+        render(&caller, &ran).map_err(|error| ApiError::internal(&error))
+    }));
+    let first = match events.next().await {
+        Some(event) => First::Event(event),
+        None => First::Body(answer_of(&mut task).await?),
+    };
+    let telling = Telling {
+        first: Some(first),
+        events,
+        display: Vec::new(),
+        over: false,
+        task,
+    };
+    let body = stream::unfold(telling, |mut telling| async move {
+        let text = telling.next().await?;
+        Some((
+            Ok::<_, std::convert::Infallible>(Bytes::from(text)),
+            telling,
+        ))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (BUFFERING, HeaderValue::from_static("no")),
+    ];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+async fn answer_of(task: &mut AbortOnDropHandle<Answer>) -> Answer {
+    task.await
+        .unwrap_or_else(|error| Err(ApiError::internal(&error)))
+}
+
+/// What was heard before the answer's head was sent.
+enum First {
+    Event(Event),
+    Body(Vec<u8>),
+}
+
+/// A stream on its way out.
+struct Telling {
+    first: Option<First>,
+    events: Events,
+    /// The beginning of a display output.
+    display: Vec<u8>,
+    over: bool,
+    /// Ends with the caller.
+    task: AbortOnDropHandle<Answer>,
+}
+
+impl Telling {
+    /// The text of the next event that has one.
+    async fn next(&mut self) -> Option<String> {
+        while !self.over {
+            let event = match self.first.take() {
+                Some(First::Event(event)) => event,
+                Some(First::Body(body)) => return Some(self.end(Ok(body))),
+                None => match tokio::time::timeout(KEEP_ALIVE, self.events.next()).await {
+                    Err(_) => return Some(":\n\n".to_owned()),
+                    Ok(Some(event)) => event,
+                    Ok(None) => {
+                        let answer = answer_of(&mut self.task).await;
+                        return Some(self.end(answer));
+                    }
+                },
+            };
+            if let Some(told) = self.tell(event) {
+                return Some(told);
+            }
+        }
+        None
+    }
+
+    fn end(&mut self, answer: Answer) -> String {
+        self.over = true;
+        match answer {
+            Ok(body) => said("result", &String::from_utf8_lossy(&body)),
+            Err(error) => {
+                let body = serde_json::to_string(&error.into_body());
+                said("error", &body.unwrap_or_default())
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) -> Option<String> {
+        let text = |text: String| json!({ "text": text }).to_string();
+        match event {
+            // So that the caller has the head at once.
+            Event::Started => Some(":\n\n".to_owned()),
+            Event::Output(Output::Stdout(shown)) => Some(said("stdout", &text(shown))),
+            Event::Output(Output::Stderr(shown)) => Some(said("stderr", &text(shown))),
+            Event::Output(Output::Display { part, last }) => {
+                let bundle = self.display(&part, last)?;
+                let shown = extension::shown("display", &bundle).to_string();
+                Some(said("display", &shown))
+            }
+            Event::Output(Output::Dropped(lost)) => {
+                self.display.clear();
+                Some(said("truncated", &dropped(lost).to_string()))
+            }
+            Event::Output(Output::Unknown) => None,
+        }
+    }
+
+    /// The display output that ends with this part.
+    fn display(&mut self, part: &[u8], last: bool) -> Option<Bundle> {
+        if self.display.len() + part.len() <= limits::KERNEL_FRAME_BYTES {
+            self.display.extend_from_slice(part);
+        }
+        if !last {
+            return None;
+        }
+        wire::decode(&std::mem::take(&mut self.display)).ok()
+    }
+}
+
+fn dropped(lost: Truncated) -> Value {
+    let counts = [
+        ("stdout", lost.stdout),
+        ("stderr", lost.stderr),
+        ("displays", lost.displays),
+    ];
+    let lost = counts.into_iter().filter(|(_, count)| *count > 0);
+    Value::Object(
+        lost.map(|(name, count)| (name.to_owned(), count.into()))
+            .collect::<Map<_, _>>(),
+    )
+}
+
+/// An event. Lines of data are joined by the caller.
+fn said(event: &str, data: &str) -> String {
+    let mut text = format!("event: {event}\n");
+    for line in data.split(['\n', '\r']) {
+        text.push_str("data: ");
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_sent_to_those_who_accept_them() {
+        let wanted = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            is_wanted(&headers)
+        };
+        assert!(wanted("text/event-stream"));
+        assert!(wanted("application/json;q=0.1, Text/Event-Stream; q=1"));
+        assert!(!wanted("*/*") && !wanted("application/json"));
+        assert!(!is_wanted(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_event_is_lines_that_nothing_in_it_can_end() {
+        let said = said("result", "{\"a\":\n1}");
+        assert_eq!(said, "event: result\ndata: {\"a\":\ndata: 1}\n\n");
+    }
+
+    #[test]
+    fn only_what_was_dropped_is_told() {
+        let lost = Truncated {
+            stdout: 5,
+            ..Truncated::default()
+        };
+        assert_eq!(dropped(lost), json!({ "stdout": 5 }));
+    }
+}

@@ -1,0 +1,396 @@
+//! An execution in the words of the new contract: what runs, what ran, and what it left.
+
+use proto::{
+    execution::{Ending, Language, Outcome},
+    fault::{Fault, FaultCode},
+    id::{Identifier, OperationId},
+    record::{ExecutionRecord, RecordState},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    api::{execution::Ran, extension::Told, outcome, result::CellResult},
+    error::{ApiError, Failure},
+    executions::Execution,
+    service::{Session, Wishes},
+};
+
+/// An execution.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answered<'a> {
+    id: &'a OperationId,
+    identifier: &'a Identifier,
+    execution_type: &'static str,
+    #[serde(flatten)]
+    resource: Resource,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hearth: Option<Told>,
+}
+
+/// How it ended and what it left.
+#[derive(Debug, Serialize)]
+struct Resource {
+    status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Left>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Failure>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Left {
+    stdout: String,
+    stderr: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    execution_result: Option<Shown>,
+    execution_time_in_milliseconds: u64,
+    /// Which streams were cut to the length that the caller wishes.
+    #[serde(skip)]
+    cut: (bool, bool),
+}
+
+/// `executionResult`.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Shown {
+    One(CellResult),
+    AllForms(Value),
+}
+
+impl<'a> Answered<'a> {
+    /// What was run while its caller waits.
+    #[must_use]
+    pub fn to_waiting(id: &'a OperationId, language: Language, ran: &'a Ran) -> Self {
+        let resource = Resource::of(language, &ran.outcome, ran.wishes);
+        Self {
+            id,
+            identifier: &ran.identifier,
+            execution_type: "Synchronous",
+            hearth: ran
+                .extended
+                .then(|| Told::new(&ran.outcome, resource.cut())),
+            resource,
+        }
+    }
+
+    /// What its record tells.
+    #[must_use]
+    pub fn as_recorded(session: &'a Session, execution: Execution) -> Self {
+        let Execution { record, end } = execution;
+        let mut hearth = None;
+        let resource = match end {
+            Some(Ok(outcome)) => {
+                let asked = Asked::of(&record);
+                let resource = Resource::of(asked.language, &outcome, asked.wishes);
+                if asked.extended {
+                    hearth = Some(Told::new(&outcome, resource.cut()));
+                }
+                resource
+            }
+            Some(Err(fault)) => Resource::of_failure(record.state, fault),
+            None => Resource::under_way(record.state),
+        };
+        Self {
+            id: &session.operation,
+            identifier: &session.identifier,
+            execution_type: execution_type(&record),
+            resource,
+            hearth,
+        }
+    }
+}
+
+/// How an execution was asked for, by its record.
+#[derive(Default)]
+struct Asked {
+    language: Language,
+    wishes: Wishes,
+    extended: bool,
+}
+
+impl Asked {
+    fn of(record: &ExecutionRecord) -> Self {
+        let submission = record.submission.as_ref();
+        submission.map_or_else(Self::default, |submission| Self {
+            language: submission.language,
+            wishes: Wishes {
+                stream_characters: submission.stream_characters,
+                all_forms: submission.all_forms,
+            },
+            extended: submission.extended,
+        })
+    }
+}
+
+/// `executionType` of an execution with a record.
+#[must_use]
+pub fn execution_type(record: &ExecutionRecord) -> &'static str {
+    match record.queued() {
+        Some(_) => "Asynchronous",
+        None => "Synchronous",
+    }
+}
+
+/// `status` in words.
+#[must_use]
+pub fn status(state: RecordState) -> &'static str {
+    match state {
+        RecordState::Queued => "NotStarted",
+        RecordState::Running => "Running",
+        RecordState::Succeeded => "Succeeded",
+        RecordState::Cancelled => "Canceled",
+        RecordState::Failed
+        | RecordState::TimedOut
+        | RecordState::Refused
+        | RecordState::Lost
+        | RecordState::Unknown => "Failed",
+    }
+}
+
+/// A failure of the platform's that ended an execution, with whether its code may have run.
+fn failure(state: RecordState, fault: Fault) -> Failure {
+    let may_have_executed = Some(state != RecordState::Refused);
+    // A worker's words for "start it over".
+    let code = match fault.code {
+        FaultCode::Refused => FaultCode::Busy,
+        code => code,
+    };
+    let error = ApiError {
+        may_have_executed,
+        ..Fault { code, ..fault }.into()
+    };
+    error.into_failure(None)
+}
+
+impl Resource {
+    /// Which streams were cut to the length that the caller wishes.
+    fn cut(&self) -> (bool, bool) {
+        self.result.as_ref().map_or((false, false), |left| left.cut)
+    }
+
+    fn of(language: Language, outcome: &Outcome, wishes: Wishes) -> Self {
+        match language {
+            Language::Shell => Self::of_command(outcome, wishes),
+            Language::Python | Language::Unknown => Self::of_cell(outcome, wishes),
+        }
+    }
+
+    /// It has no end yet.
+    fn under_way(state: RecordState) -> Self {
+        Self {
+            status: status(state).to_owned(),
+            result: None,
+            error: None,
+        }
+    }
+
+    /// The platform ended it.
+    fn of_failure(state: RecordState, fault: Fault) -> Self {
+        Self {
+            error: Some(failure(state, fault)),
+            ..Self::under_way(state)
+        }
+    }
+
+    fn of_cell(outcome: &Outcome, wishes: Wishes) -> Self {
+        let status = match &outcome.ending {
+            Ending::Cancelled { .. } => "Canceled",
+            ending if ending.succeeded() => "Succeeded",
+            _ => "Failed",
+        };
+        let shown = if wishes.all_forms {
+            Shown::AllForms(CellResult::all_forms(outcome))
+        } else {
+            Shown::One(CellResult::of(outcome))
+        };
+        Self {
+            status: status.to_owned(),
+            result: Some(Left::new(
+                outcome,
+                outcome.ending.explanation(),
+                Some(shown),
+                wishes,
+            )),
+            error: None,
+        }
+    }
+
+    /// A command's status is its exit status, as text.
+    fn of_command(outcome: &Outcome, wishes: Wishes) -> Self {
+        let explanation = outcome.ending.explanation_of_command();
+        Self {
+            status: outcome.ending.exit_status().to_string(),
+            result: Some(Left::new(outcome, explanation, None, wishes)),
+            error: None,
+        }
+    }
+}
+
+impl Left {
+    fn new(
+        outcome: &Outcome,
+        explanation: Option<String>,
+        execution_result: Option<Shown>,
+        wishes: Wishes,
+    ) -> Self {
+        let mut stdout = outcome.stdout.clone();
+        let mut stderr = outcome::stderr(outcome, explanation);
+        let whole = (stdout.len(), stderr.len());
+        if let Some(most) = wishes.stream_characters {
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            cut_end(&mut stdout, most);
+            // Why code failed stands at the end.
+            if outcome.ending.succeeded() {
+                cut_end(&mut stderr, most);
+            } else {
+                cut_start(&mut stderr, most);
+            }
+        }
+        Self {
+            cut: (stdout.len() < whole.0, stderr.len() < whole.1),
+            stdout,
+            stderr,
+            execution_result,
+            execution_time_in_milliseconds: outcome.duration_ms,
+        }
+    }
+}
+
+fn cut_end(text: &mut String, most: usize) {
+    if let Some((at, _)) = text.char_indices().nth(most) {
+        text.truncate(at);
+    }
+}
+
+fn cut_start(text: &mut String, most: usize) {
+    let excess = text.chars().count().saturating_sub(most);
+    if let Some((at, _)) = text.char_indices().nth(excess) {
+        text.drain(..at);
+    } else {
+        text.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proto::execution::{Bundle, Durability};
+    use serde_json::json;
+
+    use super::*;
+
+    fn outcome(ending: Ending) -> Outcome {
+        Outcome {
+            ending,
+            stdout: "out".into(),
+            stderr: "err".into(),
+            displays: vec![],
+            result: Some(Bundle(vec![("text/plain".into(), "42".into())])),
+            duration_ms: 8,
+            durability: Durability::Durable,
+            moved: None,
+            incarnation: None,
+            details: None,
+        }
+    }
+
+    fn told(resource: Resource) -> Value {
+        let execution = Answered {
+            id: &"op-1".parse().unwrap(),
+            identifier: &"user-1".parse().unwrap(),
+            execution_type: "Synchronous",
+            resource,
+            hearth: None,
+        };
+        serde_json::to_value(execution).unwrap()
+    }
+
+    #[test]
+    fn a_cell_is_answered_flat() {
+        let ran = outcome(Ending::Succeeded);
+        let expected = json!({
+            "id": "op-1", "identifier": "user-1", "executionType": "Synchronous",
+            "status": "Succeeded", "result": { "stdout": "out", "stderr": "err",
+                "executionResult": 42, "executionTimeInMilliseconds": 8 } });
+        assert_eq!(told(Resource::of_cell(&ran, Wishes::default())), expected);
+        let forms = Wishes {
+            all_forms: true,
+            ..Wishes::default()
+        };
+        let told = told(Resource::of_cell(&ran, forms));
+        assert_eq!(
+            told["result"]["executionResult"],
+            json!({ "text/plain": "42" })
+        );
+    }
+
+    #[test]
+    fn what_the_platform_ended_says_whether_it_may_have_run() {
+        let of = |state, fault| told(Resource::of_failure(state, fault));
+        let lost = of(RecordState::Lost, proto::record::lost());
+        let error = (&lost["status"], &lost["error"]["code"]);
+        assert_eq!(error, (&json!("Failed"), &json!("ExecutionLost")));
+        let may = json!({ "mayHaveExecuted": true });
+        assert_eq!(lost["error"]["innererror"], may);
+        let words = Fault::new(FaultCode::Refused, "refused");
+        let refused = of(RecordState::Refused, words);
+        let may = json!({ "mayHaveExecuted": false });
+        assert_eq!(refused["error"]["innererror"], may);
+        assert_eq!(refused.get("result"), None);
+    }
+
+    #[test]
+    fn what_has_no_end_has_no_result() {
+        for (state, expected) in [
+            (RecordState::Queued, "NotStarted"),
+            (RecordState::Running, "Running"),
+        ] {
+            let told = told(Resource::under_way(state));
+            assert_eq!(told["status"], expected);
+            assert_eq!((told.get("result"), told.get("error")), (None, None));
+        }
+    }
+
+    #[test]
+    fn a_command_has_its_exit_status_as_text_and_no_result() {
+        let ran = outcome(Ending::Exited { status: 3 });
+        let told = told(Resource::of_command(&ran, Wishes::default()));
+        let result = json!({ "stdout": "out", "stderr": "err", "executionTimeInMilliseconds": 8 });
+        assert_eq!((&told["status"], &told["result"]), (&json!("3"), &result));
+    }
+
+    #[test]
+    fn streams_are_as_long_as_wished_and_keep_why_code_failed() {
+        let wishes = Wishes {
+            stream_characters: Some(2),
+            ..Wishes::default()
+        };
+        let of = |ending| Resource::of_cell(&outcome(ending), wishes).result.unwrap();
+        let left = of(Ending::Succeeded);
+        assert_eq!((left.stdout.as_str(), left.stderr.as_str()), ("ou", "er"));
+        assert_eq!(
+            of(Ending::Raised {
+                name: "E".into(),
+                message: "m".into(),
+                traceback: "E: m".into(),
+            })
+            .stderr,
+            " m"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn cut_texts_are_parts_of_the_whole(text in "\\PC{0,20}", most in 0..25_usize) {
+            let (mut start, mut end) = (text.clone(), text.clone());
+            cut_end(&mut start, most);
+            cut_start(&mut end, most);
+            let kept = text.chars().count().min(most);
+            prop_assert!(text.starts_with(&start) && text.ends_with(&end));
+            prop_assert_eq!((start.chars().count(), end.chars().count()), (kept, kept));
+        }
+    }
+}

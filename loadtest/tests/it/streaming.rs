@@ -1,0 +1,331 @@
+//! Executions whose output is read as it happens.
+
+use std::time::Duration;
+
+use loadtest::{
+    client::{OPERATION_ID, Session},
+    cluster::Member,
+};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    new_contract::{NEWEST, run},
+    stack::{answer, printed, refused, shared, succeed, value},
+};
+
+/// Longer than any event may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The events of one answer.
+struct Events {
+    response: Response,
+    unread: Vec<u8>,
+}
+
+impl Events {
+    async fn of(session: &Session, path: &str, body: &Value) -> Self {
+        let request = session.versioned(Method::POST, path, NEWEST).json(body);
+        let request = request.header("accept", "text/event-stream");
+        Self::begin(request.send().await.unwrap())
+    }
+
+    fn begin(response: Response) -> Self {
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self {
+            response,
+            unread: Vec::new(),
+        }
+    }
+
+    /// Name and data of the next event; comments are passed over.
+    async fn next(&mut self) -> Option<(String, Value)> {
+        loop {
+            let end = self.unread.windows(2).position(|two| two == b"\n\n");
+            let Some(end) = end else {
+                let chunk = timeout(PATIENCE, self.response.chunk()).await;
+                self.unread
+                    .extend(chunk.expect("an event in time").unwrap()?);
+                continue;
+            };
+            let rest = self.unread.split_off(end + 2);
+            let block = std::mem::replace(&mut self.unread, rest);
+            let block = String::from_utf8(block).expect("whole characters");
+            let field = |name: &str| {
+                let lines = block.lines().filter_map(|line| line.strip_prefix(name));
+                lines.collect::<Vec<_>>().join("\n")
+            };
+            let event = field("event: ");
+            if !event.is_empty() {
+                return Some((event, serde_json::from_str(&field("data: ")).unwrap()));
+            }
+        }
+    }
+
+    async fn all(mut self) -> Vec<(String, Value)> {
+        let mut all = Vec::new();
+        while let Some(event) = self.next().await {
+            all.push(event);
+        }
+        all
+    }
+}
+
+fn python(code: &str) -> Value {
+    json!({ "code": code })
+}
+
+/// All text of one stream.
+fn text(events: &[(String, Value)], stream: &str) -> String {
+    let of = events.iter().filter(|(name, _)| name == stream);
+    of.map(|(_, data)| data["text"].as_str().unwrap()).collect()
+}
+
+fn names(events: &[(String, Value)]) -> Vec<&str> {
+    let mut names: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
+    names.dedup();
+    names
+}
+
+/// Resident memory of a process and the most that it ever was, in bytes.
+fn memory(process: u32) -> (u64, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.unwrap().trim().trim_end_matches(" kB");
+        number.parse::<u64>().unwrap() * 1024
+    };
+    (of("VmRSS:"), of("VmHWM:"))
+}
+
+#[tokio::test]
+async fn what_code_shows_comes_in_order_and_the_answer_last() {
+    let stack = shared().await;
+    let session = stack.session();
+    let code = "import sys, time\n\
+                from IPython.display import HTML\n\
+                def pause(): sys.stdout.flush(); time.sleep(0.3)\n\
+                print('one'); pause()\n\
+                print('two', file=sys.stderr); pause()\n\
+                display(HTML('<b>three</b>')); pause()\n\
+                print('four')\n\
+                40 + 2";
+    let body = json!({ "code": code, "hearth": {} });
+    let events = Events::of(&session, "executions", &body).await.all().await;
+    assert_eq!(
+        names(&events),
+        ["stdout", "stderr", "display", "stdout", "result"]
+    );
+    assert_eq!(events[0].1, json!({ "text": "one\n" }));
+    assert_eq!(events[1].1, json!({ "text": "two\n" }));
+    assert_eq!(events[2].1["type"], "display");
+    assert_eq!(events[2].1["data"]["text/html"], "<b>three</b>");
+    let told = &events.last().unwrap().1;
+    assert_eq!(told["status"], "Succeeded", "{told}");
+    assert_eq!(told["result"]["stdout"], "one\nfour\n");
+    assert_eq!(told["result"]["executionResult"], 42);
+    assert_eq!(told["hearth"]["outputs"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn the_first_event_comes_before_the_code_ends() {
+    let stack = shared().await;
+    let session = stack.session();
+    let waits = "import os, time\n\
+                 print('begun')\n\
+                 while not os.path.exists('/mnt/data/go'): time.sleep(0.01)\n\
+                 print('ended')";
+    let mut events = Events::of(&session, "executions", &python(waits)).await;
+    let begun = events.next().await.unwrap();
+    assert_eq!(begun, ("stdout".to_owned(), json!({ "text": "begun\n" })));
+    // The code waits for what is only sent now.
+    session.upload("go", b"").await.unwrap();
+    let rest = events.all().await;
+    assert_eq!(text(&rest, "stdout"), "ended\n");
+    assert_eq!(rest.last().unwrap().0, "result");
+}
+
+#[tokio::test]
+async fn the_answer_is_that_of_a_call_without_events_on_every_path() {
+    let stack = shared().await;
+    let session = stack.session();
+    for path in ["executions", "code/execute", "python/execute"] {
+        let code = "print('a')\n{'b': [1,\n 2]}\n'[1,\\n 2]'";
+        let events = Events::of(&session, path, &python(code)).await;
+        let (name, mut told) = events.all().await.pop().unwrap();
+        let request = session.versioned(Method::POST, path, NEWEST);
+        let (status, mut plain) = answer(request.json(&python(code))).await;
+        assert_eq!((status.as_u16(), name.as_str()), (200, "result"));
+        for answer in [&mut told, &mut plain] {
+            for place in ["", "/result", "/properties"] {
+                if let Some(fields) = answer.pointer_mut(place).and_then(Value::as_object_mut) {
+                    fields.retain(|name, value| {
+                        name != "executionTimeInMilliseconds"
+                            && (name != "id" || !value.is_string())
+                    });
+                }
+            }
+        }
+        assert_eq!(told, plain, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn characters_that_are_written_in_halves_arrive_whole() {
+    let stack = shared().await;
+    let session = stack.session();
+    let code = "import os, time\n\
+                for byte in 'ž€😀!'.encode():\n\
+                \x20   os.write(1, bytes([byte])); time.sleep(0.03)\n\
+                print('ž€😀' * 100_000, end='')";
+    let events = Events::of(&session, "executions", &python(code)).await;
+    let text = text(&events.all().await, "stdout");
+    assert_eq!(text, format!("ž€😀!{}", "ž€😀".repeat(100_000)));
+}
+
+#[tokio::test]
+async fn long_images_come_whole() {
+    let stack = shared().await;
+    let session = stack.session();
+    let code = "import base64, os\n\
+                from IPython.display import display\n\
+                data = base64.b64encode(os.urandom(3_000_000)).decode()\n\
+                display({'image/png': data}, raw=True)";
+    let events = Events::of(&session, "executions", &python(code)).await;
+    let events = events.all().await;
+    let display = events.iter().find(|(name, _)| name == "display").unwrap();
+    let long = display.1["data"]["image/png"].as_str().unwrap();
+    assert_eq!(long.len(), 4_000_000);
+    let begins = printed(&session, "print(data[:64])").await;
+    assert_eq!(begins.trim_end(), &long[..64]);
+}
+
+#[tokio::test]
+async fn code_that_fails_is_a_result_and_a_platform_that_fails_an_error() {
+    let stack = shared().await;
+    let session = stack.session();
+    let events = Events::of(&session, "executions", &python("print('a')\n1/0")).await;
+    let events = events.all().await;
+    assert_eq!(names(&events), ["stdout", "result"]);
+    assert_eq!(events[1].1["status"], "Failed");
+    // Before anything ran it is told as ever.
+    let request = session.versioned(Method::POST, "executions", NEWEST);
+    let request = request.header("accept", "text/event-stream");
+    refused(request.json(&json!({})), 400, "SessionPropertiesMissing").await;
+    // The session is stopped under the code.
+    let body = python("print('begun')\nimport time; time.sleep(60)");
+    let mut events = Events::of(&session, "executions", &body).await;
+    assert_eq!(events.next().await.unwrap().0, "stdout");
+    session.delete().await.unwrap();
+    let (name, told) = events.next().await.unwrap();
+    assert_eq!(name, "error", "{told}");
+    assert_eq!(told["error"]["code"], "SessionStopped", "{told}");
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_stalls_nobody_and_hears_what_it_missed() {
+    /// Printed while nobody reads.
+    const PRINTED: u64 = 100_000_000;
+    /// Most that a process may grow by meanwhile; a part of what is printed.
+    const GROWTH: u64 = 40 << 20;
+    let stack = shared().await;
+    let session = stack.session();
+    succeed(&session, "line = 'x' * 999").await;
+    let processes = [
+        stack.pid(Member::Ingress(0)).await.unwrap(),
+        stack.pid(Member::Worker(0)).await.unwrap(),
+    ];
+    let before = processes.map(memory);
+    let code = format!(
+        "import time\nfor n in range({}):\n\x20   print(line)\n\x20   if n % 200 == 0: time.sleep(0.01)",
+        PRINTED / 1000
+    );
+    let mut events = Events::of(&session, "executions", &python(&code)).await;
+    // Nothing is read; the code ends all the same, and the session is there for others.
+    let began = Instant::now();
+    let next = timeout(PATIENCE, printed(&session, "print('next')"));
+    assert_eq!(next.await.expect("the session goes on"), "next\n");
+    eprintln!("100 MB to a stalled reader: {:?}", began.elapsed());
+    for (process, (before, _)) in processes.into_iter().zip(before) {
+        let (now, most) = memory(process);
+        eprintln!("process {process}: {before} before, {now} after, {most} at most");
+        assert!(now < before + GROWTH, "{before} {now}");
+    }
+    let mut told = 0;
+    let mut lost = 0;
+    let mut last = String::new();
+    while let Some((name, data)) = events.next().await {
+        match name.as_str() {
+            "stdout" => told += data["text"].as_str().unwrap().len() as u64,
+            "truncated" => lost += data["stdout"].as_u64().unwrap(),
+            _ => {}
+        }
+        last = name;
+    }
+    assert_eq!(last, "result");
+    assert!(lost > 0);
+    assert_eq!(told + lost, PRINTED);
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_cancels_what_it_did_not_name() {
+    let stack = shared().await;
+    let session = stack.session();
+    succeed(&session, "kept = 41").await;
+    let body = python("print('begun')\nimport time; time.sleep(200)");
+    let mut events = Events::of(&session, "executions", &body).await;
+    assert_eq!(events.next().await.unwrap().0, "stdout");
+    drop(events);
+    // Waits for its turn, and finds the variables.
+    let next = timeout(PATIENCE, value(&session, "kept + 1"));
+    assert_eq!(next.await.expect("the code was cancelled"), 42);
+}
+
+#[tokio::test]
+async fn a_named_execution_streams_once_and_ends_without_its_reader() {
+    let stack = shared().await;
+    let session = stack.session();
+    let body = python(
+        "print('begun')\nimport os, time\n\
+         while not os.path.exists('/mnt/data/go'): time.sleep(0.01)\n\
+         open('/mnt/data/runs', 'a').write('x')\nprint('ended')",
+    );
+    let ask = || {
+        let request = session.versioned(Method::POST, "executions", NEWEST);
+        let request = request.header(OPERATION_ID, "stream-1").json(&body);
+        request.header("accept", "text/event-stream")
+    };
+    let mut first = Events::begin(ask().send().await.unwrap());
+    assert_eq!(first.next().await.unwrap().1, json!({ "text": "begun\n" }));
+    let second = Events::begin(ask().send().await.unwrap());
+    drop(first);
+    session.upload("go", b"").await.unwrap();
+    let events = second.all().await;
+    assert_eq!(names(&events), ["result"]);
+    assert_eq!(events[0].1["result"]["stdout"], "begun\nended\n");
+    let again = Events::begin(ask().send().await.unwrap()).all().await;
+    assert_eq!(again, events);
+    assert_eq!(session.download("runs").await.unwrap(), b"x");
+}
+
+#[tokio::test]
+async fn commands_of_a_shell_stream_too() {
+    let stack = shared().await;
+    let session = stack.shell_session();
+    let body = json!({ "shellCommand":
+        "echo begun; while [ ! -e go ]; do sleep 0.01; done; echo ended >&2; exit 3" });
+    let mut events = Events::of(&session, "executions", &body).await;
+    let begun = events.next().await.unwrap();
+    assert_eq!(begun, ("stdout".to_owned(), json!({ "text": "begun\n" })));
+    session.upload("go", b"").await.unwrap();
+    let rest = events.all().await;
+    assert_eq!(names(&rest), ["stderr", "result"]);
+    assert_eq!(rest[1].1["status"], "3");
+    assert_eq!(
+        run(&session, json!({ "shellCommand": "true" })).await["status"],
+        "0"
+    );
+}
