@@ -120,6 +120,20 @@ async fn small(ingresses: usize, workers: usize) -> Cluster {
 }
 
 #[tokio::test]
+async fn what_is_wanted_beyond_the_contract_is_kept_for_whoever_asks_later() {
+    let session = shared().await.session();
+    let code = "import os\nos.environ['WHO']";
+    let body = json!({ "code": code, "hearth": { "environment": { "WHO": "me" } } });
+    let id = submit(&session, body).await;
+    let told = end_of(&session, &id).await;
+    assert_eq!(told["status"], "Succeeded", "{told}");
+    assert_eq!(told["result"]["executionResult"], "'me'");
+    assert_eq!(told["hearth"]["outputs"][0]["type"], "result", "{told}");
+    let plain = submit_code(&session, "1").await;
+    assert_eq!(end_of(&session, &plain).await.get("hearth"), None);
+}
+
+#[tokio::test]
 async fn an_execution_is_accepted_and_has_an_address_where_its_end_is_told() {
     let stack = shared().await;
     let session = stack.session();

@@ -214,7 +214,7 @@ async fn an_interrupt_stops_what_runs_and_keeps_the_variables() {
         }
         assert_eq!(interrupt(path).await.1, json!({ "interrupted": true }));
         let told = cell.await.unwrap();
-        assert_eq!(told["status"], "Failed");
+        assert_eq!(told["status"], "Canceled");
         let stderr = told["result"]["stderr"].as_str().unwrap();
         assert!(stderr.contains("Its variables are kept"), "{stderr}");
         session.delete_file("begun").await.unwrap();
