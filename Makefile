@@ -1,5 +1,5 @@
 # `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
-.PHONY: help up down test bench chaos lint build image nats stores prerequisites clean
+.PHONY: help up down test bench chaos stall lint build image nats stores prerequisites clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -20,6 +20,9 @@ bench: build image nats ## figures beside Jupyter Kernel Gateway and ipykernel
 
 chaos: build image nats stores ## kill and pause everything under load: SECONDS=60 SEED=random
 	@target/release/loadtest chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+stall: build image nats ## print 100 MB to a reader that stalls for five minutes
+	@target/release/loadtest stall
 
 lint: prerequisites ## formatting and lints
 	cargo fmt --all --check

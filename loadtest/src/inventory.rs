@@ -1,5 +1,6 @@
 //! What a worker holds of the host: counted before and after, it shows leaks.
 
+use anyhow::Context;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -179,4 +180,19 @@ fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
     for below in directories_in(directory) {
         collect(&below, found);
     }
+}
+
+/// Sum of these fields of a file like `/proc/PID/status`, which are in kB, in bytes.
+///
+/// # Errors
+/// The file cannot be read, or is not like that.
+pub fn memory(path: &str, names: &[&str]) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| path.to_owned())?;
+    let mut sum = 0;
+    for line in text.lines() {
+        if let Some(rest) = names.iter().find_map(|name| line.strip_prefix(name)) {
+            sum += rest.trim().trim_end_matches(" kB").parse::<u64>()? << 10;
+        }
+    }
+    Ok(sum)
 }

@@ -23,6 +23,8 @@ enum Command {
     Chaos(loadtest::chaos::Options),
     /// Put steady load on a running pool.
     Load(loadtest::load::Options),
+    /// Print a lot to a reader that stalls, and see who minds.
+    Stall(loadtest::stall::Options),
     /// Stand before an object store and make trouble on command (used by the harness).
     #[command(hide = true)]
     StoreProxy(loadtest::store_proxy::Options),
@@ -60,6 +62,7 @@ fn main() -> Result<()> {
             }
         }
         Command::Load(options) => block_on(loadtest::load::run(&options, &mut std::io::stdout())),
+        Command::Stall(options) => block_on(loadtest::stall::run(&options, &mut std::io::stdout())),
         Command::StoreProxy(options) => block_on(loadtest::store_proxy::run(&options)),
         Command::Keep { directory } => loadtest::cluster::keep(&directory),
         Command::Leash {

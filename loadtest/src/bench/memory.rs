@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use super::stacks::{Stacks, Stock};
 use crate::{
     cluster::{Cluster, Member},
-    inventory::{cgroups_of, processes_in},
+    inventory::{cgroups_of, memory, processes_in},
 };
 
 /// Idle sessions that are looked at.
@@ -58,7 +58,7 @@ pub(super) async fn measure(stacks: &Stacks) -> Result<Memory> {
     sizes.sort_unstable();
     let idle_session = sizes.get(SESSIONS / 2).copied().unwrap_or_default();
     let pid = cluster.pid(Member::Ingress(0)).await?;
-    let ingress = field(&format!("/proc/{pid}/status"), &["VmRSS:"])?;
+    let ingress = memory(&format!("/proc/{pid}/status"), &["VmRSS:"])?;
     Ok(Memory {
         idle_session,
         ingress,
@@ -75,7 +75,7 @@ fn private_memory(cluster: &Cluster) -> Result<Vec<(u32, u64)>> {
     let mut sizes = Vec::new();
     for pid in processes {
         let path = format!("/proc/{pid}/smaps_rollup");
-        let bytes = field(
+        let bytes = memory(
             &path,
             &["Private_Clean:", "Private_Dirty:", "Private_Hugetlb:"],
         )?;
@@ -91,16 +91,4 @@ fn user_of(pid: u32) -> Result<u32> {
         .find_map(|line| line.strip_prefix("Uid:"))
         .context("no Uid")?;
     Ok(users.split_whitespace().next().context("no Uid")?.parse()?)
-}
-
-/// Sum of these fields, which are in kB, in bytes.
-fn field(path: &str, names: &[&str]) -> Result<u64> {
-    let text = fs::read_to_string(path).with_context(|| path.to_owned())?;
-    let mut sum = 0;
-    for line in text.lines() {
-        if let Some(rest) = names.iter().find_map(|name| line.strip_prefix(name)) {
-            sum += rest.trim().trim_end_matches(" kB").parse::<u64>()? << 10;
-        }
-    }
-    Ok(sum)
 }

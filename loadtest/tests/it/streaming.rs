@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use loadtest::{
     client::{OPERATION_ID, Session},
-    cluster::Member,
+    events::{Event, Events},
+    stall::{self, Growth},
 };
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::{
     new_contract::{NEWEST, run},
@@ -18,53 +19,24 @@ use crate::{
 /// Longer than any event may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The events of one answer.
-struct Events {
-    response: Response,
-    unread: Vec<u8>,
-}
+/// The events of one answer, each of which comes in time.
+struct Stream(Events);
 
-impl Events {
+impl Stream {
     async fn of(session: &Session, path: &str, body: &Value) -> Self {
-        let request = session.versioned(Method::POST, path, NEWEST).json(body);
-        let request = request.header("accept", "text/event-stream");
-        Self::begin(request.send().await.unwrap())
+        Self(Events::of(session, path, NEWEST, body).await.unwrap())
     }
 
     fn begin(response: Response) -> Self {
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self {
-            response,
-            unread: Vec::new(),
-        }
+        Self(Events::begin(response).unwrap())
     }
 
-    /// Name and data of the next event; comments are passed over.
-    async fn next(&mut self) -> Option<(String, Value)> {
-        loop {
-            let end = self.unread.windows(2).position(|two| two == b"\n\n");
-            let Some(end) = end else {
-                let chunk = timeout(PATIENCE, self.response.chunk()).await;
-                self.unread
-                    .extend(chunk.expect("an event in time").unwrap()?);
-                continue;
-            };
-            let rest = self.unread.split_off(end + 2);
-            let block = std::mem::replace(&mut self.unread, rest);
-            let block = String::from_utf8(block).expect("whole characters");
-            let field = |name: &str| {
-                let lines = block.lines().filter_map(|line| line.strip_prefix(name));
-                lines.collect::<Vec<_>>().join("\n")
-            };
-            let event = field("event: ");
-            if !event.is_empty() {
-                return Some((event, serde_json::from_str(&field("data: ")).unwrap()));
-            }
-        }
+    async fn next(&mut self) -> Option<Event> {
+        let event = timeout(PATIENCE, self.0.next()).await;
+        event.expect("an event in time").unwrap()
     }
 
-    async fn all(mut self) -> Vec<(String, Value)> {
+    async fn all(mut self) -> Vec<Event> {
         let mut all = Vec::new();
         while let Some(event) = self.next().await {
             all.push(event);
@@ -89,17 +61,6 @@ fn names(events: &[(String, Value)]) -> Vec<&str> {
     names
 }
 
-/// Resident memory of a process and the most that it ever was, in bytes.
-fn memory(process: u32) -> (u64, u64) {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let of = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.unwrap().trim().trim_end_matches(" kB");
-        number.parse::<u64>().unwrap() * 1024
-    };
-    (of("VmRSS:"), of("VmHWM:"))
-}
-
 #[tokio::test]
 async fn what_code_shows_comes_in_order_and_the_answer_last() {
     let stack = shared().await;
@@ -113,7 +74,7 @@ async fn what_code_shows_comes_in_order_and_the_answer_last() {
                 print('four')\n\
                 40 + 2";
     let body = json!({ "code": code, "hearth": {} });
-    let events = Events::of(&session, "executions", &body).await.all().await;
+    let events = Stream::of(&session, "executions", &body).await.all().await;
     assert_eq!(
         names(&events),
         ["stdout", "stderr", "display", "stdout", "result"]
@@ -137,7 +98,7 @@ async fn the_first_event_comes_before_the_code_ends() {
                  print('begun')\n\
                  while not os.path.exists('/mnt/data/go'): time.sleep(0.01)\n\
                  print('ended')";
-    let mut events = Events::of(&session, "executions", &python(waits)).await;
+    let mut events = Stream::of(&session, "executions", &python(waits)).await;
     let begun = events.next().await.unwrap();
     assert_eq!(begun, ("stdout".to_owned(), json!({ "text": "begun\n" })));
     // The code waits for what is only sent now.
@@ -153,7 +114,7 @@ async fn the_answer_is_that_of_a_call_without_events_on_every_path() {
     let session = stack.session();
     for path in ["executions", "code/execute", "python/execute"] {
         let code = "print('a')\n{'b': [1,\n 2]}\n'[1,\\n 2]'";
-        let events = Events::of(&session, path, &python(code)).await;
+        let events = Stream::of(&session, path, &python(code)).await;
         let (name, mut told) = events.all().await.pop().unwrap();
         let request = session.versioned(Method::POST, path, NEWEST);
         let (status, mut plain) = answer(request.json(&python(code))).await;
@@ -180,7 +141,7 @@ async fn characters_that_are_written_in_halves_arrive_whole() {
                 for byte in 'ž€😀!'.encode():\n\
                 \x20   os.write(1, bytes([byte])); time.sleep(0.03)\n\
                 print('ž€😀' * 100_000, end='')";
-    let events = Events::of(&session, "executions", &python(code)).await;
+    let events = Stream::of(&session, "executions", &python(code)).await;
     let text = text(&events.all().await, "stdout");
     assert_eq!(text, format!("ž€😀!{}", "ž€😀".repeat(100_000)));
 }
@@ -193,7 +154,7 @@ async fn long_images_come_whole() {
                 from IPython.display import display\n\
                 data = base64.b64encode(os.urandom(3_000_000)).decode()\n\
                 display({'image/png': data}, raw=True)";
-    let events = Events::of(&session, "executions", &python(code)).await;
+    let events = Stream::of(&session, "executions", &python(code)).await;
     let events = events.all().await;
     let display = events.iter().find(|(name, _)| name == "display").unwrap();
     let long = display.1["data"]["image/png"].as_str().unwrap();
@@ -206,7 +167,7 @@ async fn long_images_come_whole() {
 async fn code_that_fails_is_a_result_and_a_platform_that_fails_an_error() {
     let stack = shared().await;
     let session = stack.session();
-    let events = Events::of(&session, "executions", &python("print('a')\n1/0")).await;
+    let events = Stream::of(&session, "executions", &python("print('a')\n1/0")).await;
     let events = events.all().await;
     assert_eq!(names(&events), ["stdout", "result"]);
     assert_eq!(events[1].1["status"], "Failed");
@@ -216,7 +177,7 @@ async fn code_that_fails_is_a_result_and_a_platform_that_fails_an_error() {
     refused(request.json(&json!({})), 400, "SessionPropertiesMissing").await;
     // The session is stopped under the code.
     let body = python("print('begun')\nimport time; time.sleep(60)");
-    let mut events = Events::of(&session, "executions", &body).await;
+    let mut events = Stream::of(&session, "executions", &body).await;
     assert_eq!(events.next().await.unwrap().0, "stdout");
     session.delete().await.unwrap();
     let (name, told) = events.next().await.unwrap();
@@ -227,47 +188,22 @@ async fn code_that_fails_is_a_result_and_a_platform_that_fails_an_error() {
 
 #[tokio::test]
 async fn a_reader_that_stalls_stalls_nobody_and_hears_what_it_missed() {
-    /// Printed while nobody reads.
-    const PRINTED: u64 = 100_000_000;
     /// Most that a process may grow by meanwhile; a part of what is printed.
     const GROWTH: u64 = 40 << 20;
     let stack = shared().await;
     let session = stack.session();
-    succeed(&session, "line = 'x' * 999").await;
-    let processes = [
-        stack.pid(Member::Ingress(0)).await.unwrap(),
-        stack.pid(Member::Worker(0)).await.unwrap(),
-    ];
-    let before = processes.map(memory);
-    let code = format!(
-        "import time\nfor n in range({}):\n\x20   print(line)\n\x20   if n % 200 == 0: time.sleep(0.01)",
-        PRINTED / 1000
-    );
-    let mut events = Events::of(&session, "executions", &python(&code)).await;
-    // Nothing is read; the code ends all the same, and the session is there for others.
-    let began = Instant::now();
-    let next = timeout(PATIENCE, printed(&session, "print('next')"));
-    assert_eq!(next.await.expect("the session goes on"), "next\n");
-    eprintln!("100 MB to a stalled reader: {:?}", began.elapsed());
-    for (process, (before, _)) in processes.into_iter().zip(before) {
-        let (now, most) = memory(process);
-        eprintln!("process {process}: {before} before, {now} after, {most} at most");
-        assert!(now < before + GROWTH, "{before} {now}");
+    let options = stall::Options {
+        printing: 5,
+        stalled: 5,
+        megabytes: 100,
+    };
+    let stalled = timeout(PATIENCE, stall::stall(&stack, &session, &options));
+    let report = stalled.await.expect("the session goes on").unwrap();
+    eprintln!("{report:?}");
+    assert!(report.dropped > 0);
+    for Growth { before, most, .. } in [report.ingress, report.worker] {
+        assert!(most < before + GROWTH, "{before} {most}");
     }
-    let mut told = 0;
-    let mut lost = 0;
-    let mut last = String::new();
-    while let Some((name, data)) = events.next().await {
-        match name.as_str() {
-            "stdout" => told += data["text"].as_str().unwrap().len() as u64,
-            "truncated" => lost += data["stdout"].as_u64().unwrap(),
-            _ => {}
-        }
-        last = name;
-    }
-    assert_eq!(last, "result");
-    assert!(lost > 0);
-    assert_eq!(told + lost, PRINTED);
 }
 
 #[tokio::test]
@@ -276,7 +212,7 @@ async fn a_reader_that_goes_away_cancels_what_it_did_not_name() {
     let session = stack.session();
     succeed(&session, "kept = 41").await;
     let body = python("print('begun')\nimport time; time.sleep(200)");
-    let mut events = Events::of(&session, "executions", &body).await;
+    let mut events = Stream::of(&session, "executions", &body).await;
     assert_eq!(events.next().await.unwrap().0, "stdout");
     drop(events);
     // Waits for its turn, and finds the variables.
@@ -298,15 +234,15 @@ async fn a_named_execution_streams_once_and_ends_without_its_reader() {
         let request = request.header(OPERATION_ID, "stream-1").json(&body);
         request.header("accept", "text/event-stream")
     };
-    let mut first = Events::begin(ask().send().await.unwrap());
+    let mut first = Stream::begin(ask().send().await.unwrap());
     assert_eq!(first.next().await.unwrap().1, json!({ "text": "begun\n" }));
-    let second = Events::begin(ask().send().await.unwrap());
+    let second = Stream::begin(ask().send().await.unwrap());
     drop(first);
     session.upload("go", b"").await.unwrap();
     let events = second.all().await;
     assert_eq!(names(&events), ["result"]);
     assert_eq!(events[0].1["result"]["stdout"], "begun\nended\n");
-    let again = Events::begin(ask().send().await.unwrap()).all().await;
+    let again = Stream::begin(ask().send().await.unwrap()).all().await;
     assert_eq!(again, events);
     assert_eq!(session.download("runs").await.unwrap(), b"x");
 }
@@ -317,7 +253,7 @@ async fn commands_of_a_shell_stream_too() {
     let session = stack.shell_session();
     let body = json!({ "shellCommand":
         "echo begun; while [ ! -e go ]; do sleep 0.01; done; echo ended >&2; exit 3" });
-    let mut events = Events::of(&session, "executions", &body).await;
+    let mut events = Stream::of(&session, "executions", &body).await;
     let begun = events.next().await.unwrap();
     assert_eq!(begun, ("stdout".to_owned(), json!({ "text": "begun\n" })));
     session.upload("go", b"").await.unwrap();
