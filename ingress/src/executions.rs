@@ -128,7 +128,7 @@ impl Service {
         let queue = self.bus.queue().map_err(RouteError::Bus)?;
         let waiting = queue.len(&session.pool.id).await;
         let waiting = waiting.map_err(|error| RouteError::Bus(error.into()))?;
-        if waiting >= limits::QUEUED_OF_POOL {
+        if waiting >= u64::from(session.pool.queued_executions) {
             return Err(ServiceError::QueueFull);
         }
         Ok(())

@@ -165,6 +165,7 @@ pub fn at(milliseconds: u64) -> OffsetDateTime {
 mod tests {
     use proto::{
         id::Epoch,
+        limits,
         pool::{ContainerType, Limits, Network},
     };
 
@@ -182,6 +183,7 @@ mod tests {
             network: Network::EgressDisabled,
             development: false,
             write_behind_ms: None,
+            queued_executions: limits::QUEUED_OF_POOL,
             limits: Limits::default(),
         }
     }

@@ -1,10 +1,15 @@
 //! Reading an answer as it happens: server-sent events.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use reqwest::{Method, Response};
 use serde_json::Value;
 
 use crate::client::Session;
+
+/// Longest that a stream is read.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The events of one answer.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ impl Events {
     pub async fn of(session: &Session, path: &str, version: &str, body: &Value) -> Result<Self> {
         let request = session.versioned(Method::POST, path, version).json(body);
         let request = request.header("accept", "text/event-stream");
+        // Whoever reads slowly takes longer than the code.
+        let request = request.timeout(LONGEST);
         Self::begin(request.send().await?)
     }
 

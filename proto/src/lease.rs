@@ -105,6 +105,7 @@ mod tests {
             network: Network::EgressDisabled,
             development: false,
             write_behind_ms: None,
+            queued_executions: crate::limits::QUEUED_OF_POOL,
             limits: Limits::default(),
         }
     }

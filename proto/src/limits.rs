@@ -20,9 +20,10 @@ pub const QUEUED_OF_SESSION: i64 = 64;
 /// Of these, what a session has at once, running or next: a worker that dies takes no more along, and
 /// callers who wait find room.
 pub const QUEUED_IN_SESSION: usize = 2;
-/// Executions of one pool in the queue. Ingresses look before they add one, so that those at work at the
-/// same moment may go beyond it by one each.
-pub const QUEUED_OF_POOL: u64 = 10_000;
+/// Executions of one pool in the queue, where the pool sets no other bound, and the highest that it may set.
+pub const QUEUED_OF_POOL: u32 = 10_000;
+/// See [`QUEUED_OF_POOL`].
+pub const QUEUED_OF_POOL_MAX: u32 = 100_000;
 /// All executions in the queues of all pools, in bytes together.
 pub const QUEUE_BYTES: i64 = 256 * 1024 * 1024;
 /// Executions of one pool that one worker has taken from the queue and waits for.

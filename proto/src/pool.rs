@@ -112,9 +112,17 @@ pub struct Pool {
     /// until they are there.
     #[serde(default)]
     pub write_behind_ms: Option<u32>,
+    /// Executions that nobody waits for, which wait or run at once: 1 to 100000. Ingresses look before they
+    /// add one, so that those at work at the same moment may go beyond it by one each.
+    #[serde(default = "queued_executions")]
+    pub queued_executions: u32,
     /// What one sandbox may use.
     #[serde(default)]
     pub limits: Limits,
+}
+
+fn queued_executions() -> u32 {
+    limits::QUEUED_OF_POOL
 }
 
 /// The `[[pool]]` tables of a pool file.
@@ -140,6 +148,9 @@ pub enum PoolError {
     /// Outside 100..=60000.
     #[error("pool `{0}`: write_behind_ms must be 100 to 60000, not {1}")]
     WriteBehind(PoolName, u32),
+    /// Outside 1..=100000.
+    #[error("pool `{0}`: queued_executions must be 1 to 100000, not {1}")]
+    QueuedExecutions(PoolName, u32),
     /// Egress is not built yet.
     #[error(
         "pool `{0}`: network = \"EgressEnabled\" is not supported yet; use \"EgressDisabled\" (sandboxes have no network)"
@@ -193,6 +204,9 @@ impl Pool {
         let shortest = if self.development { 1 } else { 300 };
         if !(shortest..=3600).contains(&self.cooldown_seconds) {
             return Err(PoolError::Cooldown(name(), self.cooldown_seconds));
+        }
+        if !(1..=limits::QUEUED_OF_POOL_MAX).contains(&self.queued_executions) {
+            return Err(PoolError::QueuedExecutions(name(), self.queued_executions));
         }
         if let Some(window) = self.write_behind_ms
             && !(100..=60_000).contains(&window)
@@ -315,6 +329,7 @@ mod tests {
             network: Network::EgressDisabled,
             development: false,
             write_behind_ms: None,
+            queued_executions: limits::QUEUED_OF_POOL,
             limits: Limits::default(),
         }
     }
@@ -339,6 +354,21 @@ mod tests {
             .check(),
             Ok(())
         );
+    }
+
+    #[test]
+    fn a_queue_has_a_bound() {
+        let of = |queued_executions| {
+            Pool {
+                queued_executions,
+                ..pool()
+            }
+            .check()
+        };
+        assert_eq!((of(1), of(100_000)), (Ok(()), Ok(())));
+        for outside in [0, 100_001] {
+            assert!(matches!(of(outside), Err(PoolError::QueuedExecutions(..))));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use proto::{
     id::PoolId,
+    limits,
     pool::{ContainerType, Limits, Network, Pool, Pools},
 };
 use ulid::Ulid;
@@ -29,6 +30,7 @@ impl PoolSpec {
             network: Network::EgressDisabled,
             development: false,
             write_behind_ms: None,
+            queued_executions: limits::QUEUED_OF_POOL,
             limits: Limits::default(),
         }))
     }
@@ -61,6 +63,13 @@ impl PoolSpec {
     pub fn cooldown(mut self, seconds: u32) -> Self {
         self.0.cooldown_seconds = seconds;
         self.0.development = seconds < 300;
+        self
+    }
+
+    /// With room for so many executions that nobody waits for.
+    #[must_use]
+    pub fn queued_executions(mut self, most: u32) -> Self {
+        self.0.queued_executions = most;
         self
     }
 

@@ -339,6 +339,29 @@ async fn a_sessions_executions_are_listed_page_by_page() {
 }
 
 #[tokio::test]
+async fn a_pool_with_too_many_waiting_executions_refuses_more() {
+    let cluster = Cluster::builder().pool(|pool| pool.queued_executions(2));
+    let cluster = cluster.start().await.unwrap();
+    let client = cluster.client(0).unwrap();
+    let sessions = [(); 3].map(|()| client.fresh());
+    let first = submit_code(&sessions[0], ENDLESS).await;
+    submit_code(&sessions[1], ENDLESS).await;
+    let id = fresh_id();
+    let last = || post(&sessions[2], &id, json!({ "code": "1" }));
+    let refusal = last().await;
+    assert_eq!(refusal.status(), 429);
+    let body: Value = refusal.json().await.unwrap();
+    assert_eq!(body["error"]["code"], "ExecutionQueueFull");
+    cancel(&sessions[0], &first).await;
+    until("there is room", ENDED_WITHIN, async || {
+        Ok((last().await.status() == 202).then_some(()))
+    })
+    .await
+    .unwrap();
+    assert_eq!(end_of(&sessions[2], &id).await["status"], "Succeeded");
+}
+
+#[tokio::test]
 async fn a_session_with_too_many_waiting_executions_refuses_more() {
     let stack = shared().await;
     let session = stack.session();

@@ -11,6 +11,7 @@ use proto::{
     execution::{Durability, Ending, Outcome},
     id::{Identifier, SessionKey},
     lease::Lease,
+    limits,
     pool::{ContainerType, Limits, Network, Pool},
     record::{ExecutionRecord, RecordRef},
     subject, wire,
@@ -95,6 +96,7 @@ impl Bus {
             network: Network::EgressDisabled,
             development: false,
             write_behind_ms: None,
+            queued_executions: limits::QUEUED_OF_POOL,
             limits: Limits::default(),
         };
         Self { cluster, pool }
