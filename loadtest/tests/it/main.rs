@@ -13,6 +13,8 @@ mod cluster;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod errors;
+#[cfg(test)]
 mod execute;
 #[cfg(test)]
 mod extension;
