@@ -1,5 +1,5 @@
 # `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
-.PHONY: help up down test bench chaos stall lint build image nats stores prerequisites clean
+.PHONY: help up down test bench chaos stall lint documents build image nats stores prerequisites clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -27,6 +27,9 @@ stall: build image nats ## print 100 MB to a reader that stalls for five minutes
 lint: prerequisites ## formatting and lints
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
+
+documents: prerequisites ## write ingress/ERRORS.md and ingress/openapi/ from the code
+	@cargo run --release --package ingress -- documents --out-dir ingress
 
 build: prerequisites ## the programs
 	cargo build --release --workspace

@@ -32,11 +32,13 @@ pub enum Command {
     DevKeys(OutDir),
     /// Make a self-signed certificate for localhost.
     Certificate(OutDir),
+    /// Write the documents that are made from the code, over those that exist: `ERRORS.md` and `openapi/`.
+    Documents(OutDir),
     /// Print a token signed with a development key.
     Token(TokenArguments),
 }
 
-/// Where files are written; existing ones are kept.
+/// Where files are written; keys that exist are kept.
 #[derive(Debug, Args)]
 pub struct OutDir {
     /// Directory; created if missing.

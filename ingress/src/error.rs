@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use proto::{
@@ -12,6 +12,13 @@ use proto::{
 };
 use serde::Serialize;
 use ulid::Ulid;
+use utoipa::ToSchema;
+
+pub mod code;
+pub mod endings;
+pub mod page;
+
+pub use code::ErrorCode;
 
 use crate::{
     route::{RouteError, once::OnceError},
@@ -19,109 +26,9 @@ use crate::{
 };
 
 /// Name of the header that repeats the code.
-const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
-
-/// The closed set of codes that a caller can meet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum ErrorCode {
-    /// `code` is not where it is expected.
-    SessionPropertiesMissing,
-    /// Some part of the request is wrong; the message says which.
-    SessionRequestValidationFailed,
-    /// The path or method is not of this api-version or pool.
-    SessionRequestNotSupported,
-    /// The session is not running.
-    SessionWithIdentifierNotFound,
-    /// The identifier is shorter than 4 or longer than 128 characters.
-    InvalidLengthOfSessionIdentifier,
-    /// No token, or one that is not valid.
-    Unauthorized,
-    /// A valid token without the right.
-    Forbidden,
-    /// No such pool.
-    SessionPoolNotFound,
-    /// No such path.
-    PathNotFound,
-    /// No such file.
-    FileNotFound,
-    /// The body did not arrive in time.
-    RequestTimeout,
-    /// The upload, the code or the file is too long.
-    RequestTooLarge,
-    /// The session ended while the request waited or ran.
-    SessionStopped,
-    /// The pool's maximum of live sessions is reached.
-    SessionPoolFull,
-    /// Too many requests wait in the session.
-    SessionBusy,
-    /// `/mnt/data` is full.
-    DiskFull,
-    /// No worker has room.
-    NoCapacity,
-    /// No connection to the bus.
-    BusUnavailable,
-    /// The object store failed.
-    StorageUnavailable,
-    /// The work was done, but its files are not in the object store.
-    FilesNotDurable,
-    /// The part of a file that was asked for is not there.
-    RangeNotSatisfiable,
-    /// The sandbox could not be made or kept.
-    SandboxUnavailable,
-    /// The worker was lost; the code may have run.
-    ExecutionLost,
-    /// The operation id was used for another request.
-    OperationConflict,
-    /// The execution has not ended, or its end is not known yet; the same operation id asks again.
-    ExecutionPending,
-    /// The session has no record of such an execution.
-    ExecutionNotFound,
-    /// Too many executions wait in the queue of the session or its pool.
-    ExecutionQueueFull,
-    /// No more executions with an operation id, or that nobody waits for, can be recorded.
-    ExecutionRecordsFull,
-    /// Anything else.
-    InternalError,
-}
+pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 
 impl ErrorCode {
-    /// The HTTP status of the code.
-    #[must_use]
-    pub fn status(self) -> StatusCode {
-        match self {
-            Self::SessionPropertiesMissing
-            | Self::SessionRequestValidationFailed
-            | Self::SessionRequestNotSupported
-            | Self::SessionWithIdentifierNotFound
-            | Self::InvalidLengthOfSessionIdentifier => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::SessionPoolNotFound
-            | Self::PathNotFound
-            | Self::FileNotFound
-            | Self::ExecutionNotFound => StatusCode::NOT_FOUND,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::SessionStopped | Self::OperationConflict => StatusCode::CONFLICT,
-            Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::SessionPoolFull | Self::SessionBusy | Self::ExecutionQueueFull => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
-            Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
-            Self::NoCapacity
-            | Self::BusUnavailable
-            | Self::StorageUnavailable
-            | Self::ExecutionRecordsFull => StatusCode::SERVICE_UNAVAILABLE,
-            // Repeated by many clients by themselves, with the same operation id: just so.
-            Self::ExecutionPending => StatusCode::GATEWAY_TIMEOUT,
-            // Not 502, 503 or 504: clients repeat those by themselves, and the code may have run.
-            Self::SandboxUnavailable
-            | Self::ExecutionLost
-            | Self::FilesNotDurable
-            | Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
-        }
-    }
-
     /// Whether another path might lead somewhere.
     #[must_use]
     pub fn is_about_the_path(self) -> bool {
@@ -132,7 +39,8 @@ impl ErrorCode {
     }
 
     /// Seconds after which trying again makes sense.
-    fn retry_after(self) -> Option<u32> {
+    #[must_use]
+    pub fn retry_after(self) -> Option<u32> {
         match self {
             Self::SessionBusy | Self::ExecutionPending => Some(1),
             Self::NoCapacity | Self::BusUnavailable | Self::StorageUnavailable => Some(2),
@@ -330,26 +238,33 @@ impl From<OnceError> for ApiError {
 }
 
 /// The body of a refusal.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
 pub struct Body {
     error: Failure,
 }
 
 /// A failure as it is told inside an answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     code: ErrorCode,
+    /// What happened, for people.
     message: String,
+    /// Under which it is logged.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     trace_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     innererror: Option<InnerError>,
 }
 
-#[derive(Debug, Serialize)]
+/// What more is known.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct InnerError {
+    /// Whether the code may have run.
     may_have_executed: bool,
 }
 
@@ -383,13 +298,9 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let code = self.code;
-        let mut name = format!("{code:?}");
-        name.retain(|character| character.is_ascii_alphanumeric());
         let mut response = (code.status(), Json(self.into_body())).into_response();
         let headers = response.headers_mut();
-        if let Ok(name) = HeaderValue::from_str(&name) {
-            headers.insert(ERROR_CODE, name);
-        }
+        headers.insert(ERROR_CODE, HeaderValue::from_static(code.name()));
         if code == ErrorCode::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

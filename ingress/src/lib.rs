@@ -8,6 +8,7 @@ pub mod app;
 pub mod auth;
 pub mod config;
 pub mod devkeys;
+pub mod documents;
 pub mod download;
 pub mod error;
 pub mod executions;

@@ -8,7 +8,7 @@ use clap::Parser;
 use ingress::{
     app,
     config::{Arguments, Command},
-    devkeys,
+    devkeys, documents,
 };
 
 fn main() -> ExitCode {
@@ -30,6 +30,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::DevKeys(place) => devkeys::make(&place.out_dir),
         Command::Certificate(place) => devkeys::certificate(&place.out_dir),
+        Command::Documents(place) => documents::write(&place.out_dir),
         Command::Token(token) => {
             println!("{}", devkeys::token(&token)?);
             Ok(())

@@ -183,7 +183,8 @@ fn wishes(fields: &Map<String, Value>) -> Result<Wishes, ApiError> {
         Some(value) => {
             let told =
                 || ApiError::invalid(format!("`{name}` is not a whole number of at least 0"));
-            Some(value.as_u64().ok_or_else(told)?)
+            let length = value.as_i64().and_then(|length| u64::try_from(length).ok());
+            Some(length.ok_or_else(told)?)
         }
     };
     Ok(Wishes {
@@ -257,7 +258,8 @@ fn timeout(fields: &Map<String, Value>, kind: Kind) -> Result<Duration, ApiError
     let seconds = match fields.get("timeoutInSeconds") {
         None | Some(Value::Null) => u64::from(limits::EXECUTION_SECONDS),
         Some(value) => value
-            .as_u64()
+            .as_i64()
+            .and_then(|seconds| u64::try_from(seconds).ok())
             .filter(|seconds| *seconds > 0)
             .ok_or_else(|| {
                 ApiError::invalid("`timeoutInSeconds` is not a whole number of at least 1")

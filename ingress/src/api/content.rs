@@ -8,13 +8,30 @@ use axum::{
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proto::file::{FileEntry, FilePath};
 
-use super::{front::Caller, moment::http_date, range};
+use super::{
+    front::Caller,
+    moment::http_date,
+    openapi::{
+        answers::{Bytes, RefusedDownload},
+        parameters::{InDirectory, InSession, OfBytes, OfFile},
+    },
+    range,
+};
 use crate::{app::App, download::Content, error::ApiError, service::ServiceError};
 
 /// Sends a file, or the part of it that the request asks for.
 ///
 /// # Errors
 /// There is no such file, or the platform failed.
+#[utoipa::path(
+    get,
+    path = "/files/{name}/content",
+    operation_id = "getFileContent",
+    tag = "files",
+    summary = "Send a file",
+    params(InSession, OfFile, InDirectory, OfBytes),
+    responses(Bytes, RefusedDownload)
+)]
 pub async fn send(
     app: &App,
     caller: &Caller,

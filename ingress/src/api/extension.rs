@@ -8,7 +8,8 @@ use proto::{
     limits,
 };
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::result::forms;
 use crate::error::ApiError;
@@ -80,32 +81,106 @@ fn is_name(name: &str) -> bool {
 }
 
 /// The object of an answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Hearth)]
 #[serde(rename_all = "camelCase")]
 pub struct Told {
     /// Everything that was shown, in order, the result last.
-    outputs: Vec<Value>,
-    /// Null when it is not known by the time of the answer.
-    files: Option<Vec<Value>>,
+    outputs: Vec<Shown>,
+    /// What changed in `/mnt/data`. Null when it is not known by the time of the answer.
+    #[schema(required)]
+    files: Option<Vec<Changed>>,
+    /// Null when they could not be read.
+    #[schema(required)]
     resources: Option<Used>,
-    durability: &'static str,
+    durability: Saved,
     #[serde(skip_serializing_if = "Option::is_none")]
-    moved: Option<Value>,
+    #[schema(nullable = false)]
+    moved: Option<CameAlong>,
     truncated: Cut,
 }
 
-#[derive(Debug, Serialize)]
+/// One thing that was shown, in all its forms.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Output)]
+pub struct Shown {
+    r#type: Kind,
+    /// By mime type: images as base64, JSON as JSON.
+    #[schema(value_type = HashMap<String, Value>)]
+    data: Value,
+}
+
+/// How something came to be shown.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = OutputType)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// By code.
+    Display,
+    /// As the value of the last expression.
+    Result,
+}
+
+/// A change in `/mnt/data`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChangedFile)]
+#[serde(untagged)]
+enum Changed {
+    /// A file that was written.
+    Written { name: String, size: u64 },
+    /// A file or directory that is not there any more; a directory for all in it.
+    Deleted { name: String, deleted: bool },
+}
+
+/// Whether files are in the object store by the time of the answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Durability)]
+#[serde(rename_all = "kebab-case")]
+enum Saved {
+    /// They are.
+    Durable,
+    /// They will be.
+    WriteBehind,
+}
+
+/// The session moved to another worker since its last execution. Its files came along.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Moved)]
+#[serde(rename_all = "camelCase")]
+struct CameAlong {
+    /// Variables came along too, except for those that are named.
+    variables: bool,
+    /// Variables that did not, as far as they are known.
+    lost_variables: Vec<String>,
+}
+
+/// What the execution used. Null is what could not be read.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Resources)]
 #[serde(rename_all = "camelCase")]
 struct Used {
+    #[schema(required)]
     cpu_milliseconds: Option<u64>,
+    #[schema(required)]
     peak_memory_bytes: Option<u64>,
-    /// `execution`, or `session` on kernels that cannot begin anew.
-    peak_memory_of: &'static str,
+    peak_memory_of: PeakOf,
+    #[schema(required)]
     bytes_written: Option<u64>,
 }
 
+/// Whose peak of memory is told.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+enum PeakOf {
+    /// That of the execution.
+    Execution,
+    /// That of the session's whole life, on kernels that cannot begin anew.
+    Session,
+}
+
 /// What is not complete.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = Truncated)]
 struct Cut {
     stdout: bool,
     stderr: bool,
@@ -119,20 +194,24 @@ impl Told {
     pub fn new(outcome: &Outcome, cut: (bool, bool)) -> Self {
         let none = Details::default();
         let details = outcome.details.as_deref().unwrap_or(&none);
-        let displays = outcome.displays.iter().map(|one| shown("display", one));
-        let result = outcome.result.iter().map(|one| shown("result", one));
+        let displays = outcome
+            .displays
+            .iter()
+            .map(|one| Shown::new(Kind::Display, one));
+        let result = outcome
+            .result
+            .iter()
+            .map(|one| Shown::new(Kind::Result, one));
         let lost = details.truncated;
         Self {
             outputs: displays.chain(result).collect(),
             files: details.files.as_ref().map(files),
             resources: details.resources.map(Used::from),
             durability: match outcome.durability {
-                Durability::Durable => "durable",
-                Durability::WriteBehind | Durability::Unknown => "write-behind",
+                Durability::Durable => Saved::Durable,
+                Durability::WriteBehind | Durability::Unknown => Saved::WriteBehind,
             },
-            moved: outcome.moved.as_ref().map(|Moved { variables, lost }| {
-                json!({ "variables": variables, "lostVariables": lost })
-            }),
+            moved: outcome.moved.as_ref().map(CameAlong::from),
             truncated: Cut {
                 stdout: lost.stdout > 0 || cut.0,
                 stderr: lost.stderr > 0 || cut.1,
@@ -149,31 +228,51 @@ impl From<Resources> for Used {
             cpu_milliseconds: used.cpu_ms,
             peak_memory_bytes: used.peak_memory_bytes,
             peak_memory_of: if used.peak_of_session {
-                "session"
+                PeakOf::Session
             } else {
-                "execution"
+                PeakOf::Execution
             },
             bytes_written: used.bytes_written,
         }
     }
 }
 
-/// One thing that was shown, in all its forms.
-#[must_use]
-pub fn shown(kind: &'static str, bundle: &Bundle) -> Value {
-    json!({ "type": kind, "data": forms(bundle) })
+impl From<&Moved> for CameAlong {
+    fn from(Moved { variables, lost }: &Moved) -> Self {
+        Self {
+            variables: *variables,
+            lost_variables: lost.clone(),
+        }
+    }
 }
 
-fn files(files: &ChangedFiles) -> Vec<Value> {
-    let written = files.written.iter();
-    let written = written.map(|(name, size)| json!({ "name": name, "size": size }));
-    let deleted = files.deleted.iter();
-    let deleted = deleted.map(|name| json!({ "name": name, "deleted": true }));
+impl Shown {
+    /// All forms of one output.
+    #[must_use]
+    pub fn new(kind: Kind, bundle: &Bundle) -> Self {
+        Self {
+            r#type: kind,
+            data: forms(bundle),
+        }
+    }
+}
+
+fn files(files: &ChangedFiles) -> Vec<Changed> {
+    let written = files.written.iter().map(|(name, size)| Changed::Written {
+        name: name.clone(),
+        size: *size,
+    });
+    let deleted = files.deleted.iter().map(|name| Changed::Deleted {
+        name: name.clone(),
+        deleted: true,
+    });
     written.chain(deleted).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

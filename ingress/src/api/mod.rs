@@ -1,12 +1,7 @@
 //! HTTP. [`front`] finds the pool, checks the token and reads what every request carries; then the
 //! router below, which is the table of contents, picks the operation.
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    handler::Handler,
-    routing::{MethodRouter, get, post},
-};
+use axum::{Router, extract::DefaultBodyLimit, handler::Handler, routing};
 
 use crate::app::App;
 
@@ -21,29 +16,45 @@ pub mod health;
 pub mod link;
 pub mod moment;
 pub mod multipart;
+pub mod openapi;
 pub mod outcome;
 pub mod query;
 pub mod range;
 pub mod result;
 pub mod stream;
+pub mod table;
 pub mod v2024_02;
 pub mod v2024_10;
 
+use table::{Methods, Table, get, post};
 use v2024_02 as old;
 use v2024_10::{executions, metadata, sessions};
 
 /// The server's outermost router.
 pub fn router(app: App) -> Router {
     Router::new()
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
+        .route("/healthz", routing::get(health::alive))
+        .route("/readyz", routing::get(health::ready))
+        .merge(openapi::router())
         .fallback(front::enter)
         .with_state(app)
 }
 
 /// Operations below a pool's address.
 pub fn operations(app: App) -> Router {
-    Router::new()
+    table()
+        .into_router()
+        .fallback(front::unknown_operation)
+        .method_not_allowed_fallback(front::unknown_method)
+        // Each operation bounds its own body.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app)
+}
+
+/// Their table of contents. Each is described beside its handler, for [`openapi`].
+#[must_use]
+pub fn table() -> Table {
+    Table::default()
         // The old contract.
         .route("/code/execute", post(old::execute))
         .route("/python/execute", post(old::execute_top_level))
@@ -78,18 +89,9 @@ pub fn operations(app: App) -> Router {
         .route("/.management/listSessions", both(sessions::list_managed))
         .route("/.management/stopSession", both(sessions::stop))
         .route("/.management/interruptSession", post(sessions::interrupt))
-        .fallback(front::unknown_operation)
-        .method_not_allowed_fallback(front::unknown_method)
-        // Each operation bounds its own body.
-        .layer(DefaultBodyLimit::disable())
-        .with_state(app)
 }
 
 /// The documentation of `.management` has both methods.
-fn both<H, T>(handler: H) -> MethodRouter<App>
-where
-    H: Handler<T, App>,
-    T: 'static,
-{
+fn both<H: Handler<T, App>, T: 'static>(handler: H) -> Methods {
     get(handler.clone()).post(handler)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use proto::execution::{Durability, Moved, Outcome};
+use utoipa::openapi::Type;
 
 /// Whether the files of the execution are saved.
 const FILES: HeaderName = HeaderName::from_static("x-hearth-files");
@@ -26,6 +27,49 @@ const OVERALL: HeaderName = HeaderName::from_static("x-ms-overall-execution-time
 const NAMES_BYTES: usize = 4096;
 /// Python names may hold any letters; a header holds ASCII, and `,` parts the names.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%').add(b',').add(b' ');
+
+/// The headers, with the type of their values and what these are.
+#[must_use]
+pub fn described() -> [(HeaderName, Type, &'static str); 8] {
+    [
+        (
+            FILES,
+            Type::String,
+            "`durable`, or `write-behind` where files may follow their answer.",
+        ),
+        (
+            RESTORED,
+            Type::String,
+            "On the first answer after a move: `files`, or `files, variables`.",
+        ),
+        (
+            LOST_VARIABLES,
+            Type::String,
+            "Names that could not be carried on a move.",
+        ),
+        (
+            SESSION_GUID,
+            Type::String,
+            "Names this life of the session.",
+        ),
+        (
+            PREPARATION,
+            Type::Integer,
+            "Milliseconds until the request was read.",
+        ),
+        (RAN, Type::Integer, "Milliseconds that the code ran."),
+        (
+            SERVICE,
+            Type::Integer,
+            "Milliseconds from the request to its result.",
+        ),
+        (
+            OVERALL,
+            Type::Integer,
+            "Milliseconds from the request's head to the answer's.",
+        ),
+    ]
+}
 
 /// Where the time of a request went.
 #[derive(Clone, Copy, Debug)]

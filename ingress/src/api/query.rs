@@ -59,6 +59,19 @@ impl Query {
         }
     }
 
+    /// How many entries of a listing are left out at the start.
+    ///
+    /// # Errors
+    /// It is no whole number that an `int64` can be.
+    pub fn skip(&self) -> Result<u64, ApiError> {
+        let Some(text) = self.get("skip")? else {
+            return Ok(0);
+        };
+        let skip = text.parse::<i64>().ok();
+        skip.and_then(|skip| u64::try_from(skip).ok())
+            .ok_or_else(|| ApiError::invalid("`skip` is not a whole number of at least 0"))
+    }
+
     /// Whether the api-version is this one or a later one.
     ///
     /// # Errors
@@ -122,6 +135,25 @@ mod tests {
         assert!(!since("2025-02-02-preview", RECURSIVE));
         assert!(since("2025-10-02-preview", RECURSIVE));
         assert!(!Query::default().is_since(NEW_CONTRACT).unwrap());
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_by_the_contracts_numbers() {
+        let skip = |query: &str| Query::parse(query).unwrap().skip().ok();
+        assert_eq!((skip(""), skip("skip=0")), (Some(0), Some(0)));
+        assert_eq!(
+            skip("skip=9223372036854775807"),
+            Some(i64::MAX.unsigned_abs())
+        );
+        for wrong in [
+            "skip=",
+            "skip=-1",
+            "skip=1.5",
+            "skip=9223372036854775808",
+            "skip=x",
+        ] {
+            assert_eq!(skip(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

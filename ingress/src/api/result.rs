@@ -4,6 +4,10 @@
 use proto::execution::{Bundle, Outcome};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType},
+};
 
 /// What a cell's `result` is on the wire.
 #[derive(Clone, Debug)]
@@ -87,6 +91,26 @@ fn image(bundle: &Bundle) -> Option<CellResult> {
         })
     })
 }
+
+impl PartialSchema for CellResult {
+    /// Any JSON but null.
+    fn schema() -> RefOr<Schema> {
+        let types = [
+            Type::String,
+            Type::Number,
+            Type::Boolean,
+            Type::Array,
+            Type::Object,
+        ];
+        let any = ObjectBuilder::new().schema_type(types.into_iter().collect::<SchemaType>());
+        let words = "The last image as `{\"type\":\"image\",\"format\":\"png\",\"base64_data\":\"…\"}`, else \
+                     the text form of the last expression's value, as JSON where it is JSON, else an empty \
+                     text.";
+        any.description(Some(words)).into()
+    }
+}
+
+impl ToSchema for CellResult {}
 
 impl Serialize for CellResult {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     execution::{self, Render, Request},
-    extension,
+    extension::{Kind, Shown},
     front::Caller,
 };
 use crate::{
@@ -33,7 +33,8 @@ use crate::{
 /// The body of an answer, or the refusal.
 type Answer = Result<Vec<u8>, ApiError>;
 
-const EVENT_STREAM: &str = "text/event-stream";
+/// Type of such answers.
+pub const EVENT_STREAM: &str = "text/event-stream";
 /// Some proxies collect answers before they pass them on.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// After so long without an event a comment is sent, so that nobody takes the connection for dead.
@@ -159,7 +160,7 @@ impl Telling {
             Event::Output(Output::Stderr(shown)) => Some(said("stderr", &text(shown))),
             Event::Output(Output::Display { part, last }) => {
                 let bundle = self.display(&part, last)?;
-                let shown = extension::shown("display", &bundle).to_string();
+                let shown = serde_json::to_string(&Shown::new(Kind::Display, &bundle)).ok()?;
                 Some(said("display", &shown))
             }
             Event::Output(Output::Dropped(lost)) => {

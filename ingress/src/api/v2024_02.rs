@@ -13,6 +13,7 @@ use proto::{
     file::{FileEntry, FileKind},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     content,
@@ -21,12 +22,23 @@ use super::{
     files,
     front::Caller,
     moment::seven_digits,
-    multipart, outcome,
+    multipart,
+    openapi::{
+        answers::{
+            Bytes, RefusedDownload, RefusedExecution, RefusedInSession, RefusedUpload, Waited,
+        },
+        parameters::{ByName, InDirectory, InSession, Named, OfBytes, OfFile, PerhapsInSession},
+        requests,
+    },
+    outcome,
     result::CellResult,
 };
 use crate::{app::App, error::ApiError};
 
 /// `POST code/execute`
+#[utoipa::path(post, path = "/code/execute", operation_id = "execute", tag = "code",
+    summary = "Run code", params(InSession, Named), request_body = requests::Wrapped,
+    responses(Waited<Referenced>, RefusedExecution))]
 pub async fn execute(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -45,6 +57,9 @@ pub async fn execute(
 }
 
 /// `POST python/execute`: the same at the top level.
+#[utoipa::path(post, path = "/python/execute", operation_id = "executePython", tag = "code",
+    summary = "Run code, in the oldest form", params(PerhapsInSession, Named),
+    request_body = requests::OldestWrapped, responses(Waited<Executed>, RefusedExecution))]
 pub async fn execute_top_level(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -58,6 +73,10 @@ pub async fn execute_top_level(
 }
 
 /// `POST files/upload` and its aliases.
+#[utoipa::path(post, path = "/files/upload", operation_id = "uploadFiles", tag = "files",
+    summary = "Store files", params(InSession, InDirectory),
+    request_body(content = requests::Files, content_type = "multipart/form-data"),
+    responses((status = 200, description = "The files.", body = Files), RefusedUpload))]
 pub async fn upload(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -76,6 +95,9 @@ pub async fn list_handler(
 }
 
 /// `GET files`: files only, those of sub-directories with their relative paths.
+#[utoipa::path(get, path = "/files", operation_id = "listFiles", tag = "files",
+    summary = "List files, those below the directory too", params(InSession, InDirectory),
+    responses((status = 200, description = "The files.", body = Files), RefusedInSession))]
 pub async fn list(app: &App, caller: &Caller) -> Result<Response, ApiError> {
     let (session, directory) = (caller.session(app)?, caller.directory()?);
     let mut entries = app.service.list(&session, directory, true).await?;
@@ -84,6 +106,15 @@ pub async fn list(app: &App, caller: &Caller) -> Result<Response, ApiError> {
 }
 
 /// `GET python/downloadFile?filename=`
+#[utoipa::path(
+    get,
+    path = "/python/downloadFile",
+    operation_id = "downloadPythonFile",
+    tag = "files",
+    summary = "Send a file, in the oldest form",
+    params(InSession, ByName, InDirectory, OfBytes),
+    responses(Bytes, RefusedDownload)
+)]
 pub async fn download_by_query(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -98,44 +129,67 @@ pub async fn download_by_query(
 }
 
 /// `GET files/{name}`
+#[utoipa::path(get, path = "/files/{name}", operation_id = "getFile", tag = "files",
+    summary = "Tell of a file", params(InSession, OfFile, InDirectory),
+    responses((status = 200, description = "The file.", body = Files), RefusedInSession))]
 pub async fn stat(app: &App, caller: &Caller, name: &str) -> Result<Response, ApiError> {
     let entry = files::describe(app, caller, name).await?;
     Ok(Json(Files::new(&[entry])).into_response())
 }
 
 /// `DELETE files/{name}`
+#[utoipa::path(delete, path = "/files/{name}", operation_id = "deleteFile", tag = "files",
+    summary = "Delete a file", params(InSession, OfFile, InDirectory),
+    responses((status = 200, description = "It is gone.", body = Deleted), RefusedInSession))]
 pub async fn delete_file(app: &App, caller: &Caller, name: &str) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Deleted {
-        message: &'static str,
-    }
     files::delete(app, caller, name).await?;
     let message = "file deleted successfully";
     Ok(Json(Deleted { message }).into_response())
 }
 
 /// An answer in the style of a serializer that numbers its objects.
-#[derive(Serialize)]
-struct Referenced<T> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = CodeExecuteResponse)]
+pub(super) struct Referenced {
     #[serde(rename = "$id")]
     id: &'static str,
-    properties: T,
+    properties: Executed,
 }
 
-#[derive(Serialize)]
+/// How code ended and what it left.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CodeExecuteResult)]
 #[serde(rename_all = "camelCase")]
-struct Executed {
+pub(super) struct Executed {
     #[serde(rename = "$id")]
     id: &'static str,
-    status: &'static str,
+    status: Status,
     stdout: String,
     stderr: String,
     result: CellResult,
     /// What later documentation calls `result`: both are there, with the same value.
     execution_result: CellResult,
     execution_time_in_milliseconds: u64,
+    /// If the request had one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     hearth: Option<Told>,
+}
+
+/// How code ended.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = CodeExecuteStatus)]
+enum Status {
+    /// It did what it was asked to.
+    Success,
+    /// It did not.
+    Failure,
+}
+
+/// What is said of a file that was deleted.
+#[derive(Serialize, ToSchema)]
+struct Deleted {
+    message: &'static str,
 }
 
 impl Executed {
@@ -149,9 +203,9 @@ impl Executed {
         Self {
             id,
             status: if outcome.ending.succeeded() {
-                "Success"
+                Status::Success
             } else {
-                "Failure"
+                Status::Failure
             },
             stdout: outcome.stdout.clone(),
             stderr: outcome::stderr(outcome, explanation),
@@ -163,27 +217,32 @@ impl Executed {
     }
 }
 
-#[derive(Serialize)]
+/// Files.
+#[derive(Serialize, ToSchema)]
 struct Files {
     #[serde(rename = "$id")]
     id: String,
     value: Vec<FileValue>,
 }
 
-#[derive(Serialize)]
+/// A file.
+#[derive(Serialize, ToSchema)]
+#[schema(as = File)]
 struct FileValue {
     #[serde(rename = "$id")]
     id: String,
     properties: FileProperties,
 }
 
-#[derive(Serialize)]
+/// What is told of a file.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct FileProperties {
     #[serde(rename = "$id")]
     id: String,
     filename: String,
     size: u64,
+    #[schema(format = DateTime)]
     last_modified_time: String,
 }
 
@@ -245,7 +304,7 @@ mod tests {
     #[test]
     fn a_failure_explains_itself_after_what_the_code_wrote() {
         let answer = Executed::of("1", &outcome(Ending::OutOfMemory), false);
-        assert_eq!(answer.status, "Failure");
+        assert_eq!(answer.status, Status::Failure);
         assert!(
             answer.stderr.starts_with("err\nExecution aborted"),
             "{}",

@@ -1,5 +1,6 @@
 //! Ingress on a real bus. Needs nats-server and the harness of the end-to-end tests.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's way to fail")]
 
+mod documents;
 mod once;
 mod owner;

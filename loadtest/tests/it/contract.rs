@@ -314,6 +314,9 @@ async fn versions_are_required_and_known() {
 async fn unknown_addresses_and_methods_are_refused_with_the_contracts_body() {
     let stack = shared().await;
     let session = stack.session();
+    for path in ["nonsense", "session/nonsense"] {
+        refused(session.request(Method::GET, path), 404, "PathNotFound").await;
+    }
     for (method, path) in [
         (Method::POST, "code/nonsense"),
         (Method::GET, "nonsense"),
@@ -337,9 +340,8 @@ async fn unknown_addresses_and_methods_are_refused_with_the_contracts_body() {
 async fn an_unknown_pool_is_not_found() {
     let stack = shared().await;
     let session = stack.client_of("nowhere").unwrap().fresh();
-    let (status, answer) = answer(session.request(Method::GET, "files")).await;
-    assert_eq!(status, 404, "{answer}");
-    assert!(answer["error"]["code"].is_string(), "{answer}");
+    let request = session.request(Method::GET, "files");
+    refused(request, 404, "SessionPoolNotFound").await;
 }
 
 #[tokio::test]
@@ -377,9 +379,15 @@ async fn https_serves_the_same_sessions() {
 }
 
 #[tokio::test]
-async fn health_and_readiness_need_no_token() {
+async fn health_readiness_and_descriptions_need_no_token() {
     let stack = shared().await;
-    for path in ["/healthz", "/readyz"] {
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/openapi/new.json",
+        "/openapi/old.json",
+    ] {
         let response = RawRequest::new("GET", path)
             .send(stack.addresses(0).unwrap().0)
             .await;

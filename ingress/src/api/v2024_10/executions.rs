@@ -16,14 +16,20 @@ use proto::{
 };
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
-use super::resource::{Answered, execution_type, status};
+use super::resource::{Answered, ExecutionType, Status, execution_type, status};
 use crate::{
     api::{
         body::Kind,
         execution::{self, Ran, Request},
         front::{Caller, OPERATION_ID},
         moment::moment,
+        openapi::{
+            answers::{Refused, RefusedExecution, Waited},
+            parameters::{InSession, Named, OfExecution, Paged},
+            requests,
+        },
         outcome, query,
     },
     app::App,
@@ -36,6 +42,19 @@ use crate::{
 const OPERATION_LOCATION: HeaderName = HeaderName::from_static("operation-location");
 
 /// `POST executions`
+#[utoipa::path(post, path = "/executions", operation_id = "execute", tag = "executions",
+    summary = "Run code or a command",
+    params(InSession, Named), request_body = requests::Execution,
+    responses(
+        Waited<Answered>,
+        (status = 202, description = "Nobody waits: the execution is queued or runs.", body = Answered,
+         headers(("operation-location" = String, description = "Where the execution is told of.")),
+         links(
+            ("ask" = (operation_id = "getExecution", parameters(
+                ("identifier" = "$request.query.identifier"), ("id" = "$response.body#/id")))),
+            ("cancel" = (operation_id = "cancelExecution", parameters(
+                ("identifier" = "$request.query.identifier"), ("id" = "$response.body#/id")))))),
+        RefusedExecution))]
 pub async fn execute(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -88,6 +107,9 @@ fn recorded(session: &Session, execution: Execution) -> Response {
 }
 
 /// `GET executions/{id}`
+#[utoipa::path(get, path = "/executions/{id}", operation_id = "getExecution", tag = "executions",
+    summary = "Tell how an execution stands", params(InSession, OfExecution),
+    responses((status = 200, description = "The execution.", body = Answered), Refused))]
 pub async fn get(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -99,6 +121,9 @@ pub async fn get(
 }
 
 /// `DELETE executions/{id}` and `POST executions/{id}/cancel`
+#[utoipa::path(delete, path = "/executions/{id}", operation_id = "cancelExecution", tag = "executions",
+    summary = "Cancel an execution", params(InSession, OfExecution),
+    responses((status = 200, description = "How it stands now.", body = Answered), RefusedExecution))]
 pub async fn cancel(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -110,17 +135,15 @@ pub async fn cancel(
 }
 
 /// `GET executions`
+#[utoipa::path(get, path = "/executions", operation_id = "listExecutions", tag = "executions",
+    summary = "List the session's executions that have a record", params(InSession, Paged),
+    responses((status = 200, description = "A page of them.", body = Executions), Refused))]
 pub async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Executions>, ApiError> {
     let session = caller.session(&app)?;
-    let from = match caller.query.get("skip")? {
-        None | Some("") => 0,
-        Some(text) => text
-            .parse()
-            .map_err(|_| ApiError::invalid("`skip` is not a whole number of at least 0"))?,
-    };
+    let from = caller.query.skip()?;
     let page = app.service.executions(&session, from).await?;
     let value = page.records.iter();
     let value = value.filter_map(|record| Listed::of(&session, record));
@@ -148,23 +171,30 @@ fn not_found() -> ApiError {
 }
 
 /// A page of a session's executions.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Executions {
     value: Vec<Listed>,
+    /// Where the next page is, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     next_link: Option<String>,
 }
 
 /// An execution in a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ListedExecution)]
 #[serde(rename_all = "camelCase")]
 struct Listed {
+    #[schema(value_type = String)]
     id: OperationId,
+    #[schema(value_type = String)]
     identifier: Identifier,
-    execution_type: &'static str,
-    status: &'static str,
+    execution_type: ExecutionType,
+    status: Status,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     last_changed_at: String,
 }
 

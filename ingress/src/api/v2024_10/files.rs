@@ -8,18 +8,33 @@ use axum::{
 };
 use proto::file::{DirectoryPath, FileEntry, FileKind};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
-    api::{files, front::Caller, moment::seven_digits, query},
+    api::{
+        files,
+        front::Caller,
+        moment::seven_digits,
+        openapi::{
+            answers::{RefusedInSession, RefusedUpload},
+            parameters::{InDirectory, InSession, OfFile, Recursive},
+            requests,
+        },
+        query,
+    },
     app::App,
     error::ApiError,
 };
 
 /// `GET files`: what is in a directory; with `recursive=true` all that is below it.
+#[utoipa::path(get, path = "/files", operation_id = "listFiles", tag = "files",
+    summary = "List a directory", params(InSession, InDirectory, Recursive),
+    responses((status = 200, description = "What is in it.", body = Listed), RefusedInSession))]
 pub async fn list(app: &App, caller: &Caller) -> Result<Response, ApiError> {
     let (session, directory) = (caller.session(app)?, caller.directory()?);
     let version = Version::of(caller)?;
-    let recursive = version == Version::WithDirectories && wants_all(caller)?;
+    let all = wants_all(caller)?;
+    let recursive = all && version == Version::WithDirectories;
     let entries = app.service.list(&session, directory.clone(), recursive);
     let entries = entries.await?;
     let value = entries.iter().map(|entry| {
@@ -31,6 +46,18 @@ pub async fn list(app: &App, caller: &Caller) -> Result<Response, ApiError> {
 }
 
 /// `POST files`: stores one file.
+#[utoipa::path(post, path = "/files", operation_id = "uploadFile", tag = "files",
+    summary = "Store a file", params(InSession, InDirectory),
+    request_body(content = requests::File, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "The file.", body = Resource, links(
+            ("describe" = (operation_id = "getFile", parameters(
+                ("identifier" = "$request.query.identifier"), ("name" = "$response.body#/name")))),
+            ("download" = (operation_id = "getFileContent", parameters(
+                ("identifier" = "$request.query.identifier"), ("name" = "$response.body#/name")))),
+            ("delete" = (operation_id = "deleteFile", parameters(
+                ("identifier" = "$request.query.identifier"), ("name" = "$response.body#/name")))))),
+        RefusedUpload))]
 pub async fn upload(app: &App, caller: &Caller, request: Request) -> Result<Response, ApiError> {
     let version = Version::of(caller)?;
     let stored = files::store(app, caller, request, 1).await?;
@@ -41,6 +68,9 @@ pub async fn upload(app: &App, caller: &Caller, request: Request) -> Result<Resp
 }
 
 /// `GET files/{name}`
+#[utoipa::path(get, path = "/files/{name}", operation_id = "getFile", tag = "files",
+    summary = "Tell of a file", params(InSession, OfFile, InDirectory),
+    responses((status = 200, description = "The file.", body = Resource), RefusedInSession))]
 pub async fn stat(app: &App, caller: &Caller, name: &str) -> Result<Response, ApiError> {
     let version = Version::of(caller)?;
     let entry = files::describe(app, caller, name).await?;
@@ -48,6 +78,9 @@ pub async fn stat(app: &App, caller: &Caller, name: &str) -> Result<Response, Ap
 }
 
 /// `DELETE files/{name}`
+#[utoipa::path(delete, path = "/files/{name}", operation_id = "deleteFile", tag = "files",
+    summary = "Delete a file", params(InSession, OfFile, InDirectory),
+    responses((status = 204, description = "It is gone."), RefusedInSession))]
 pub async fn delete(app: &App, caller: &Caller, name: &str) -> Result<Response, ApiError> {
     files::delete(app, caller, name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -100,21 +133,37 @@ impl<'a> Place<'a> {
     }
 }
 
-#[derive(Serialize)]
+/// What is in a directory.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Files)]
 struct Listed<'a> {
     value: Vec<Resource<'a>>,
 }
 
-#[derive(Serialize)]
+/// A file or directory.
+#[derive(Serialize, ToSchema)]
+#[schema(as = File)]
 #[serde(rename_all = "camelCase")]
 struct Resource<'a> {
     name: &'a str,
-    r#type: &'static str,
+    r#type: Kind,
     content_type: String,
     size_in_bytes: u64,
+    #[schema(format = DateTime)]
     last_modified_at: String,
+    /// Relative to `/mnt/data`; of 2025-10-02-preview.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     directory: Option<String>,
+}
+
+/// What an entry of a directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = FileType)]
+#[serde(rename_all = "camelCase")]
+enum Kind {
+    File,
+    Directory,
 }
 
 impl<'a> Resource<'a> {
@@ -132,7 +181,11 @@ impl<'a> Resource<'a> {
         };
         Self {
             name: place.name,
-            r#type: if is_directory { "directory" } else { "file" },
+            r#type: if is_directory {
+                Kind::Directory
+            } else {
+                Kind::File
+            },
             content_type,
             size_in_bytes: entry.size,
             last_modified_at: seven_digits(entry.modified_ns),
@@ -194,7 +247,7 @@ mod tests {
         let told = Resource::of(&directory, Version::Earlier);
         assert_eq!(
             (told.r#type, told.content_type.as_str()),
-            ("directory", "application/octet-stream")
+            (Kind::Directory, "application/octet-stream")
         );
     }
 }

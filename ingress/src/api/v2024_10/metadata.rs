@@ -6,15 +6,19 @@ use proto::{
     execution::Language,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
-    api::{front::Caller, moment::moment},
+    api::{front::Caller, moment::moment, openapi::answers::Refused},
     app::App,
     error::ApiError,
     sessions,
 };
 
 /// `GET metadata`
+#[utoipa::path(get, path = "/metadata", operation_id = "getMetadata", tag = "pool",
+    summary = "Tell what the pool's sandboxes hold",
+    responses((status = 200, description = "What they hold.", body = Metadata), Refused))]
 pub async fn get(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -34,24 +38,32 @@ pub async fn get(
     }))
 }
 
-#[derive(Serialize)]
+/// What sandboxes hold.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
     runtimes: Vec<Named>,
     pre_installed_packages: Vec<Named>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     last_updated_at: String,
+    /// Not of a Shell pool.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     jupyter_kernel: Option<JupyterKernel>,
 }
 
-#[derive(Serialize)]
+/// Software.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Software)]
 struct Named {
     name: String,
     version: String,
 }
 
-#[derive(Serialize)]
+/// What runs cells.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct JupyterKernel {
     name: String,

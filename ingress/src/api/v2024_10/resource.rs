@@ -8,6 +8,7 @@ use proto::{
 };
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::{
     api::{execution::Ran, extension::Told, outcome, result::CellResult},
@@ -17,34 +18,88 @@ use crate::{
 };
 
 /// An execution.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Execution)]
 #[serde(rename_all = "camelCase")]
 pub struct Answered<'a> {
+    /// Its `operation-id`.
+    #[schema(value_type = String)]
     id: &'a OperationId,
+    /// Its session.
+    #[schema(value_type = String)]
     identifier: &'a Identifier,
-    execution_type: &'static str,
+    execution_type: ExecutionType,
     #[serde(flatten)]
+    #[schema(inline)]
     resource: Resource,
+    /// If the request had one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     hearth: Option<Told>,
 }
 
+/// Whether somebody waits for it.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub enum ExecutionType {
+    /// Its caller.
+    Synchronous,
+    /// Nobody.
+    Asynchronous,
+}
+
+/// How an execution stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ExecutionStatus)]
+pub enum Status {
+    /// It waits.
+    NotStarted,
+    /// It runs.
+    Running,
+    /// It ran, and did what it was asked to.
+    Succeeded,
+    /// It failed, or the platform did.
+    Failed,
+    /// It was cancelled.
+    Canceled,
+}
+
 /// How it ended and what it left.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Resource {
-    status: String,
+    status: StatusOrExit,
+    /// What it left, if it ran.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     result: Option<Left>,
+    /// What the platform failed in.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error: Option<Failure>,
 }
 
-#[derive(Debug, Serialize)]
+/// `status`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum StatusOrExit {
+    Status(Status),
+    Exit(ExitStatus),
+}
+
+/// The exit status of a command that ended, as text.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(pattern = "^[0-9]{1,3}$")]
+struct ExitStatus(String);
+
+/// What an execution left.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ExecutionResult)]
 #[serde(rename_all = "camelCase")]
 struct Left {
     stdout: String,
     stderr: String,
+    /// Not of a command. All forms by mime type, or null, if the request asked for all.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Value>)]
     execution_result: Option<Shown>,
     execution_time_in_milliseconds: u64,
     /// Which streams were cut to the length that the caller wishes.
@@ -68,7 +123,7 @@ impl<'a> Answered<'a> {
         Self {
             id,
             identifier: &ran.identifier,
-            execution_type: "Synchronous",
+            execution_type: ExecutionType::Synchronous,
             hearth: ran
                 .extended
                 .then(|| Told::new(&ran.outcome, resource.cut())),
@@ -127,26 +182,26 @@ impl Asked {
 
 /// `executionType` of an execution with a record.
 #[must_use]
-pub fn execution_type(record: &ExecutionRecord) -> &'static str {
+pub fn execution_type(record: &ExecutionRecord) -> ExecutionType {
     match record.queued() {
-        Some(_) => "Asynchronous",
-        None => "Synchronous",
+        Some(_) => ExecutionType::Asynchronous,
+        None => ExecutionType::Synchronous,
     }
 }
 
 /// `status` in words.
 #[must_use]
-pub fn status(state: RecordState) -> &'static str {
+pub fn status(state: RecordState) -> Status {
     match state {
-        RecordState::Queued => "NotStarted",
-        RecordState::Running => "Running",
-        RecordState::Succeeded => "Succeeded",
-        RecordState::Cancelled => "Canceled",
+        RecordState::Queued => Status::NotStarted,
+        RecordState::Running => Status::Running,
+        RecordState::Succeeded => Status::Succeeded,
+        RecordState::Cancelled => Status::Canceled,
         RecordState::Failed
         | RecordState::TimedOut
         | RecordState::Refused
         | RecordState::Lost
-        | RecordState::Unknown => "Failed",
+        | RecordState::Unknown => Status::Failed,
     }
 }
 
@@ -181,7 +236,7 @@ impl Resource {
     /// It has no end yet.
     fn under_way(state: RecordState) -> Self {
         Self {
-            status: status(state).to_owned(),
+            status: StatusOrExit::Status(status(state)),
             result: None,
             error: None,
         }
@@ -197,9 +252,9 @@ impl Resource {
 
     fn of_cell(outcome: &Outcome, wishes: Wishes) -> Self {
         let status = match &outcome.ending {
-            Ending::Cancelled { .. } => "Canceled",
-            ending if ending.succeeded() => "Succeeded",
-            _ => "Failed",
+            Ending::Cancelled { .. } => Status::Canceled,
+            ending if ending.succeeded() => Status::Succeeded,
+            _ => Status::Failed,
         };
         let shown = if wishes.all_forms {
             Shown::AllForms(CellResult::all_forms(outcome))
@@ -207,7 +262,7 @@ impl Resource {
             Shown::One(CellResult::of(outcome))
         };
         Self {
-            status: status.to_owned(),
+            status: StatusOrExit::Status(status),
             result: Some(Left::new(
                 outcome,
                 outcome.ending.explanation(),
@@ -222,7 +277,7 @@ impl Resource {
     fn of_command(outcome: &Outcome, wishes: Wishes) -> Self {
         let explanation = outcome.ending.explanation_of_command();
         Self {
-            status: outcome.ending.exit_status().to_string(),
+            status: StatusOrExit::Exit(ExitStatus(outcome.ending.exit_status().to_string())),
             result: Some(Left::new(outcome, explanation, None, wishes)),
             error: None,
         }
@@ -301,7 +356,7 @@ mod tests {
         let execution = Answered {
             id: &"op-1".parse().unwrap(),
             identifier: &"user-1".parse().unwrap(),
-            execution_type: "Synchronous",
+            execution_type: ExecutionType::Synchronous,
             resource,
             hearth: None,
         };

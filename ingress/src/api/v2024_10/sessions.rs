@@ -4,15 +4,26 @@
 use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
 use proto::limits::SESSION_PAGE;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
-    api::{front::Caller, moment::moment},
+    api::{
+        front::Caller,
+        moment::moment,
+        openapi::{
+            answers::{Refused, RefusedInSession},
+            parameters::{InSession, Paged},
+        },
+    },
     app::App,
     error::{ApiError, ErrorCode},
     sessions::Living,
 };
 
 /// `GET session`
+#[utoipa::path(get, path = "/session", operation_id = "getSession", tag = "sessions",
+    summary = "Tell of a session", params(InSession),
+    responses((status = 200, description = "The session.", body = Session), Refused))]
 pub async fn get(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -21,6 +32,9 @@ pub async fn get(
 }
 
 /// `DELETE session`
+#[utoipa::path(delete, path = "/session", operation_id = "deleteSession", tag = "sessions",
+    summary = "End a session", params(InSession),
+    responses((status = 204, description = "It has ended, with all its files."), RefusedInSession))]
 pub async fn delete(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -30,6 +44,9 @@ pub async fn delete(
 }
 
 /// `GET listSessions`
+#[utoipa::path(get, path = "/listSessions", operation_id = "listSessions", tag = "sessions",
+    summary = "List the pool's sessions", params(Paged),
+    responses((status = 200, description = "A page of them.", body = Sessions), Refused))]
 pub async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -43,6 +60,9 @@ pub async fn list(
 }
 
 /// `.management/getSession`
+#[utoipa::path(post, path = "/.management/getSession", operation_id = "getManagedSession",
+    tag = "management", summary = "Tell of a session", params(InSession),
+    responses((status = 200, description = "The session.", body = Managed), Refused))]
 pub async fn get_managed(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -51,6 +71,9 @@ pub async fn get_managed(
 }
 
 /// `.management/listSessions`
+#[utoipa::path(post, path = "/.management/listSessions", operation_id = "listManagedSessions",
+    tag = "management", summary = "List the pool's sessions", params(Paged),
+    responses((status = 200, description = "A page of them.", body = ManagedSessions), Refused))]
 pub async fn list_managed(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -66,6 +89,10 @@ pub async fn list_managed(
 }
 
 /// `.management/stopSession`
+#[utoipa::path(post, path = "/.management/stopSession", operation_id = "stopManagedSession",
+    tag = "management", summary = "End a session", params(InSession),
+    responses((status = 200, description = "It has ended.", body = String, content_type = "text/plain"),
+              RefusedInSession))]
 pub async fn stop(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -80,14 +107,13 @@ pub async fn stop(
 
 /// `POST session/interrupt` and `.management/interruptSession`: whatever runs stops, and the session's
 /// variables stay.
+#[utoipa::path(post, path = "/session/interrupt", operation_id = "interruptSession", tag = "sessions",
+    summary = "Stop what runs and keep its variables", params(InSession),
+    responses((status = 200, description = "It was told.", body = Interrupt), RefusedInSession))]
 pub async fn interrupt(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
 ) -> Result<impl IntoResponse, ApiError> {
-    #[derive(Serialize)]
-    struct Interrupt {
-        interrupted: bool,
-    }
     let session = caller.session(&app)?;
     match app.service.interrupt(&session).await {
         Err(error) if error.is_not_running() => Err(not_running()),
@@ -120,12 +146,7 @@ fn not_running() -> ApiError {
 
 /// One page of the pool's sessions, and where the next is.
 async fn page(app: &App, caller: &Caller) -> Result<(Vec<Living>, Option<String>), ApiError> {
-    let skip = match caller.query.get("skip")? {
-        None | Some("") => 0,
-        Some(text) => text
-            .parse()
-            .map_err(|_| ApiError::invalid("`skip` is not a whole number of at least 0"))?,
-    };
+    let skip = usize::try_from(caller.query.skip()?).unwrap_or(usize::MAX);
     let sessions = app.service.sessions(&caller.pool).await?;
     let (page, next) = cut(sessions, skip);
     let link = next.map(|next| caller.here.with("skip", &next.to_string()));
@@ -142,38 +163,62 @@ fn cut<T>(all: Vec<T>, skip: usize) -> (Vec<T>, Option<usize>) {
     )
 }
 
-#[derive(Serialize)]
+/// Whether something was interrupted.
+#[derive(Serialize, ToSchema)]
+struct Interrupt {
+    /// False if nothing ran.
+    interrupted: bool,
+}
+
+/// A page of sessions.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Sessions {
     sessions: Vec<Session>,
+    /// Where the next page is, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     next_link: Option<String>,
 }
 
-#[derive(Serialize)]
+/// A page of sessions.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ManagedSessions {
     value: Vec<Managed>,
     sessions: Vec<Managed>,
+    /// How many are on the page.
     count: usize,
+    /// Where the next page is; null if there is none.
+    #[schema(required)]
     next_link: Option<String>,
 }
 
-#[derive(Clone, Serialize)]
+/// A session.
+#[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Session {
     identifier: String,
+    /// Names this life of it.
+    #[schema(format = "uuid")]
     etag: String,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     last_accessed_at: String,
+    #[schema(format = DateTime)]
     expire_at: String,
 }
 
-#[derive(Clone, Serialize)]
+/// A session.
+#[derive(Clone, Serialize, ToSchema)]
+#[schema(as = ManagedSession)]
 #[serde(rename_all = "camelCase")]
 struct Managed {
     #[serde(flatten)]
+    #[schema(inline)]
     session: Session,
+    #[schema(format = DateTime)]
     expires_at: String,
 }
 
