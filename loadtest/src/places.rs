@@ -137,3 +137,15 @@ pub fn client_environments() -> PathBuf {
 pub fn bench_report() -> PathBuf {
     place("HEARTH_BENCH_JSON", || root().join(".hearth/bench.json"))
 }
+
+/// What makes up requests.
+#[must_use]
+pub fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+/// Where that is installed: `HEARTH_FUZZ` or `.hearth/venv/fuzz`.
+#[must_use]
+pub fn fuzz_environment() -> PathBuf {
+    place("HEARTH_FUZZ", || root().join(".hearth/venv/fuzz"))
+}

@@ -23,6 +23,8 @@ mod failover;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod hostile_code;
