@@ -10,6 +10,7 @@ pub mod body;
 pub mod content;
 pub mod execution;
 pub mod extension;
+pub mod file_name;
 pub mod files;
 pub mod front;
 pub mod health;

@@ -1,7 +1,6 @@
 //! Uploads: multipart bodies, however they are labelled, streamed on as they come.
 
 use std::{
-    borrow::Cow,
     pin::Pin,
     sync::{
         Arc,
@@ -17,7 +16,6 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use multer::{Field, Multipart};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use proto::{
     blob::Blob,
     file::{DirectoryPath, FilePath},
@@ -25,6 +23,7 @@ use proto::{
 };
 use store::Upload;
 
+use super::file_name;
 use crate::{
     error::{ApiError, ErrorCode},
     service::{Service, Session},
@@ -40,13 +39,6 @@ const BETWEEN_PARTS: usize = 64 * 1024;
 const LINGERING: usize = 16 * 1024 * 1024;
 /// Most files in one request.
 pub const FILES: usize = 64;
-
-/// What such senders encode.
-const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// One file of an upload: its place, and its bytes inline or staged.
 pub type Received = (FilePath, Blob);
@@ -136,7 +128,7 @@ async fn receive_all(
         if field.name() != Some("file") {
             continue;
         }
-        let name = plain_name(field.file_name().unwrap_or_default());
+        let name = file_name::meant(field.headers(), field.file_name().unwrap_or_default());
         let path = FilePath::in_directory(directory, &name)?;
         if received.iter().any(|(other, _)| *other == path) {
             return Err(ApiError::invalid(
@@ -156,17 +148,6 @@ async fn receive_all(
         return Err(ApiError::invalid("the body has no part called `file`"));
     }
     Ok(())
-}
-
-/// The name that a sender means. Some, aiohttp among them, percent-encode what is not plain ASCII
-/// (RFC 7578 §2 allows it) and later ask for the name itself. Only a name that is exactly such an
-/// encoding is decoded: `100%.txt` or `a%2fb c` are names as they stand.
-fn plain_name(name: &str) -> Cow<'_, str> {
-    let decoded = percent_decode_str(name).decode_utf8();
-    match decoded {
-        Ok(decoded) if utf8_percent_encode(&decoded, QUOTED).to_string() == name => decoded,
-        _ => name.into(),
-    }
 }
 
 /// One file's bytes: kept while they are few, staged from then on.
@@ -344,21 +325,6 @@ mod tests {
         let refused = first_file(&headers, Body::from_stream(endless)).await;
         assert_eq!(refused.unwrap_err().code.status().as_u16(), 400);
         assert!(sent.load(Ordering::Relaxed) <= BETWEEN_PARTS + LINGERING + 2048);
-    }
-
-    #[test]
-    fn only_a_name_that_is_an_exact_encoding_is_decoded() {
-        for (sent, meant) in [
-            ("my%20file%20%C3%A9.txt", "my file é.txt"),
-            ("plain.txt", "plain.txt"),
-            ("my file.txt", "my file.txt"),
-            ("100%.txt", "100%.txt"),
-            ("50%20 off", "50%20 off"),
-            ("%c3%a9", "%c3%a9"),
-            ("%FF", "%FF"),
-        ] {
-            assert_eq!(plain_name(sent), meant);
-        }
     }
 
     #[tokio::test]
