@@ -57,9 +57,8 @@ pub async fn upload_below(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let uri = request.uri().clone();
-    if !matches!(uri.path(), "/files/upload" | "/files/uploadFile") {
-        return Err(front::unknown_operation(uri).await);
+    if !matches!(request.uri().path(), "/files/upload" | "/files/uploadFile") {
+        return Err(front::unknown_operation().await);
     }
     let uploaded = old::upload(State(app), Extension(caller), request).await;
     uploaded.map(IntoResponse::into_response)
@@ -90,7 +89,7 @@ pub async fn get_by_alias(
 ) -> Result<Response, ApiError> {
     match asked(below(&uri, "/file/"))? {
         Asked::Content(names) => send_first(&app, &caller, &headers, &names).await,
-        Asked::Description(_) => Err(front::unknown_operation(uri).await),
+        Asked::Description(_) => Err(front::unknown_operation().await),
     }
 }
 

@@ -188,12 +188,9 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId)
 }
 
 /// A path below a pool that means nothing here.
-pub async fn unknown_operation(uri: Uri) -> ApiError {
-    if uri.path().starts_with("/mcp") {
-        let message = "this operation is not supported by this server yet";
-        return ApiError::new(ErrorCode::SessionRequestNotSupported, message);
-    }
-    ApiError::new(ErrorCode::PathNotFound, "there is no such operation")
+pub async fn unknown_operation() -> ApiError {
+    let message = "there is no such operation, or this server does not have it yet";
+    ApiError::new(ErrorCode::SessionRequestNotSupported, message)
 }
 
 /// A method that the path does not have.

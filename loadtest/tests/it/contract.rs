@@ -227,6 +227,37 @@ async fn the_oldest_spellings_of_file_operations_work() {
 }
 
 #[tokio::test]
+async fn every_spelling_of_upload_stores_the_file_and_tells_of_no_other() {
+    let stack = shared().await;
+    let session = stack.session();
+    session.upload("earlier.txt", b"earlier").await.unwrap();
+    for (number, path) in [
+        "files/upload",
+        "files/uploadFile",
+        "uploadFile",
+        "python/uploadFile",
+        "files",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("{number}.txt");
+        let body = loadtest::multipart::Multipart::file(&name, b"text");
+        let request = session
+            .request(Method::POST, path)
+            .header("content-type", body.content_type())
+            .body(body.into_body());
+        let (status, stored) = answer(request).await;
+        assert_eq!(status, 200, "{path} {stored}");
+        let time = stored["value"][0]["properties"]["lastModifiedTime"].clone();
+        let file = json!({ "$id": "3", "filename": name, "size": 4, "lastModifiedTime": time });
+        let expected = json!({ "$id": "1", "value": [{ "$id": "2", "properties": file }] });
+        assert_eq!(stored, expected, "{path}");
+        assert_eq!(session.download(&name).await.unwrap(), b"text", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_cannot_be_read_is_refused() {
     let stack = shared().await;
     let session = stack.session();
@@ -314,25 +345,22 @@ async fn versions_are_required_and_known() {
 async fn unknown_addresses_and_methods_are_refused_with_the_contracts_body() {
     let stack = shared().await;
     let session = stack.session();
-    for path in ["nonsense", "session/nonsense"] {
-        refused(session.request(Method::GET, path), 404, "PathNotFound").await;
-    }
-    for (method, path) in [
-        (Method::POST, "code/nonsense"),
-        (Method::GET, "nonsense"),
-        (Method::GET, "code/execute"),
-        (Method::PUT, "files"),
-        (Method::PATCH, "files/a.txt"),
+    let (path, method) = (
+        "SessionRequestNotSupported",
+        "SessionRequestValidationFailed",
+    );
+    for (sent, to, code) in [
+        (Method::POST, "code/nonsense", path),
+        (Method::GET, "nonsense", path),
+        (Method::GET, "", path),
+        (Method::POST, "files/a.txt", path),
+        (Method::POST, "mcp", path),
+        (Method::GET, "code/execute", method),
+        (Method::PUT, "files", method),
+        (Method::PATCH, "files/a.txt", method),
+        (Method::POST, "session", method),
     ] {
-        let (status, answer) = answer(session.request(method.clone(), path)).await;
-        assert!(
-            matches!(status.as_u16(), 400 | 404 | 405),
-            "{method} {path} {status}"
-        );
-        assert!(
-            answer["error"]["code"].is_string(),
-            "{method} {path} {answer}"
-        );
+        refused(session.request(sent, to), 400, code).await;
     }
 }
 
