@@ -7,7 +7,11 @@ mod async_executions;
 #[cfg(test)]
 mod auth;
 #[cfg(test)]
+mod az_extension;
+#[cfg(test)]
 mod chaos;
+#[cfg(test)]
+mod client_wire;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
@@ -64,3 +68,5 @@ mod store_proxy;
 mod streaming;
 #[cfg(test)]
 mod uploads;
+#[cfg(test)]
+mod versions;
