@@ -4,7 +4,7 @@ use loadtest::client::{API_VERSION, escape};
 use reqwest::Method;
 use ulid::Ulid;
 
-use crate::stack::{refused, shared, succeed, value};
+use crate::stack::{refusal, refused, shared, succeed, value};
 
 #[tokio::test]
 async fn every_allowed_character_names_a_session_of_its_own() {
@@ -89,6 +89,7 @@ async fn a_deleted_session_starts_anew() {
     session.upload("gone.txt", b"x").await.unwrap();
     session.delete().await.unwrap();
     assert_eq!(session.list().await.unwrap(), []);
+    assert_eq!(refusal(session.download("gone.txt").await).0, 404);
     assert_eq!(value(&session, "'gone' in globals()").await, "False");
 }
 
@@ -114,4 +115,19 @@ async fn an_identifier_in_the_query_may_be_escaped_more_than_needed() {
         let (_, answer) = crate::stack::answer(request).await;
         assert_eq!(answer["properties"]["result"], 3, "{spelled}");
     }
+}
+
+#[tokio::test]
+async fn path_and_query_must_not_name_two_sessions() {
+    let stack = shared().await;
+    let session = stack.session();
+    let path = format!("identifier/{}x/files", escape(session.identifier()));
+    let request = session.request(Method::GET, &path);
+    refused(request, 400, "SessionRequestValidationFailed").await;
+    let alone = format!(
+        "identifier/{}/files?api-version={API_VERSION}",
+        escape(session.identifier())
+    );
+    let (status, _) = crate::stack::answer(stack.http().request(Method::GET, &alone)).await;
+    assert_eq!(status, 200);
 }

@@ -3,6 +3,20 @@
 use crate::stack::{printed, shared, succeed, value};
 
 #[tokio::test]
+async fn what_the_contract_promises_can_be_imported() {
+    let stack = shared().await;
+    let modules = "pandas numpy matplotlib scipy sklearn statsmodels.api seaborn sympy pyarrow networkx \
+                   openpyxl docx pptx xlsxwriter reportlab PIL lxml.etree bs4 tabulate requests \
+                   pkg_resources IPython";
+    let code = format!(
+        "import importlib, warnings\nwarnings.simplefilter('ignore')\nmissing = []\n\
+         for name in '{modules}'.split():\n    try:\n        importlib.import_module(name)\n    \
+         except ImportError as error:\n        missing.append(str(error))\nprint(*missing, sep='\\n')"
+    );
+    assert_eq!(printed(&stack.session(), &code).await, "\n");
+}
+
+#[tokio::test]
 async fn numpy_pandas_scipy_and_scikit_learn_work() {
     let stack = shared().await;
     let session = stack.session();

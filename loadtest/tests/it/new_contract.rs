@@ -75,6 +75,9 @@ async fn an_execution_is_flat_with_or_without_the_wrapper() {
         json!({ "properties": { "codeInputType": "inline", "executionType": "synchronous",
                 "code": "print('a')\n40 + 2" } }),
         json!({ "codeInputType": "InlineBase64", "code": "cHJpbnQoJ2EnKQo0MCArIDI=" }),
+        json!({ "codeInputType": "InlineText", "code": "print('a')\n40 + 2" }),
+        json!({ "codeInputType": "INLINE", "executionType": "SYNCHRONOUS",
+                "code": "print('a')\n40 + 2", "identifier": session.identifier() }),
     ];
     for body in bodies {
         let told = run(&session, body).await;
@@ -279,15 +282,22 @@ async fn directories_are_named_in_every_way_that_clients_do() {
             names(&session, &[("path", directory)]).await,
             pairs(&[("sub/dir", "deep.txt")])
         );
-        for (method, path) in [
-            (Method::GET, "files/deep.txt"),
-            (Method::GET, "files/deep.txt/content"),
-        ] {
-            let path = format!("{path}?path={}", escape(directory));
-            let request = newest(&session, method, &path);
-            assert_eq!(answer(request).await.0, 200, "{path}");
-        }
+        let at = |method, path: &str| {
+            newest(
+                &session,
+                method,
+                &format!("{path}?path={}", escape(directory)),
+            )
+        };
+        assert_eq!(answer(at(Method::GET, "files/deep.txt")).await.1, stored);
+        let content = at(Method::GET, "files/deep.txt/content");
+        assert_eq!(content.send().await.unwrap().text().await.unwrap(), "22");
+        let (status, _) = answer(at(Method::DELETE, "files/deep.txt")).await;
+        assert_eq!(status, 204, "{directory}");
+        assert_eq!(names(&session, &[("path", directory)]).await, []);
+        refused(at(Method::DELETE, "files/deep.txt"), 404, "FileNotFound").await;
     }
+    store(&session, "sub/dir", "deep.txt", b"22").await;
     for path in [
         "files/sub/dir/deep.txt/content",
         "files/sub%2Fdir%2Fdeep.txt/content",
@@ -297,6 +307,74 @@ async fn directories_are_named_in_every_way_that_clients_do() {
     }
     let outside = newest(&session, Method::GET, "files?path=../etc");
     refused(outside, 400, "SessionRequestValidationFailed").await;
+}
+
+/// What the documentation allows in names, at the top and in a directory of such a name.
+#[tokio::test]
+async fn names_of_all_allowed_characters_are_the_same_everywhere() {
+    let stack = shared().await;
+    let session = stack.session();
+    for name in ["aZ09-_ .@$&=;,#%^().txt", "žluť 日本 Ω.md", "100%.txt", "+"] {
+        for directory in ["", "sub @$&=;,#%^() ž"] {
+            let stored = store(&session, directory, name, b"x").await;
+            assert_eq!(
+                (&stored["name"], &stored["directory"]),
+                (&json!(name), &json!(directory))
+            );
+            let pasted = escape(name);
+            let at = |method, below: &str| {
+                let directory = escape(directory);
+                newest(
+                    &session,
+                    method,
+                    &format!("files/{pasted}{below}?path={directory}"),
+                )
+            };
+            assert_eq!(answer(at(Method::GET, "")).await.1, stored);
+            let content = at(Method::GET, "/content").send().await.unwrap();
+            assert_eq!(content.text().await.unwrap(), "x", "{directory} {name}");
+            let listed = names(&session, &[("path", directory)]).await;
+            assert!(
+                listed.contains(&(directory.into(), name.into())),
+                "{listed:?}"
+            );
+            assert_eq!(answer(at(Method::DELETE, "")).await.0, 204, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_execution_that_its_caller_names_is_told_under_that_name() {
+    let stack = shared().await;
+    let session = stack.session();
+    for version in VERSIONS {
+        let id = format!("mine-{version}");
+        let request = session.versioned(Method::POST, "executions", version);
+        let request = request.header("operation-id", &id);
+        let response = request
+            .json(&json!({ "code": "6 * 7" }))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["operation-id"], *id);
+        let location = response.headers()["operation-location"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let ran: Value = response.json().await.unwrap();
+        assert_eq!(ran["id"], *id);
+        let path = format!("executions/{id}");
+        let later = session.versioned(Method::GET, &path, version);
+        assert_eq!(
+            answer(later).await,
+            (reqwest::StatusCode::OK, ran),
+            "{version}"
+        );
+        for part in [path.as_str(), version, session.identifier()] {
+            assert!(location.contains(part), "{location}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -115,6 +115,37 @@ async fn a_session_ends_after_its_cooldown_and_not_before() {
 }
 
 #[tokio::test]
+async fn every_call_keeps_a_session_from_ending() {
+    const COOLDOWN: u32 = 4;
+    let cluster = Cluster::builder()
+        .pool(|pool| pool.name("brief").cooldown(COOLDOWN))
+        .start()
+        .await
+        .unwrap();
+    let client = cluster.client_of("brief").unwrap();
+    let sessions = [client.fresh(), client.fresh(), client.fresh()];
+    let [listed, sent, described] = &sessions;
+    for session in &sessions {
+        succeed(session, "kept = 1").await;
+        session.upload("a.txt", b"a").await.unwrap();
+    }
+    let over = Instant::now() + Duration::from_secs(u64::from(COOLDOWN) * 2 + 1);
+    while Instant::now() < over {
+        listed.list().await.unwrap();
+        sent.download("a.txt").await.unwrap();
+        described
+            .request(reqwest::Method::GET, "files/a.txt")
+            .send()
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for session in &sessions {
+        assert_eq!(value(session, "'kept' in globals()").await, "True");
+    }
+}
+
+#[tokio::test]
 async fn a_pool_that_asks_for_egress_is_refused_with_a_clear_message() {
     let cluster = Cluster::builder()
         .workers(0)

@@ -111,6 +111,43 @@ async fn a_figure_is_a_png() {
     }
 }
 
+/// A cell has one result whatever it shows: the last image, else the value of the last expression.
+#[tokio::test]
+async fn of_several_outputs_the_last_image_is_the_result() {
+    let stack = shared().await;
+    let session = stack.session();
+    let show = |width: u32| {
+        format!(
+            "plt.figure(figsize=({width}, 1), dpi=10)\nplt.plot([1])\n\
+             display(plt.gcf(), metadata={{}})\nplt.close()\n"
+        )
+    };
+    let start = "import matplotlib.pyplot as plt\nfrom IPython.display import display\n";
+    succeed(&session, start).await;
+    let image = |result: &Value| {
+        assert_eq!(
+            (&result["type"], &result["format"]),
+            (&json!("image"), &json!("png"))
+        );
+        STANDARD
+            .decode(result["base64_data"].as_str().unwrap())
+            .unwrap()
+    };
+    let (one, other) = (
+        image(&value(&session, &show(10)).await),
+        image(&value(&session, &show(20)).await),
+    );
+    assert_ne!(one, other);
+    for (code, expected) in [
+        (show(10) + &show(20), &other),
+        (show(20) + &show(10), &one),
+        (show(20) + "6 * 7", &other),
+    ] {
+        assert!(image(&value(&session, &code).await) == *expected, "{code}");
+    }
+    assert_eq!(value(&session, "display('shown')\n6 * 7").await, 42);
+}
+
 #[tokio::test]
 async fn a_frame_is_shown_as_text() {
     let stack = shared().await;

@@ -39,6 +39,32 @@ async fn a_command_is_answered_with_its_exit_status_as_text() {
     assert_eq!(sh(&session, "kill -9 $$").await, ended(137, "", ""));
 }
 
+/// Clients send nothing else, documentation more.
+#[tokio::test]
+async fn a_command_may_come_with_what_cells_come_with() {
+    let stack = shared().await;
+    let session = stack.shell_session();
+    let more = json!({ "shellCommand": "echo hi", "codeInputType": "inline",
+        "executionType": "synchronous", "timeoutInSeconds": 600 });
+    let wrapped = json!({ "properties": more });
+    for version in ["2025-02-02-preview", NEWEST] {
+        for body in [
+            json!({ "shellCommand": "echo hi" }),
+            more.clone(),
+            wrapped.clone(),
+        ] {
+            let request = session.versioned(Method::POST, "executions", version);
+            let (status, told) = answer(request.json(&body)).await;
+            assert_eq!(
+                (status.as_u16(), &told["status"]),
+                (200, &json!("0")),
+                "{body} {told}"
+            );
+            assert_eq!(told["result"]["stdout"], "hi\n");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_program_is_run_with_its_arguments_as_they_are() {
     let stack = shared().await;
