@@ -130,6 +130,12 @@ class Sessions(Case):
         await self.run_code(self.executor(session), "shared = 3")
         self.assertEqual((await self.run_code(self.executor(session), "shared")).output, "3")
 
+    async def test_an_identifier_of_odd_characters_is_one_session(self):
+        # The executor pastes it into the address as it is.
+        session = new_id("user|1-(a){b}[c];+")
+        await self.run_code(self.executor(session), "shared = 3")
+        self.assertEqual((await self.run_code(self.executor(session), "shared")).output, "3")
+
     async def test_sessions_see_nothing_of_each_other(self):
         mine = self.executor()
         await self.run_code(mine, "secret = 1\nopen('secret.txt', 'w').close()")

@@ -93,6 +93,12 @@ class Sessions(Case):
         await self.tool(session).execute_code("shared = 3")
         self.assertEqual((await self.run_code(self.tool(session), "shared"))["Result"], "3")
 
+    async def test_an_identifier_of_odd_characters_is_one_session(self):
+        # The tool pastes it into the address as it is.
+        session = new_id("user|1-(a){b}[c];+")
+        await self.tool(session).execute_code("shared = 3")
+        self.assertEqual((await self.run_code(self.tool(session), "shared"))["Result"], "3")
+
     async def test_sessions_see_nothing_of_each_other(self):
         await self.tool().execute_code("secret = 1\nopen('/mnt/data/secret.txt', 'w').close()")
         other = self.tool()

@@ -362,6 +362,17 @@ async fn unknown_addresses_and_methods_are_refused_with_the_contracts_body() {
     ] {
         refused(session.request(sent, to), 400, code).await;
     }
+    // What is below no pool at all.
+    for target in ["/nonsense", "/", "/subscriptions/s/resourceGroups/g"] {
+        let request = RawRequest::new("GET", target).bearer(stack.token());
+        let response = request.send(stack.addresses(0).unwrap().0).await.unwrap();
+        let code = response.json().unwrap()["error"]["code"].clone();
+        assert_eq!(
+            (response.status, code),
+            (404, json!("PathNotFound")),
+            "{target}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -149,8 +149,11 @@ async fn a_directory_is_no_file_to_download(store: ObjectStore) {
     let stack = shared_on(store).await;
     let session = stack.session();
     succeed(&session, "import os\nos.mkdir('/mnt/data/dir')").await;
-    let (status, _) = refusal(session.download("dir").await);
-    assert!(matches!(status, 400 | 404), "{status}");
+    let (status, code) = refusal(session.download("dir").await);
+    assert_eq!(
+        (status, code.as_str()),
+        (400, "SessionRequestValidationFailed")
+    );
 }
 
 async fn every_spelling_of_download_gives_the_bytes_with_their_type(store: ObjectStore) {
