@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import threading
 import unittest
 import urllib.error
 import urllib.parse
@@ -45,6 +46,14 @@ def _delete(endpoint, session):
     except urllib.error.HTTPError as error:
         # Not every test gets as far as using its session.
         error.close()
+
+
+def deleted(use):
+    """Calls what deletes a session and waits for it: LangChain's tools do it in a thread."""
+    before = set(threading.enumerate())
+    use()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
 
 
 def directory(test):

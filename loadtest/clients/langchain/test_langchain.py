@@ -3,12 +3,22 @@
 import base64
 import io
 import json
-import threading
 import unittest
 
 import requests
 from langchain_azure_dynamic_sessions import SessionsPythonREPLTool
-from stack import AWKWARD_NAME, BINARY, ENDPOINT, PLOT, PNG, TOKEN, directory, local_file, new_id
+from stack import (
+    AWKWARD_NAME,
+    BINARY,
+    ENDPOINT,
+    PLOT,
+    PNG,
+    TOKEN,
+    deleted,
+    directory,
+    local_file,
+    new_id,
+)
 
 
 def tool(**settings):
@@ -19,14 +29,6 @@ def tool(**settings):
         **settings,
     }
     return SessionsPythonREPLTool(**settings)
-
-
-def deleted(use):
-    """Calls what deletes a session and waits for it: the tool does it in a thread."""
-    before = set(threading.enumerate())
-    use()
-    for thread in set(threading.enumerate()) - before:
-        thread.join(30)
 
 
 class Code(unittest.TestCase):

@@ -6,7 +6,7 @@ import unittest
 
 import requests
 from langchain_azure_dynamic_sessions import SessionsBashTool
-from stack import AWKWARD_NAME, BINARY, SHELL_ENDPOINT, TOKEN, new_id
+from stack import AWKWARD_NAME, BINARY, SHELL_ENDPOINT, TOKEN, deleted, new_id
 
 
 def tool(**settings):
@@ -68,6 +68,14 @@ class Sessions(unittest.TestCase):
     def test_sessions_see_nothing_of_each_other(self):
         tool().invoke("echo x > secret.txt")
         self.assertEqual(tool().list_files(), [])
+
+    def test_a_deleted_session_is_gone(self):
+        bash = tool()
+        session = bash.session_id
+        bash.invoke("echo x > gone.txt")
+        deleted(bash.delete_session)
+        self.assertNotEqual(bash.session_id, session)
+        self.assertEqual(tool(session_id=session).list_files(), [])
 
     def test_a_wrong_token_is_a_401(self):
         with self.assertRaises(requests.HTTPError) as caught:
