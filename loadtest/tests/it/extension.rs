@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use loadtest::client::Session;
+use loadtest::client::{Session, Status};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -220,4 +220,21 @@ async fn an_interrupt_stops_what_runs_and_keeps_the_variables() {
         session.delete_file("begun").await.unwrap();
     }
     assert_eq!(value(&session, "kept").await, 43);
+}
+
+/// Clients of the old contract know two words only.
+#[tokio::test]
+async fn what_was_interrupted_is_a_failure_in_the_old_contract() {
+    let stack = shared().await;
+    let session = stack.session();
+    let code = "open('/mnt/data/begun', 'w').close()\nimport time; time.sleep(200)";
+    let interrupting = async {
+        while session.download("begun").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let request = session.versioned(Method::POST, "session/interrupt", NEWEST);
+        assert_eq!(answer(request).await.1, json!({ "interrupted": true }));
+    };
+    let (executed, ()) = tokio::join!(session.execute(code), interrupting);
+    assert_eq!(executed.unwrap().status, Status::Failure);
 }

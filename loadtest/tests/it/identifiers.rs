@@ -4,7 +4,10 @@ use loadtest::client::{API_VERSION, escape};
 use reqwest::Method;
 use ulid::Ulid;
 
-use crate::stack::{refusal, refused, shared, succeed, value};
+use crate::{
+    new_contract::NEWEST,
+    stack::{refusal, refused, shared, succeed, value},
+};
 
 #[tokio::test]
 async fn every_allowed_character_names_a_session_of_its_own() {
@@ -62,11 +65,43 @@ async fn spaces_controls_and_letters_beyond_ascii_are_refused() {
 }
 
 #[tokio::test]
-async fn a_request_without_an_identifier_is_refused() {
+async fn every_request_about_a_session_must_name_it() {
     let stack = shared().await;
-    let path = format!("files?api-version={API_VERSION}");
-    let request = stack.http().request(Method::GET, &path);
-    refused(request, 400, "SessionRequestValidationFailed").await;
+    let client = stack.http();
+    let to = |method, path: &str| {
+        let path = format!("{path}?api-version={NEWEST}");
+        client.request(method, &path)
+    };
+    for (method, path) in [
+        (Method::POST, "executions"),
+        (Method::GET, "executions"),
+        (Method::GET, "executions/some-id"),
+        (Method::POST, "executions/some-id/cancel"),
+        (Method::GET, "files"),
+        (Method::POST, "files"),
+        (Method::GET, "files/a.txt"),
+        (Method::GET, "files/a.txt/content"),
+        (Method::DELETE, "files/a.txt"),
+        (Method::GET, "session"),
+        (Method::DELETE, "session"),
+        (Method::POST, ".management/getSession"),
+        (Method::POST, ".management/stopSession"),
+        (Method::POST, "code/execute"),
+        (Method::POST, "python/execute"),
+        (Method::POST, "files/upload"),
+        (Method::GET, "files/content/a.txt"),
+    ] {
+        let request = to(method, path).json(&serde_json::json!({ "code": "1" }));
+        refused(request, 400, "SessionRequestValidationFailed").await;
+    }
+    for (method, path) in [
+        (Method::GET, "listSessions"),
+        (Method::POST, ".management/listSessions"),
+        (Method::GET, "metadata"),
+    ] {
+        let response = to(method, path).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+    }
 }
 
 #[tokio::test]
