@@ -97,7 +97,7 @@ codes! {
     /// Some part of the request is wrong; the message says which.
     SessionRequestValidationFailed: BAD_REQUEST, Useless,
         "loadtest/tests/it/contract.rs::versions_are_required_and_known";
-    /// The operation is not of this api-version or not of this kind of pool.
+    /// There is no such operation, or not in this api-version or this kind of pool.
     SessionRequestNotSupported: BAD_REQUEST, Useless,
         "loadtest/tests/it/shell.rs::what_no_shell_understands_is_refused_by_name";
     /// No session of this identifier is running.
@@ -115,7 +115,7 @@ codes! {
     /// There is no pool at this address.
     SessionPoolNotFound: NOT_FOUND, Useless,
         "loadtest/tests/it/contract.rs::an_unknown_pool_is_not_found";
-    /// There is no such operation.
+    /// The address names no session pool.
     PathNotFound: NOT_FOUND, Useless,
         "loadtest/tests/it/contract.rs::unknown_addresses_and_methods_are_refused_with_the_contracts_body";
     /// The session has no such file.
