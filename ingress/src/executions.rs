@@ -8,8 +8,8 @@ use proto::{
     execution::Outcome,
     fault::{Fault, FaultCode},
     limits,
-    message::{Job, Request},
-    record::{ExecutionRecord, Queued, RecordKey, RecordRef, RecordState, Recorded},
+    message::{Answer, Job, Recalled, Request},
+    record::{ExecutionRecord, Queued, RecordKey, RecordRef, RecordState, Recorded, Submission},
     subject, wire,
 };
 use records::execution::{Found, Put, stamp};
@@ -27,14 +27,18 @@ const LOOKS: u32 = 8;
 /// How long a cancelled execution may take to end before its caller hears that it still runs: it is
 /// interrupted first, and killed after [`limits::INTERRUPT_GRACE`].
 const CANCELLED_WITHIN: Duration = Duration::from_secs(10);
+/// Time within which a session's owner tells what it remembers. Who is silent is taken to have forgotten.
+const RECALLED_WITHIN: Duration = Duration::from_secs(3);
 /// Pause before an execution that does not end is cancelled again: it may not have been there yet.
 const CANCEL_AGAIN: Duration = Duration::from_millis(250);
 
-/// An execution as its record tells it.
+/// An execution as its record tells it, or its session's owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execution {
-    /// The record.
-    pub record: ExecutionRecord,
+    /// Where it stands.
+    pub state: RecordState,
+    /// How it was asked for, if that is known.
+    pub submission: Option<Submission>,
     /// What it left, or the failure that ended it; nothing before its end.
     pub end: Option<Result<Outcome, Fault>>,
 }
@@ -177,15 +181,54 @@ impl Service {
         Ok(Blob::Staged(kept))
     }
 
-    /// The execution that the session's operation id names; `None` when it has no record.
+    /// The execution that the session's operation id names; `None` when it has no record and the session's
+    /// owner does not remember it.
     ///
     /// # Errors
     /// The platform failed.
     pub async fn execution(&self, session: &Session) -> Result<Option<Execution>, ServiceError> {
         match self.read(&self.place_of(session)).await? {
             Some((record, _)) => self.described(record).await.map(Some),
-            None => Ok(None),
+            None => self.recalled(session).await,
         }
+    }
+
+    /// An execution without a record, from the memory of its session's owner.
+    async fn recalled(&self, session: &Session) -> Result<Option<Execution>, ServiceError> {
+        let target = session.operation.clone();
+        let job = Job {
+            operation: proto::id::OperationId::from_ulid(Ulid::new()),
+            ..session.job(Request::Recall { target }, RECALLED_WITHIN)
+        };
+        let asked = route(&self.bus, &job, Missing::Refuse, None);
+        let recalled = match timeout(RECALLED_WITHIN, asked).await {
+            Ok(Ok(Answer::Recalled(Some(recalled)))) => recalled,
+            Ok(Ok(Answer::Recalled(None))) | Err(_) => return Ok(None),
+            Ok(Ok(_)) => return Err(ServiceError::Answer),
+            Ok(Err(RouteError::Fault(fault))) if forgets(fault.code) => return Ok(None),
+            Ok(Err(error)) => return Err(error.into()),
+        };
+        let (state, end) = match recalled {
+            Recalled::Waits => (RecordState::Queued, None),
+            Recalled::Runs => (RecordState::Running, None),
+            Recalled::Ended(outcome) => (RecordState::Succeeded, Some(Ok(*outcome))),
+        };
+        let outcome = end
+            .as_ref()
+            .and_then(|end: &Result<Outcome, Fault>| end.as_ref().ok());
+        let submission = Submission {
+            operation: session.operation.clone(),
+            language: session.pool.container_type.language().unwrap_or_default(),
+            stream_characters: None,
+            all_forms: false,
+            extended: outcome.is_some_and(|outcome| outcome.details.is_some()),
+            queued: None,
+        };
+        Ok(Some(Execution {
+            state,
+            submission: Some(submission),
+            end,
+        }))
     }
 
     /// A page of the session's executions, from the place `from` on.
@@ -199,7 +242,7 @@ impl Service {
 
     /// Cancels the execution that the session's operation id names: one that waits never begins, one that
     /// runs is interrupted. Returns how it stands afterwards, which is its end unless that takes long;
-    /// `None` when it has no record.
+    /// `None` when it has no record and the session's owner does not remember it.
     ///
     /// # Errors
     /// The platform failed.
@@ -208,7 +251,14 @@ impl Service {
         let deadline = Instant::now() + CANCELLED_WITHIN;
         loop {
             let Some((record, revision)) = self.read(&place).await? else {
-                return Ok(None);
+                match self.recalled(session).await? {
+                    Some(Execution { end: None, .. }) if Instant::now() < deadline => {
+                        self.ask_to_cancel(session).await;
+                        sleep(CANCEL_AGAIN).await;
+                        continue;
+                    }
+                    other => return Ok(other),
+                }
             };
             match record.state {
                 RecordState::Queued => {
@@ -259,7 +309,11 @@ impl Service {
             Some(Err(fault)) => Some(Err(fault)),
             Some(Ok(answer)) => Some(Ok(self.executed(answer).await?)),
         };
-        Ok(Execution { record, end })
+        Ok(Execution {
+            state: record.state,
+            submission: record.submission,
+            end,
+        })
     }
 }
 
@@ -269,6 +323,14 @@ enum Entered {
     New(ExecutionRecord, u64),
     /// Somebody has it, or it has ended.
     Known(ExecutionRecord),
+}
+
+/// Refusals of those who cannot remember: there is no owner, or it is of an older version.
+fn forgets(code: FaultCode) -> bool {
+    matches!(
+        code,
+        FaultCode::NotOwner | FaultCode::Unsupported | FaultCode::Stopping
+    )
 }
 
 fn no_room() -> RouteError {

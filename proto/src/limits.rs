@@ -40,6 +40,10 @@ pub const RETRIES_ON_LOSS: u8 = 2;
 pub const EXECUTION_PAGE: usize = 100;
 /// and their records in bytes together; one is always told.
 pub const EXECUTION_PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Outcomes of executions without a record that a session remembers,
+pub const RECENT_EXECUTIONS: usize = 16;
+/// and their texts in bytes together: they fit into a frame.
+pub const RECENT_BYTES: usize = INLINE_BYTES;
 /// A worker may answer a message of the bus for this long (`allow_responses` of the server); who waits
 /// longer asks again.
 pub const ANSWERS_WITHIN: Duration = Duration::from_secs(14 * 60);

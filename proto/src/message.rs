@@ -110,6 +110,11 @@ pub enum Request {
         /// Which.
         path: FilePath,
     },
+    /// Tell of an execution without a record: one that waits or runs, or ended a short time ago.
+    Recall {
+        /// Which.
+        target: OperationId,
+    },
     /// Describe the session.
     Describe,
     /// End the session.
@@ -131,6 +136,7 @@ impl Request {
             | Self::Cancel { .. }
             | Self::Upload { .. }
             | Self::Delete { .. }
+            | Self::Recall { .. }
             | Self::Describe
             | Self::Stop
             | Self::Unknown => false,
@@ -150,6 +156,7 @@ impl Request {
             Self::Stat { .. } => "stat",
             Self::Download { .. } => "download",
             Self::Delete { .. } => "delete",
+            Self::Recall { .. } => "recall",
             Self::Describe => "describe",
             Self::Stop => "stop",
             Self::Unknown => "unknown",
@@ -168,7 +175,9 @@ impl Request {
                 extension: Some(extension),
                 ..
             } if !extension.environment.is_empty() => QUEUE_AND_EXTENSIONS_SINCE,
-            Self::Interrupt | Self::Credit { .. } => QUEUE_AND_EXTENSIONS_SINCE,
+            Self::Interrupt | Self::Credit { .. } | Self::Recall { .. } => {
+                QUEUE_AND_EXTENSIONS_SINCE
+            }
             Self::Execute {
                 record: Some(_), ..
             } => RECORDS_SINCE,
@@ -245,10 +254,24 @@ pub enum Answer {
     Gone,
     /// To `Interrupt`: whether something ran.
     Interrupted(bool),
+    /// To `Recall`; `None` for one that is not remembered.
+    Recalled(Option<Recalled>),
     /// To `Describe`.
     Session(SessionInfo),
     /// To whoever asks what a pool's sandboxes hold ([`crate::subject::about`]).
     About(About),
+}
+
+/// How an execution without a record stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recalled {
+    /// Others run before it.
+    Waits,
+    /// It runs, or its files are being saved.
+    Runs,
+    /// It left this.
+    Ended(Box<Outcome>),
 }
 
 /// An outcome inside the frame, or the staging object that holds its encoding.

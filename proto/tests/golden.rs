@@ -18,7 +18,7 @@ use proto::{
     file::{FileEntry, FileKind},
     id::{Epoch, Identifier, Incarnation},
     lease::{Lease, LeaseState, Slot, WorkerBeat},
-    message::{Answer, Carried, Frame, FrameBody, Job, Placement, Request, SessionInfo},
+    message::{Answer, Carried, Frame, FrameBody, Job, Placement, Recalled, Request, SessionInfo},
     record::{ExecutionRecord, Place, Queued, RecordRef, RecordState, Recorded, Stamp, Submission},
     wire,
 };
@@ -133,6 +133,12 @@ fn requests() -> Vec<(&'static str, Request)> {
     };
     vec![
         ("interrupt", Request::Interrupt),
+        (
+            "recall",
+            Request::Recall {
+                target: "operation-0".parse().unwrap(),
+            },
+        ),
         (
             "credit",
             Request::Credit {
@@ -255,6 +261,17 @@ fn older_outcome() -> Outcome {
 
 fn frames_of_extensions() -> Vec<(&'static str, FrameBody)> {
     vec![
+        ("recalled nothing", FrameBody::Done(Answer::Recalled(None))),
+        (
+            "recalled running",
+            FrameBody::Done(Answer::Recalled(Some(Recalled::Runs))),
+        ),
+        (
+            "recalled",
+            FrameBody::Done(Answer::Recalled(Some(Recalled::Ended(
+                outcome_with_details().into(),
+            )))),
+        ),
         (
             "executed with details",
             FrameBody::Done(Answer::Executed(Carried::Inline(
@@ -493,6 +510,7 @@ fn an_older_worker_refuses_what_it_would_run_again() {
         ("execute queued", 3),
         ("execute extended", 3),
         ("interrupt", 3),
+        ("recall", 3),
         ("credit", 3),
     ];
     assert_eq!(versions, BTreeMap::from(expected));

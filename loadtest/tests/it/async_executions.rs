@@ -241,6 +241,20 @@ async fn what_is_not_there_or_not_meant_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn an_execution_that_was_waited_for_is_told_once_more() {
+    let session = shared().await.session();
+    for (code, status) in [("6*7", "Succeeded"), ("1/0", "Failed")] {
+        let first = run(&session, json!({ "code": code })).await;
+        assert_eq!(first["status"], status);
+        let again = look(&session, first["id"].as_str().unwrap()).await;
+        assert_eq!(again, first);
+    }
+    // Beside it nothing of it is recorded.
+    let request = session.versioned(Method::GET, "executions", NEWEST);
+    assert_eq!(answer(request).await.1, json!({ "value": [] }));
+}
+
+#[tokio::test]
 async fn what_waits_is_told_so_and_can_be_cancelled_like_what_runs() {
     let stack = shared().await;
     let session = stack.session();

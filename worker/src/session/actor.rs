@@ -20,6 +20,7 @@ use super::{
     execution::{Caller, Queue, Running},
     machine::{self, Event, State},
     opening::{OpenError, Opened, Opening},
+    recent::Recent,
     recorded::{Recorded, Settled},
     saver::{Committer, SaveError, Saved, Saver},
     table::{Note, Seat},
@@ -53,6 +54,8 @@ pub struct Actor {
     pub(super) running: Option<Running>,
     /// Executions with a record, whether they wait, run or end.
     pub(super) recorded: Recorded,
+    /// What those without a record left.
+    pub(super) recent: Recent,
     /// Ways of output that are in use, by their executions.
     pub(super) outlets: Vec<(OperationId, Weak<Outlet>)>,
     /// File operations that wait for the sandbox.
@@ -157,6 +160,7 @@ impl Actor {
             sandbox: None,
             queue: Queue::default(),
             running: None,
+            recent: Recent::default(),
             outlets: vec![],
             held: vec![],
             file_jobs: JoinSet::new(),

@@ -155,6 +155,14 @@ impl Queue {
         self.0.remove(index)
     }
 
+    /// Whether this execution waits.
+    #[must_use]
+    pub fn has(&self, operation: &OperationId) -> bool {
+        self.0
+            .iter()
+            .any(|waiting| waiting.asked.operation == *operation)
+    }
+
     /// Whether nobody waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -80,6 +80,7 @@ async fn perform(job: &Job, files: &Files) -> Result<Answer, Fault> {
         | Request::Cancel { .. }
         | Request::Interrupt
         | Request::Credit { .. }
+        | Request::Recall { .. }
         | Request::Describe
         | Request::Stop
         | Request::Unknown => return Err(unsupported()),

@@ -20,6 +20,7 @@ pub mod opening;
 mod perform;
 pub mod place;
 mod receive;
+pub mod recent;
 pub mod recorded;
 pub mod saver;
 pub mod table;

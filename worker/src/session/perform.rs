@@ -151,6 +151,9 @@ impl Actor {
             outcome.incarnation = Some(self.keeper.ownership().incarnation());
             outcome
         });
+        if let (Caller::Plain(_), Ok(outcome)) = (&running.caller, &outcome) {
+            self.recent.keep(&running.operation, outcome);
+        }
         self.reply(running.operation, running.caller, outcome);
     }
 

@@ -7,7 +7,7 @@ use proto::{
     fault::{Fault, FaultCode},
     id::OperationId,
     limits,
-    message::{Answer, Job, Request, SessionInfo, VERSION},
+    message::{Answer, Job, Recalled, Request, SessionInfo, VERSION},
     record::{RecordRef, cancelled},
     wire,
 };
@@ -92,6 +92,10 @@ impl Actor {
                     self.start_file_job(job, responder);
                 }
             }
+            Request::Recall { target } => {
+                let recalled = Answer::Recalled(self.recall(&target));
+                responder.finish(Ok(recalled)).await;
+            }
             Request::Describe => responder.finish(Ok(Answer::Session(self.describe()))).await,
             Request::Stop => {
                 responder.accept().await;
@@ -122,6 +126,18 @@ impl Actor {
                 self.refuse(caller, busy).await;
             }
         }
+    }
+
+    fn recall(&self, target: &OperationId) -> Option<Recalled> {
+        let runs = self.running.as_ref();
+        if runs.is_some_and(|running| running.operation == *target) {
+            return Some(Recalled::Runs);
+        }
+        if self.queue.has(target) {
+            return Some(Recalled::Waits);
+        }
+        let outcome = self.recent.get(target)?;
+        Some(Recalled::Ended(outcome.clone().into()))
     }
 
     fn describe(&self) -> SessionInfo {

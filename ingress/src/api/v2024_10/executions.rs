@@ -208,7 +208,7 @@ impl Listed {
         Some(Self {
             id: submission.operation.clone(),
             identifier: session.identifier.clone(),
-            execution_type: execution_type(record),
+            execution_type: execution_type(Some(submission)),
             status: status(record.state),
             created_at: at(record.created_ms),
             last_changed_at: at(record.written_ms),

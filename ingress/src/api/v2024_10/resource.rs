@@ -4,7 +4,7 @@ use proto::{
     execution::{Ending, Language, Outcome},
     fault::{Fault, FaultCode},
     id::{Identifier, OperationId},
-    record::{ExecutionRecord, RecordState},
+    record::{RecordState, Submission},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -131,27 +131,31 @@ impl<'a> Answered<'a> {
         }
     }
 
-    /// What its record tells.
+    /// What is known of it.
     #[must_use]
     pub fn as_recorded(session: &'a Session, execution: Execution) -> Self {
-        let Execution { record, end } = execution;
+        let Execution {
+            state,
+            submission,
+            end,
+        } = execution;
+        let asked = Asked::of(submission.as_ref());
         let mut hearth = None;
         let resource = match end {
             Some(Ok(outcome)) => {
-                let asked = Asked::of(&record);
                 let resource = Resource::of(asked.language, &outcome, asked.wishes);
                 if asked.extended {
                     hearth = Some(Told::new(&outcome, resource.cut()));
                 }
                 resource
             }
-            Some(Err(fault)) => Resource::of_failure(record.state, fault),
-            None => Resource::under_way(record.state),
+            Some(Err(fault)) => Resource::of_failure(state, fault),
+            None => Resource::under_way(state),
         };
         Self {
             id: &session.operation,
             identifier: &session.identifier,
-            execution_type: execution_type(&record),
+            execution_type: execution_type(submission.as_ref()),
             resource,
             hearth,
         }
@@ -167,8 +171,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(record: &ExecutionRecord) -> Self {
-        let submission = record.submission.as_ref();
+    fn of(submission: Option<&Submission>) -> Self {
         submission.map_or_else(Self::default, |submission| Self {
             language: submission.language,
             wishes: Wishes {
@@ -180,10 +183,10 @@ impl Asked {
     }
 }
 
-/// `executionType` of an execution with a record.
+/// `executionType` of an execution that was asked for so.
 #[must_use]
-pub fn execution_type(record: &ExecutionRecord) -> ExecutionType {
-    match record.queued() {
+pub fn execution_type(submission: Option<&Submission>) -> ExecutionType {
+    match submission.and_then(|submission| submission.queued) {
         Some(_) => ExecutionType::Asynchronous,
         None => ExecutionType::Synchronous,
     }
