@@ -248,6 +248,31 @@ async fn a_named_execution_streams_once_and_ends_without_its_reader() {
 }
 
 #[tokio::test]
+async fn whoever_reads_can_cancel_by_the_id_in_the_head() {
+    let session = shared().await.session();
+    let body = python("print('begun', flush=True)\nimport time; time.sleep(200)");
+    let request = session.versioned(Method::POST, "executions", NEWEST);
+    let request = request.json(&body).header("accept", "text/event-stream");
+    let response = request.send().await.unwrap();
+    let id = response.headers()[OPERATION_ID]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let mut events = Stream::begin(response);
+    assert_eq!(events.next().await.unwrap().0, "stdout");
+    let path = format!("executions/{id}");
+    let told = answer(session.versioned(Method::GET, &path, NEWEST))
+        .await
+        .1;
+    assert_eq!(told["status"], "Running", "{told}");
+    let told = answer(session.versioned(Method::DELETE, &path, NEWEST))
+        .await
+        .1;
+    assert_eq!(told["status"], "Canceled", "{told}");
+    assert_eq!(events.all().await.last().unwrap().0, "result");
+}
+
+#[tokio::test]
 async fn commands_of_a_shell_stream_too() {
     let stack = shared().await;
     let session = stack.shell_session();

@@ -160,6 +160,9 @@ impl Actor {
             self.step(Event::Cancel).await;
         } else if let Some(waiting) = self.queue.remove(target) {
             let operation = waiting.asked.operation;
+            if let Caller::Plain(_) = &waiting.caller {
+                self.recent.keep(&operation, &cancelled());
+            }
             self.reply(operation, waiting.caller, Ok(cancelled()));
         }
         responder.finish(Ok(Answer::Gone)).await;
