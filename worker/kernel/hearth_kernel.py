@@ -51,13 +51,22 @@ def _serve(shell, descriptor):
     channel.send({"type": "ready"})
     if not channel.has_request_within(_AT_ONCE_SECONDS):
         # Nobody waits: this is a spare.
-        hearth_shell.rehearse(shell)
+        _rehearse(shell)
     answers = {"execute": _cell, "command": _command, "snapshot": _snapshot, "restore": _restore}
     while (request := channel.read()) is not None:
         failed = answers[request["type"]](shell, channel, request)
         if _getpid() != kernel:
             # The cell forked and both came back: only the first is the session.
             _exit(1 if failed else 0)
+
+
+def _rehearse(shell):
+    """Does all that a first cell does, but for the socket."""
+    before = _set({})
+    result, error = hearth_shell.rehearse(shell)
+    _restore_environment(before)
+    _settle()
+    _encode({"type": "done", "id": 0, "result": result, "error": error})
 
 
 class Channel:

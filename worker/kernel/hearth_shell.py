@@ -270,20 +270,21 @@ def rehearse(shell):
     """Runs what a first cell is likely to run, so that the memory that it writes to is copied from the
     zygote's by then. Nothing of it shows."""
     before, hidden = set(shell.user_ns), dict(shell.user_ns_hidden)
-    shell.run_cell(_REHEARSAL, store_history=False)
+    told = run(shell, _REHEARSAL, _nowhere, remember=False)
     for name in set(shell.user_ns) - before:
         del shell.user_ns[name]
     shell.displayhook.flush()
     # What the display hook hid there would pass for the user's own `_`.
     shell.user_ns_hidden.clear()
     shell.user_ns_hidden.update(hidden)
+    return told
 
 
-def run(shell, code, displayed):
+def run(shell, code, displayed, remember=True):
     """Runs a cell; returns (result bundle or None, error or None)."""
     SINK.displayed, SINK.result, shell.shown = displayed, None, []
     try:
-        ran = shell.run_cell(code, store_history=True)
+        ran = shell.run_cell(code, store_history=remember)
         failed = ran.error_before_exec or ran.error_in_exec
     except BaseException as error:  # a KeyboardInterrupt between two of IPython's own steps
         failed = error
