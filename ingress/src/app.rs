@@ -1,9 +1,9 @@
 //! The server: what handlers share, and how it starts, serves and stops.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::Deref, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::{Extension, Router};
+use axum::Extension;
 use axum_server::{Handle, accept::NoDelayAcceptor};
 use proto::pool::{Pool, Pools};
 use store::Store;
@@ -17,7 +17,7 @@ use ulid::Ulid;
 use crate::{
     api::{self, address::Address, link::Scheme},
     auth::{Authenticator, keys::Keys, token::Rules},
-    bus::Bus,
+    bus::{Bus, NatsAuth},
     config::Config,
     service::Service,
     tls,
@@ -28,17 +28,29 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Time that open requests have when the server stops: the longest execution.
 const STOP_WITHIN: Duration = Duration::from_secs(proto::limits::EXECUTION_SECONDS as u64 + 10);
 
-/// What handlers share.
+/// What handlers share. Every layer of a router has a clone, and clones it for each request.
 #[derive(Clone, Debug)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+/// What an [`App`] is made of.
+#[derive(Debug)]
+pub struct Parts {
     /// Checks tokens.
     pub authenticator: Authenticator,
     /// The bus, for readiness.
     pub bus: Bus,
     /// The use cases.
     pub service: Service,
-    pools: Arc<HashMap<(String, String, String), Arc<Pool>>>,
+    pools: HashMap<(String, String, String), Arc<Pool>>,
     pools_written: OffsetDateTime,
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl App {
@@ -57,16 +69,16 @@ impl App {
         let store = Store::open(&config.store)?;
         let instance = config.instance.clone();
         let instance = instance.unwrap_or_else(|| Ulid::new().to_string().to_lowercase());
-        let bus = Bus::connect(&config.nats, config.read_nats_auth()?, &instance).await?;
+        let bus = Bus::connect(&config.nats, NatsAuth::read(&config.nats_auth)?, &instance).await?;
         let wait = Duration::from_secs(config.sync_seconds.into());
         let service = Service::new(bus.clone(), store, config.read_cluster_key()?, wait);
-        Ok(Self {
+        Ok(Self(Arc::new(Parts {
             authenticator,
             bus,
             service,
-            pools: Arc::new(pools),
+            pools,
             pools_written: config.pools_written(),
-        })
+        })))
     }
 
     /// When the pool file was written that this process has read.
@@ -89,11 +101,6 @@ impl App {
         self.pools
             .get(&(subscription, resource_group, pool.clone()))
             .cloned()
-    }
-
-    /// The router of what stands below a pool.
-    pub fn operations(&self) -> Router {
-        api::operations(self.clone())
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-pub use routing::bus::NatsAuth;
-
 use clap::{Args, Parser, Subcommand};
 use proto::{
     id::{ClusterKey, IdError},
@@ -142,9 +140,6 @@ pub enum ConfigError {
     /// The cluster key file holds something else.
     #[error("{0} does not hold a cluster key")]
     ClusterKey(PathBuf, #[source] IdError),
-    /// The password file is readable by others or has no colon.
-    #[error("{0} must hold `user:password` and be readable by its owner only")]
-    Auth(PathBuf),
 }
 
 impl Config {
@@ -175,25 +170,6 @@ impl Config {
         let text = read(&self.cluster_key)?;
         text.parse()
             .map_err(|error| ConfigError::ClusterKey(self.cluster_key.clone(), error))
-    }
-
-    /// Reads the credentials for NATS.
-    ///
-    /// # Errors
-    /// The file cannot be read, others may read it, or it holds something else.
-    pub fn read_nats_auth(&self) -> Result<NatsAuth, ConfigError> {
-        use std::os::unix::fs::PermissionsExt;
-        let path = &self.nats_auth;
-        let metadata = std::fs::metadata(path);
-        let metadata = metadata.map_err(|error| ConfigError::Read(path.clone(), error))?;
-        let closed = metadata.permissions().mode() & 0o077 == 0;
-        match read(path)?.trim().split_once(':') {
-            Some((user, password)) if closed => Ok(NatsAuth {
-                user: user.to_owned(),
-                password: password.to_owned(),
-            }),
-            _ => Err(ConfigError::Auth(path.clone())),
-        }
     }
 }
 

@@ -13,14 +13,14 @@ use proto::{
     pool::Pools,
     subject::{self, Readiness},
 };
-use routing::bus::Bus;
+use routing::bus::{Bus, NatsAuth};
 use store::Store;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     about::{self, Image},
-    bus,
+    bus::{self, Doubt},
     config::Config,
     journal::Journal,
     lease::{Ledger, beat::Heart, streams},
@@ -36,6 +36,9 @@ use crate::{
     sync::Transfers,
 };
 
+/// How long after a beat an owner is sure to be one: the fleet waits longer before it gives the
+/// sessions of a silent worker to others.
+const SURE_FOR: Duration = limits::WORKER_TTL.saturating_sub(Duration::from_secs(5));
 /// How long sessions may take to leave when the time for running executions is over.
 const END_WITHIN: Duration = Duration::from_secs(20);
 /// Sessions that are handed over at once.
@@ -68,7 +71,8 @@ impl Worker {
         store.probe().await?;
         let run = config.id.of_run(ulid::Ulid::new())?;
         let journal = Journal::open(config.start_journal.as_deref(), &run)?;
-        let (client, doubt) = bus::connect(&config.nats, config.read_nats_auth()?, &run).await?;
+        let (client, doubt) =
+            bus::connect(&config.nats, NatsAuth::read(&config.nats_auth)?, &run).await?;
         let jetstream = jetstream::new(client.clone());
         let heart = Heart::open(jetstream.clone(), &run, config.replicas).await?;
         let records = Records::open(jetstream.clone(), store.clone(), config.replicas).await?;
@@ -146,6 +150,7 @@ impl Worker {
         until(Box::pin(beat(
             self.heart.clone(),
             self.sandboxes.clone(),
+            self.context.doubt.clone(),
             self.describer(),
         )));
         let (client, run) = (self.context.client.clone(), self.run.clone());
@@ -256,8 +261,9 @@ fn open_stock(
     Stock::open(sandboxes.clone(), targets, kinds, background, stop)
 }
 
-async fn beat(heart: Heart, sandboxes: Sandboxes, describe: impl Fn() -> WorkerBeat) {
+async fn beat(heart: Heart, sandboxes: Sandboxes, doubt: Doubt, describe: impl Fn() -> WorkerBeat) {
     let mut missed = 0_u32;
+    let mut last = Instant::now();
     loop {
         let next = match heart.beat(&describe()).await {
             Ok(taken) => {
@@ -266,6 +272,7 @@ async fn beat(heart: Heart, sandboxes: Sandboxes, describe: impl Fn() -> WorkerB
                     tracing::info!(missed, "the worker's key is written again");
                 }
                 missed = 0;
+                last = taken;
                 taken + limits::WORKER_BEAT
             }
             Err(error) => {
@@ -273,6 +280,9 @@ async fn beat(heart: Heart, sandboxes: Sandboxes, describe: impl Fn() -> WorkerB
                     tracing::warn!(error = &error as &dyn std::error::Error, "no beat");
                 }
                 missed = missed.saturating_add(1);
+                if last.elapsed() > SURE_FOR {
+                    doubt.raise();
+                }
                 Instant::now() + limits::WORKER_BEAT_AGAIN
             }
         };

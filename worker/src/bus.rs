@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subject};
+use async_nats::{Client, ServerAddr, Subject};
 use proto::{
     fault::Fault,
     id::{Epoch, WorkerId},
@@ -16,45 +16,49 @@ use proto::{
     message::{Answer, Frame, FrameBody},
     subject, wire,
 };
-use routing::bus::Connected;
+use routing::bus::{
+    ConnectError, Connected, NatsAuth,
+    connect::{self, Link, Peer},
+};
 use tokio::time::Instant;
 
-use crate::{config::NatsAuth, outlet::Outlet};
+use crate::outlet::Outlet;
 
-/// Oldest server that works: per-key TTL, limit markers and a fix for false 503s across nodes
-/// (nats-server #8233).
-const OLDEST_SERVER: (i64, i64, i64) = (2, 14, 2);
 /// Messages that wait for one subscriber; more are dropped by the client library.
 const SUBSCRIPTION_CAPACITY: usize = 1024;
 /// Beat of the clock that notices when this process stood still.
 const TICK: Duration = Duration::from_millis(100);
-/// A tick that is this late means that others may have acted meanwhile.
-const LATE: Duration = Duration::from_millis(400);
+/// So long without a tick means that others may have acted meanwhile.
+const STANDSTILL_MS: u64 = 500;
 
-/// Why the bus cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// No server answered, or it refused the credentials.
-    #[error("NATS cannot be reached")]
-    Connect(#[from] async_nats::ConnectError),
-    /// The server lacks what ownership needs.
-    #[error("NATS {0} is too old; 2.14.2 or newer is needed")]
-    TooOld(String),
-}
-
-/// Counts the occasions after which an owner cannot be sure to still be one: every reconnect and
-/// every time the process stood still. Whoever answers compares the count with the one at which it
-/// last made sure.
-#[derive(Clone, Debug, Default)]
+/// Counts the occasions after which an owner cannot be sure to still be one: every loss and return
+/// of the connection, every time the process stood still, every beat of the worker that is missing.
+/// Whoever answers compares the count with the one at which it last made sure.
+#[derive(Clone, Debug)]
 pub struct Doubt {
     count: Arc<AtomicU64>,
     connected: Connected,
+    begun: Instant,
+    /// When the process was last seen to run, in milliseconds since it began.
+    ticked_ms: Arc<AtomicU64>,
+}
+
+impl Default for Doubt {
+    fn default() -> Self {
+        Self {
+            count: Arc::default(),
+            connected: Connected::default(),
+            begun: Instant::now(),
+            ticked_ms: Arc::default(),
+        }
+    }
 }
 
 impl Doubt {
-    /// The count now.
+    /// The count now. After a standstill it is higher even for the first who asks.
     #[must_use]
     pub fn count(&self) -> u64 {
+        self.tick();
         self.count.load(Ordering::Acquire)
     }
 
@@ -64,22 +68,28 @@ impl Doubt {
         self.connected.clone()
     }
 
-    fn raise(&self) {
+    /// One occasion more.
+    pub fn raise(&self) {
         self.count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes that this process runs.
+    fn tick(&self) {
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let still = now.saturating_sub(self.ticked_ms.load(Ordering::Acquire));
+        if still > STANDSTILL_MS {
+            tracing::warn!(still_ms = still, "this process stood still");
+            // Before anybody can see that it runs again.
+            self.raise();
+        }
+        self.ticked_ms.fetch_max(now, Ordering::AcqRel);
     }
 
     /// Watches the clock for ever.
     pub async fn watch_clock(self) {
         loop {
-            let before = Instant::now();
             tokio::time::sleep(TICK).await;
-            if before.elapsed() > TICK + LATE {
-                tracing::warn!(
-                    late_ms = before.elapsed().as_millis(),
-                    "this process stood still"
-                );
-                self.raise();
-            }
+            self.tick();
         }
     }
 }
@@ -95,44 +105,19 @@ pub async fn connect(
 ) -> Result<(Client, Doubt), ConnectError> {
     let doubt = Doubt::default();
     let raised = doubt.clone();
-    let client = ConnectOptions::with_user_and_password(auth.user, auth.password)
-        .name(worker)
-        .custom_inbox_prefix(subject::worker_inbox(worker))
-        .ping_interval(Duration::from_secs(10))
-        .request_timeout(Some(Duration::from_secs(5)))
-        .subscription_capacity(SUBSCRIPTION_CAPACITY)
-        .max_reconnects(None)
-        .reconnect_delay_callback(|tries| {
-            Duration::from_millis(20 * u64::try_from(tries).unwrap_or(25).min(25))
-        })
-        .event_callback(move |event| {
-            note(&event, &raised);
-            async {}
-        })
-        .connect(servers)
-        .await?;
-    let (major, minor, patch) = OLDEST_SERVER;
-    if !client.is_server_compatible(major, minor, patch) {
-        return Err(ConnectError::TooOld(client.server_info().version));
-    }
+    let peer = Peer {
+        name: worker.to_string(),
+        inbox_prefix: subject::worker_inbox(worker),
+        subscription_capacity: SUBSCRIPTION_CAPACITY,
+    };
+    let changed = move |link| {
+        if link == Link::Up {
+            raised.connected.renew();
+        }
+        raised.raise();
+    };
+    let client = connect::connect(servers, auth, peer, changed).await?;
     Ok((client, doubt))
-}
-
-fn note(event: &Event, doubt: &Doubt) {
-    match event {
-        Event::Connected => {
-            doubt.connected.renew();
-            doubt.raise();
-            tracing::info!("connected to NATS");
-        }
-        Event::Disconnected | Event::LameDuckMode | Event::Draining | Event::Closed => {
-            tracing::warn!(%event, "NATS connection");
-        }
-        // Denied permissions arrive only here.
-        Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {
-            tracing::error!(%event, "NATS connection");
-        }
-    }
 }
 
 /// The way back to whoever sent a job.

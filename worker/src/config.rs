@@ -92,23 +92,11 @@ pub enum ConfigError {
     /// A pool is refused.
     #[error(transparent)]
     Pool(#[from] PoolError),
-    /// The password file is readable by others or has no colon.
-    #[error("{0} must hold `user:password` and be readable by its owner only")]
-    Auth(PathBuf),
 }
 
 /// Part of a worker key's life after which `caged` no longer believes that its worker lives: it
 /// must kill before the fleet gives the sessions to somebody else.
 const BEAT_MARGIN: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// Credentials for NATS. Has no `Debug`, so that it never reaches a log.
-#[expect(missing_debug_implementations, reason = "a secret")]
-pub struct NatsAuth {
-    /// User name.
-    pub user: String,
-    /// Password.
-    pub password: String,
-}
 
 impl Config {
     /// Reads and checks the pool file.
@@ -139,28 +127,6 @@ impl Config {
         }
         config.beat_ttl = limits::WORKER_TTL - BEAT_MARGIN;
         config
-    }
-
-    /// Reads the credentials for NATS.
-    ///
-    /// # Errors
-    /// The file cannot be read, others may read it, or it holds something else.
-    pub fn read_nats_auth(&self) -> Result<NatsAuth, ConfigError> {
-        use std::os::unix::fs::PermissionsExt;
-        let path = &self.nats_auth;
-        let metadata = std::fs::metadata(path);
-        let metadata = metadata.map_err(|error| ConfigError::Read(path.clone(), error))?;
-        if metadata.permissions().mode() & 0o077 != 0 {
-            return Err(ConfigError::Auth(path.clone()));
-        }
-        let text = read(path)?;
-        match text.trim().split_once(':') {
-            Some((user, password)) => Ok(NatsAuth {
-                user: user.to_owned(),
-                password: password.to_owned(),
-            }),
-            None => Err(ConfigError::Auth(path.clone())),
-        }
     }
 }
 

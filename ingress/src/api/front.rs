@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Router,
     extract::{Request, State},
     http::{HeaderValue, Uri},
     response::{IntoResponse, Response},
@@ -125,11 +126,20 @@ impl Caller {
     }
 }
 
+/// What the front needs.
+#[derive(Clone, Debug)]
+pub struct Front {
+    /// What handlers share.
+    pub app: App,
+    /// What it lets requests through to.
+    pub operations: Router,
+}
+
 /// Handles every path that is not the server's own.
-pub async fn enter(State(app): State<App>, request: Request) -> Response {
-    match admit(&app, request).await {
+pub async fn enter(State(front): State<Front>, request: Request) -> Response {
+    match admit(&front.app, request).await {
         Ok((request, operation)) => {
-            let answered = app.operations().oneshot(request).await;
+            let answered = front.operations.oneshot(request).await;
             let mut response = answered.unwrap_or_else(|never| match never {});
             // What is told of an execution carries that one's.
             if let Ok(value) = HeaderValue::from_str(operation.as_str()) {

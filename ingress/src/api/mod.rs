@@ -27,17 +27,22 @@ pub mod table;
 pub mod v2024_02;
 pub mod v2024_10;
 
+use front::Front;
 use table::{Methods, Table, get, post};
 use v2024_02 as old;
 use v2024_10::{executions, metadata, sessions};
 
 /// The server's outermost router.
 pub fn router(app: App) -> Router {
+    let front = Front {
+        operations: operations(app.clone()),
+        app: app.clone(),
+    };
     Router::new()
         .route("/healthz", routing::get(health::alive))
         .route("/readyz", routing::get(health::ready))
         .merge(openapi::router())
-        .fallback(front::enter)
+        .fallback_service(routing::any(front::enter).with_state(front))
         .with_state(app)
 }
 

@@ -9,8 +9,7 @@ use async_nats::{
 };
 use futures_util::StreamExt;
 use ingress::{
-    bus::Bus,
-    config::NatsAuth,
+    bus::{Bus, NatsAuth},
     route::once::{OnceError, route_once},
 };
 use loadtest::cluster::{Cluster, Member};

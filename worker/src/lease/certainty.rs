@@ -17,9 +17,7 @@ const TRIES: u32 = 3;
 pub struct Certainty {
     ownership: Ownership,
     doubt: Doubt,
-    /// Doubts about this ownership alone.
-    own: Arc<AtomicU64>,
-    /// All doubts, counted before the bus was last asked.
+    /// The doubts before the bus was last asked.
     sure_at: Arc<AtomicU64>,
 }
 
@@ -30,21 +28,14 @@ impl Certainty {
         Self {
             ownership,
             doubt,
-            own: Arc::default(),
             sure_at: Arc::new(AtomicU64::new(sure_at)),
         }
     }
 
-    /// Something was done that another owner may have forbidden, such as a commit: the next question
-    /// is put to the bus again.
-    pub fn doubt(&self) {
-        self.own.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Whether this worker owns the session. Costs nothing unless there was a reconnect or a
-    /// standstill since the last time; `false` also when the bus does not tell.
+    /// Whether this worker owns the session. Costs nothing unless there is a new doubt; `false` also when
+    /// the bus does not tell.
     pub async fn owns(&self) -> bool {
-        let now = self.doubt.count() + self.own.load(Ordering::Acquire);
+        let now = self.doubt.count();
         if now == self.sure_at.load(Ordering::Acquire) {
             return true;
         }

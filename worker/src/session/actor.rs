@@ -297,7 +297,7 @@ impl Actor {
             moved,
         } = opened;
         let window = self.pool.write_behind();
-        let (saver, committer) = Saver::start(files, cage.clone(), self.certainty.clone(), window);
+        let (saver, committer) = Saver::start(files, cage.clone(), window);
         self.work = Work::Idle(Box::new(kernel));
         self.moved = moved;
         self.sandbox = Some(Sandbox {

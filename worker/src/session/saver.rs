@@ -21,7 +21,6 @@ use tokio::{
 
 use crate::{
     kernel::variables::Snapshot,
-    lease::certainty::Certainty,
     sandbox::Cage,
     sync::{Changed, SyncError, Synced, Syncer},
 };
@@ -96,17 +95,11 @@ impl Saver {
     /// Starts the committer of an owned session. `window` is how long saving may lag behind
     /// answers, for pools that allow it.
     #[must_use]
-    pub fn start(
-        files: Syncer,
-        cage: Arc<Cage>,
-        certainty: Certainty,
-        window: Option<Duration>,
-    ) -> (Self, Committer) {
+    pub fn start(files: Syncer, cage: Arc<Cage>, window: Option<Duration>) -> (Self, Committer) {
         let (requests, incoming) = mpsc::channel(REQUESTS);
         let task = Task {
             files,
             cage,
-            certainty,
             window,
             due: None,
             behind_failed: false,
@@ -213,7 +206,6 @@ impl From<&SaveError> for Fault {
 struct Task {
     files: Syncer,
     cage: Arc<Cage>,
-    certainty: Certainty,
     window: Option<Duration>,
     /// When what changed must be on its way at last.
     due: Option<Instant>,
@@ -282,11 +274,7 @@ impl Task {
         let changed = loop {
             let error = match self.attempt(what).await {
                 Ok(Synced::Unchanged) => break first.then(Changed::default),
-                Ok(Synced::Committed { changed, .. }) => {
-                    // Another worker may have taken over without a collision.
-                    self.certainty.doubt();
-                    break first.then_some(changed);
-                }
+                Ok(Synced::Committed { changed, .. }) => break first.then_some(changed),
                 Err(SyncError::Fenced) => return Err(SaveError::Fenced),
                 Err(error) => error,
             };

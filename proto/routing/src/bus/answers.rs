@@ -33,14 +33,14 @@ impl Bus {
         stream: &str,
         question: &Value,
     ) -> Result<(Vec<Message>, Message), BusError> {
-        if self.client.connection_state() != State::Connected {
+        if self.0.client.connection_state() != State::Connected {
             return Err(BusError::Down);
         }
         let failed = |error| BusError::Read(error);
-        let inbox = self.client.new_inbox();
-        let answers = self.client.subscribe(inbox.clone()).await;
+        let inbox = self.0.client.new_inbox();
+        let answers = self.0.client.subscribe(inbox.clone()).await;
         let mut answers = answers.map_err(|error| failed(Box::new(error)))?;
-        let sent = self.client.publish_with_reply(
+        let sent = self.0.client.publish_with_reply(
             format!("$JS.API.DIRECT.GET.{stream}"),
             inbox,
             Bytes::from(question.to_string()),

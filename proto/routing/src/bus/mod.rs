@@ -1,12 +1,9 @@
 //! The connection to NATS of whoever sends jobs: they go out, frames come in, records are read.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, ConnectOptions, Event, ServerAddr, StatusCode,
+    Client, ServerAddr, StatusCode,
     jetstream::{self, stream::DirectGetErrorKind},
 };
 use bytes::Bytes;
@@ -20,26 +17,29 @@ use records::{
     execution::{Executions, Found, Put},
     queue::Queue,
 };
-use tokio::time::Instant;
 
 use crate::placement::Record;
 
 mod answers;
+pub mod connect;
 pub mod executions;
 pub mod inbox;
 pub mod leases;
 
+pub use connect::{AuthError, ConnectError, Connected, NatsAuth};
+
+use connect::{Link, Peer};
 use inbox::{Inbox, Inboxes};
 
-/// Oldest server that works: per-key TTL, limit markers and a fix for false 503s across nodes
-/// (nats-server #8233).
-const OLDEST_SERVER: (i64, i64, i64) = (2, 14, 2);
 /// Messages that wait in this process for all callers together.
 const SUBSCRIPTION_CAPACITY: usize = 16 * 1024;
 
-/// The connection.
+/// The connection. Clones share it: a [`Client`] has many parts that each would have to be cloned.
 #[derive(Clone, Debug)]
-pub struct Bus {
+pub struct Bus(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     client: Client,
     jetstream: jetstream::Context,
     inboxes: Inboxes,
@@ -48,41 +48,12 @@ pub struct Bus {
     connected: Connected,
 }
 
-/// When this process last connected.
-#[derive(Clone, Debug)]
-pub struct Connected(Arc<Mutex<Instant>>);
-
-/// Credentials for NATS. Has no `Debug`, so that it never reaches a log.
-#[expect(missing_debug_implementations, reason = "a secret")]
-pub struct NatsAuth {
-    /// User name.
-    pub user: String,
-    /// Password.
-    pub password: String,
-}
-
-impl Connected {
-    /// Notes that the connection was made just now.
-    pub fn renew(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-}
-
-impl Default for Connected {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
-    }
-}
-
 /// Why the bus cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    /// No server answered, or it refused the credentials.
-    #[error("NATS cannot be reached")]
-    Connect(#[from] async_nats::ConnectError),
-    /// The server lacks what ownership needs.
-    #[error("NATS {0} is too old; 2.14.2 or newer is needed")]
-    TooOld(String),
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The connection is down.
     #[error("NATS is not connected")]
     Down,
@@ -113,26 +84,16 @@ impl Bus {
         let connected = Connected::default();
         let noted = connected.clone();
         let prefix = subject::ingress_inbox(instance);
-        let client = ConnectOptions::with_user_and_password(auth.user, auth.password)
-            .name(format!("ingress {instance}"))
-            .custom_inbox_prefix(&prefix)
-            .ping_interval(Duration::from_secs(10))
-            .request_timeout(Some(Duration::from_secs(5)))
-            .subscription_capacity(SUBSCRIPTION_CAPACITY)
-            .max_reconnects(None)
-            .reconnect_delay_callback(|tries| {
-                Duration::from_millis(20 * u64::try_from(tries).unwrap_or(25).min(25))
-            })
-            .event_callback(move |event| {
-                note(&event, &noted);
-                async {}
-            })
-            .connect(servers)
-            .await?;
-        let (major, minor, patch) = OLDEST_SERVER;
-        if !client.is_server_compatible(major, minor, patch) {
-            return Err(BusError::TooOld(client.server_info().version));
-        }
+        let peer = Peer {
+            name: format!("ingress {instance}"),
+            inbox_prefix: prefix.clone(),
+            subscription_capacity: SUBSCRIPTION_CAPACITY,
+        };
+        let changed = move |link| match link {
+            Link::Up => noted.renew(),
+            Link::Down => {}
+        };
+        let client = connect::connect(servers, auth, peer, changed).await?;
         Self::over(client, &prefix, connected).await
     }
 
@@ -150,14 +111,14 @@ impl Bus {
         let jetstream = jetstream::new(client.clone());
         let executions = Executions::open(jetstream.clone()).await?;
         let queue = Queue::open(jetstream.clone()).await?;
-        Ok(Self {
+        Ok(Self(Arc::new(Parts {
             client,
             jetstream,
             inboxes,
             executions,
             queue,
             connected,
-        })
+        })))
     }
 
     /// Sends a message whose frames come to the returned inbox.
@@ -166,8 +127,9 @@ impl Bus {
     /// The connection is down.
     pub async fn send(&self, subject: String, payload: Bytes) -> Result<Inbox, BusError> {
         self.up()?;
-        let inbox = self.inboxes.open_one();
+        let inbox = self.0.inboxes.open_one();
         let sent = self
+            .0
             .client
             .publish_with_reply(subject, inbox.subject(), payload)
             .await;
@@ -178,11 +140,7 @@ impl Bus {
     /// How long this process has been connected without a break.
     #[must_use]
     pub fn connected_for(&self) -> Duration {
-        self.connected
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .elapsed()
+        self.0.connected.since().elapsed()
     }
 
     /// The session's lease record, from whichever server has it nearest: a hint.
@@ -241,7 +199,7 @@ impl Bus {
     /// The bus did not answer.
     pub async fn read_execution(&self, subject: &str) -> Result<Found, BusError> {
         self.up()?;
-        Ok(self.executions.read(subject).await?)
+        Ok(self.0.executions.read(subject).await?)
     }
 
     /// Writes the record of an execution over exactly the revision `expected` (0: none).
@@ -255,7 +213,7 @@ impl Bus {
         expected: u64,
     ) -> Result<Put, BusError> {
         self.up()?;
-        Ok(self.executions.put(subject, record, expected).await?)
+        Ok(self.0.executions.put(subject, record, expected).await?)
     }
 
     /// Whether one more execution may be recorded.
@@ -264,7 +222,7 @@ impl Bus {
     /// The bus did not answer.
     pub async fn have_room(&self) -> Result<bool, BusError> {
         self.up()?;
-        Ok(self.executions.have_room().await?)
+        Ok(self.0.executions.have_room().await?)
     }
 
     /// The queue of executions that nobody waits for.
@@ -273,13 +231,13 @@ impl Bus {
     /// The connection is down.
     pub fn queue(&self) -> Result<&Queue, BusError> {
         self.up()?;
-        Ok(&self.queue)
+        Ok(&self.0.queue)
     }
 
     /// While the connection is down, the library would queue what is sent, to be delivered when nobody
     /// wants it any more.
     fn up(&self) -> Result<(), BusError> {
-        if self.client.connection_state() == async_nats::connection::State::Connected {
+        if self.0.client.connection_state() == async_nats::connection::State::Connected {
             Ok(())
         } else {
             Err(BusError::Down)
@@ -288,7 +246,7 @@ impl Bus {
 
     async fn last(&self, stream: &str, subject: String) -> Result<Option<(Bytes, u64)>, BusError> {
         let failed = |error| BusError::Read(error);
-        let stream = self.jetstream.get_stream_no_info(stream).await;
+        let stream = self.0.jetstream.get_stream_no_info(stream).await;
         let stream = stream.map_err(|error| failed(Box::new(error)))?;
         match stream.direct_get_last_for_subject(subject).await {
             Ok(message) => Ok(Some((message.payload, message.sequence))),
@@ -320,21 +278,5 @@ fn or_nothing<T>(read: Result<Option<T>, BusError>) -> Result<Option<T>, BusErro
     match read {
         Err(BusError::NoStream) => Ok(None),
         other => other,
-    }
-}
-
-fn note(event: &Event, connected: &Connected) {
-    match event {
-        Event::Connected => {
-            connected.renew();
-            tracing::info!("connected to NATS");
-        }
-        Event::Disconnected | Event::LameDuckMode | Event::Draining | Event::Closed => {
-            tracing::warn!(%event, "NATS connection");
-        }
-        // Denied permissions arrive only here.
-        Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {
-            tracing::error!(%event, "NATS connection");
-        }
     }
 }
