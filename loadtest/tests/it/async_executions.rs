@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::{StreamExt, future::join_all, stream};
 use loadtest::{
     chaos::journals,
-    client::{Client, OPERATION_ID, Session, StoredFile},
+    client::{Client, OPERATION_ID, Session},
     cluster::{Cluster, Member},
     wait::until,
 };
@@ -17,7 +17,7 @@ use ulid::Ulid;
 
 use crate::{
     new_contract::{NEWEST, run},
-    stack::{SHELL, answer, refused, shared, succeed, value},
+    stack::{SHELL, answer, begun, refused, shared, succeed, value},
 };
 
 /// Long enough for a dead worker's key to expire, for jobs to be delivered again, and for busy machines.
@@ -84,17 +84,6 @@ async fn cancel(session: &Session, id: &str) -> Value {
     let (status, execution) = answer(request).await;
     assert_eq!(status, 200, "{execution}");
     execution
-}
-
-/// Waits until [`ENDLESS`] has begun. File operations do not wait for a running cell.
-async fn begun(session: &Session) {
-    until("the code begins", ENDED_WITHIN, async || {
-        let files = session.list().await.unwrap_or_default();
-        let began = |file: &StoredFile| file.filename == "began.txt";
-        Ok(files.iter().any(began).then_some(()))
-    })
-    .await
-    .unwrap();
 }
 
 /// How often each operation was started, by all workers together.

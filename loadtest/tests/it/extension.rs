@@ -1,14 +1,12 @@
 //! What answers tell beyond the contracts, to those who ask; and interrupts.
 
-use std::time::Duration;
-
 use loadtest::client::{Session, Status};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     new_contract::{NEWEST, run},
-    stack::{answer, refused, shared, succeed, value},
+    stack::{BEGAN, answer, begun, refused, shared, succeed, value},
 };
 
 async fn extended(session: &Session, code: &str) -> Value {
@@ -205,19 +203,17 @@ async fn an_interrupt_stops_what_runs_and_keeps_the_variables() {
             (200, json!({ "interrupted": false }))
         );
         let running = session.clone();
-        let code = "kept += 1\nopen('/mnt/data/begun', 'w').close()\n\
+        let code = "kept += 1\nopen('/mnt/data/began.txt', 'w').write('x')\n\
                     import time; time.sleep(200)";
         let code = json!({ "code": code });
         let cell = tokio::spawn(async move { run(&running, code).await });
-        while session.download("begun").await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        begun(&session).await;
         assert_eq!(interrupt(path).await.1, json!({ "interrupted": true }));
         let told = cell.await.unwrap();
         assert_eq!(told["status"], "Canceled");
         let stderr = told["result"]["stderr"].as_str().unwrap();
         assert!(stderr.contains("Its variables are kept"), "{stderr}");
-        session.delete_file("begun").await.unwrap();
+        session.delete_file(BEGAN).await.unwrap();
     }
     assert_eq!(value(&session, "kept").await, 43);
 }
@@ -227,11 +223,9 @@ async fn an_interrupt_stops_what_runs_and_keeps_the_variables() {
 async fn what_was_interrupted_is_a_failure_in_the_old_contract() {
     let stack = shared().await;
     let session = stack.session();
-    let code = "open('/mnt/data/begun', 'w').close()\nimport time; time.sleep(200)";
+    let code = "open('/mnt/data/began.txt', 'w').write('x')\nimport time; time.sleep(200)";
     let interrupting = async {
-        while session.download("begun").await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        begun(&session).await;
         let request = session.versioned(Method::POST, "session/interrupt", NEWEST);
         assert_eq!(answer(request).await.1, json!({ "interrupted": true }));
     };

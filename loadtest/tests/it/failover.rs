@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{
     object_store::{ObjectStore, on_every_object_store},
-    stack::{answer, objects, refusal, succeed, value},
+    stack::{answer, begun, objects, refusal, succeed, value},
 };
 
 on_every_object_store! {
@@ -372,19 +372,11 @@ async fn a_call_whose_worker_is_killed_hears_so_and_finds_the_files_of_the_last_
     let marker = mark(&session).await;
     succeed(&session, "open('/mnt/data/x', 'w').write('before')").await;
     let running = session.execute(
-        "open('/mnt/data/x', 'w').write('during')\nopen('/mnt/data/begun', 'w')\n\
+        "open('/mnt/data/x', 'w').write('during')\nopen('/mnt/data/began.txt', 'w').write('x')\n\
          import time; time.sleep(100)",
     );
     let killing = async {
-        until("the code runs", RECOVERED_WITHIN, || async {
-            let listed = session.list().await?;
-            Ok(listed
-                .iter()
-                .any(|file| file.filename == "begun")
-                .then_some(()))
-        })
-        .await
-        .unwrap();
+        begun(&session).await;
         let killed = Instant::now();
         kill_the_owner_of(&cluster, &marker).await;
         killed

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use loadtest::{
-    client::{ClientError, Executed, OPERATION_ID, Session, Status, StoredFile},
+    client::{ClientError, Executed, OPERATION_ID, Session, Status},
     cluster::{Cluster, Member},
     raw::RawRequest,
     wait::until,
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use ulid::Ulid;
 
-use crate::stack::{refused, shared, succeed, value};
+use crate::stack::{begun, refused, shared, succeed, value};
 
 /// Long enough for reconnects, for a dead worker's key to expire and for an ingress to be sure of it.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
@@ -37,17 +37,6 @@ fn slow(seconds: f64) -> String {
     format!(
         "import time\nopen('/mnt/data/began.txt', 'a').write('x')\ntime.sleep({seconds})\n{COUNT}"
     )
-}
-
-/// Waits until [`slow`] code has begun. File operations do not wait for a running cell.
-async fn begun(session: &Session) {
-    until("the code begins", RECOVERED_WITHIN, || async {
-        let files = session.list().await.unwrap_or_default();
-        let began = |file: &StoredFile| file.filename == "began.txt" && file.size > 0;
-        Ok(files.iter().any(began).then_some(()))
-    })
-    .await
-    .unwrap();
 }
 
 /// Asks again until the execution has an end, as a caller would that knows its id.

@@ -3,8 +3,9 @@
 use std::{ops::Deref, time::Duration};
 
 use loadtest::{
-    client::{Client, ClientError, Executed, Session, Status},
+    client::{Client, ClientError, Executed, Session, Status, StoredFile},
     cluster::Cluster,
+    wait::until,
 };
 use proto::pool::Limits;
 use reqwest::{RequestBuilder, StatusCode};
@@ -25,6 +26,9 @@ pub(crate) const SMALL_MEMORY: u64 = 256 << 20;
 pub(crate) const SMALL_PROCESSES: u32 = 48;
 /// Size of `/mnt/data` in the small pool.
 pub(crate) const SMALL_DATA: u64 = 16 << 20;
+
+/// Longer than code takes to begin on a busy machine, where a queue may be before it.
+const BEGUN_WITHIN: Duration = Duration::from_secs(120);
 
 /// The shared stack in the hands of one test. If the test fails, the logs are shown and kept.
 pub(crate) struct Stack(&'static Cluster);
@@ -115,6 +119,20 @@ pub(crate) async fn value(session: &Session, code: &str) -> Value {
 /// What code that must succeed printed.
 pub(crate) async fn printed(session: &Session, code: &str) -> String {
     succeed(session, code).await.stdout
+}
+
+/// File that code which says that it began writes something to.
+pub(crate) const BEGAN: &str = "began.txt";
+
+/// Waits until code has written to [`BEGAN`]. File operations do not wait for a running cell.
+pub(crate) async fn begun(session: &Session) {
+    until("the code begins", BEGUN_WITHIN, async || {
+        let files = session.list().await.unwrap_or_default();
+        let began = |file: &StoredFile| file.filename == BEGAN && file.size > 0;
+        Ok(files.iter().any(began).then_some(()))
+    })
+    .await
+    .unwrap();
 }
 
 /// Runs code that must fail.

@@ -254,10 +254,7 @@ async fn whoever_reads_can_cancel_by_the_id_in_the_head() {
     let request = session.versioned(Method::POST, "executions", NEWEST);
     let request = request.json(&body).header("accept", "text/event-stream");
     let response = request.send().await.unwrap();
-    let id = response.headers()[OPERATION_ID]
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let id = id_of(&response);
     let mut events = Stream::begin(response);
     assert_eq!(events.next().await.unwrap().0, "stdout");
     let path = format!("executions/{id}");
@@ -270,6 +267,51 @@ async fn whoever_reads_can_cancel_by_the_id_in_the_head() {
         .1;
     assert_eq!(told["status"], "Canceled", "{told}");
     assert_eq!(events.all().await.last().unwrap().0, "result");
+}
+
+/// The id in the head of an answer whose execution has not ended yet.
+fn id_of(response: &Response) -> String {
+    let id = &response.headers()[OPERATION_ID];
+    id.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_execution_that_waits_for_another_can_be_cancelled_by_its_id() {
+    let session = shared().await.session();
+    let stream = |code: &str| {
+        let request = session.versioned(Method::POST, "executions", NEWEST);
+        let request = request
+            .json(&python(code))
+            .header("accept", "text/event-stream");
+        async { request.send().await.unwrap() }
+    };
+    let about = |method: Method, id: &str| {
+        let request = session.versioned(method, &format!("executions/{id}"), NEWEST);
+        async { answer(request).await.1 }
+    };
+    let endless = stream("print('begun', flush=True)\nimport time; time.sleep(200)").await;
+    let running = id_of(&endless);
+    let mut endless = Stream::begin(endless);
+    assert_eq!(endless.next().await.unwrap().0, "stdout");
+    let waits = stream("open('/mnt/data/ran', 'w').close()").await;
+    let waiting = id_of(&waits);
+    let told = about(Method::DELETE, &waiting).await;
+    assert_eq!(told["status"], "Canceled", "{told}");
+    let rest = Stream::begin(waits).all().await;
+    assert_eq!(rest.last().unwrap().1["status"], "Canceled", "{rest:?}");
+    let told = about(Method::GET, &waiting).await;
+    assert_eq!(told["status"], "Canceled", "{told}");
+    let told = about(Method::GET, &running).await;
+    assert_eq!(
+        told["status"], "Running",
+        "the one before it goes on: {told}"
+    );
+    about(Method::DELETE, &running).await;
+    let no_file = json!([]);
+    assert_eq!(
+        value(&session, "import os; os.listdir('/mnt/data')").await,
+        no_file
+    );
 }
 
 #[tokio::test]
