@@ -237,3 +237,29 @@ impl Responder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_standstill_even_the_first_who_asks_is_in_doubt() {
+        let doubt = Doubt::default();
+        let sure = doubt.count();
+        tokio::time::advance(Duration::from_millis(STANDSTILL_MS)).await;
+        assert_eq!(doubt.count(), sure, "a late tick is no standstill");
+        tokio::time::advance(Duration::from_millis(STANDSTILL_MS + 1)).await;
+        let doubtful = doubt.count();
+        assert!(doubtful > sure);
+        assert_eq!(doubt.count(), doubtful, "one standstill is one doubt");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_watched_raises_no_doubt() {
+        let doubt = Doubt::default();
+        let watching = tokio::spawn(doubt.clone().watch_clock());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(doubt.count(), 0);
+        watching.abort();
+    }
+}
