@@ -18,6 +18,7 @@ use store::{
     Owner, Store, StoreError, Upload,
     log::{history, manifest::Manifest, place::Place},
 };
+use tokio::time::Instant;
 
 use crate::{
     bus::Bus,
@@ -92,6 +93,15 @@ pub struct Code {
     pub wishes: Wishes,
     /// What the caller wants beyond the contract.
     pub extension: Option<Extension>,
+}
+
+/// An execution whose caller waited.
+#[derive(Debug)]
+pub struct Waited {
+    /// What it left.
+    pub outcome: Outcome,
+    /// How long it took to read that, once the worker had answered.
+    pub reading: Duration,
 }
 
 /// How a caller of the new contract wishes the answer.
@@ -191,7 +201,7 @@ impl Service {
         session: &Session,
         code: Code,
         reader: Option<&Reader>,
-    ) -> Result<Outcome, ServiceError> {
+    ) -> Result<Waited, ServiceError> {
         let record = session.named.then(|| self.record(session, &code, None));
         let timeout_ms = code.timeout_ms();
         let Code {
@@ -226,12 +236,16 @@ impl Service {
         record: Option<RecordRef>,
         staged: Option<Staged>,
         reader: Option<&Reader>,
-    ) -> Result<Outcome, ServiceError> {
+    ) -> Result<Waited, ServiceError> {
         let answer = match record {
             None => self.send_to(job, Missing::Allocate, staged, reader).await?,
             Some(record) => self.send_once(job.clone(), record, staged, reader).await?,
         };
-        self.executed(answer).await
+        let heard = Instant::now();
+        Ok(Waited {
+            outcome: self.executed(answer).await?,
+            reading: heard.elapsed(),
+        })
     }
 
     /// What an execution left, from the answer that tells of it.

@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     about::{self, Image},
-    bus::{self, Doubt},
+    bus,
     config::Config,
     journal::Journal,
     lease::{Ledger, beat::Heart, streams},
@@ -36,9 +36,6 @@ use crate::{
     sync::Transfers,
 };
 
-/// How long after a beat an owner is sure to be one: the fleet waits longer before it gives the
-/// sessions of a silent worker to others.
-const SURE_FOR: Duration = limits::WORKER_TTL.saturating_sub(Duration::from_secs(5));
 /// How long sessions may take to leave when the time for running executions is over.
 const END_WITHIN: Duration = Duration::from_secs(20);
 /// Sessions that are handed over at once.
@@ -150,7 +147,6 @@ impl Worker {
         until(Box::pin(beat(
             self.heart.clone(),
             self.sandboxes.clone(),
-            self.context.doubt.clone(),
             self.describer(),
         )));
         let (client, run) = (self.context.client.clone(), self.run.clone());
@@ -261,9 +257,8 @@ fn open_stock(
     Stock::open(sandboxes.clone(), targets, kinds, background, stop)
 }
 
-async fn beat(heart: Heart, sandboxes: Sandboxes, doubt: Doubt, describe: impl Fn() -> WorkerBeat) {
+async fn beat(heart: Heart, sandboxes: Sandboxes, describe: impl Fn() -> WorkerBeat) {
     let mut missed = 0_u32;
-    let mut last = Instant::now();
     loop {
         let next = match heart.beat(&describe()).await {
             Ok(taken) => {
@@ -272,7 +267,6 @@ async fn beat(heart: Heart, sandboxes: Sandboxes, doubt: Doubt, describe: impl F
                     tracing::info!(missed, "the worker's key is written again");
                 }
                 missed = 0;
-                last = taken;
                 taken + limits::WORKER_BEAT
             }
             Err(error) => {
@@ -280,9 +274,6 @@ async fn beat(heart: Heart, sandboxes: Sandboxes, doubt: Doubt, describe: impl F
                     tracing::warn!(error = &error as &dyn std::error::Error, "no beat");
                 }
                 missed = missed.saturating_add(1);
-                if last.elapsed() > SURE_FOR {
-                    doubt.raise();
-                }
                 Instant::now() + limits::WORKER_BEAT_AGAIN
             }
         };

@@ -32,8 +32,7 @@ const TICK: Duration = Duration::from_millis(100);
 const STANDSTILL_MS: u64 = 500;
 
 /// Counts the occasions after which an owner cannot be sure to still be one: every loss and return
-/// of the connection, every time the process stood still, every beat of the worker that is missing.
-/// Whoever answers compares the count with the one at which it last made sure.
+/// of the connection, every time the process stood still. Whoever answers compares the count with the one at which it last made sure.
 #[derive(Clone, Debug)]
 pub struct Doubt {
     count: Arc<AtomicU64>,
@@ -68,14 +67,18 @@ impl Doubt {
         self.connected.clone()
     }
 
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// One occasion more.
-    pub fn raise(&self) {
+    fn raise(&self) {
         self.count.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Notes that this process runs.
     fn tick(&self) {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = self.now_ms();
         let still = now.saturating_sub(self.ticked_ms.load(Ordering::Acquire));
         if still > STANDSTILL_MS {
             tracing::warn!(still_ms = still, "this process stood still");
@@ -87,6 +90,8 @@ impl Doubt {
 
     /// Watches the clock for ever.
     pub async fn watch_clock(self) {
+        // Nobody owned anything before.
+        self.ticked_ms.fetch_max(self.now_ms(), Ordering::AcqRel);
         loop {
             tokio::time::sleep(TICK).await;
             self.tick();

@@ -65,8 +65,8 @@ async fn orphans(store: &Store, ledger: &Ledger) -> Result<(), SweepError> {
     let lease_life = pool.cooldown() + limits::LEASE_MARGIN;
     for found in collect::incarnations(store, &pool.id).await? {
         if is_over(&found, ledger, lease_life).await? {
-            tracing::warn!(pool.id = %pool.id, session.key = %found.place.session,
-                "the log of a session that is over is removed");
+            tracing::info!(pool.id = %pool.id, session.key = %found.place.session,
+                "what is left of the log of a session that is over is removed");
             collect::delete(store, &found.place).await?;
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     app::App,
     error::{ApiError, ErrorCode},
     reader::Reader,
-    service::{Code, Session, Wishes},
+    service::{Code, Session, Waited, Wishes},
 };
 
 /// A request that was read.
@@ -127,10 +127,11 @@ pub async fn run(
 ) -> Result<Ran, ApiError> {
     let preparation = caller.arrived.elapsed();
     let (wishes, extended) = (code.wishes, code.extension.is_some());
-    let outcome = app.service.execute(&session, code, reader).await?;
+    let Waited { outcome, reading } = app.service.execute(&session, code, reader).await?;
     let times = Times {
         preparation,
         service: caller.arrived.elapsed().saturating_sub(preparation),
+        reading,
     };
     Ok(Ran {
         identifier: session.identifier,

@@ -21,6 +21,10 @@ const PREPARATION: HeaderName = HeaderName::from_static("x-ms-preparation-time")
 const RAN: HeaderName = HeaderName::from_static("x-ms-container-execution-duration");
 /// Milliseconds from there to the result: finding or making the sandbox, waiting, running, saving.
 const SERVICE: HeaderName = HeaderName::from_static("x-ms-total-execution-service-time");
+/// Milliseconds of these until the worker had answered.
+const REQUEST: HeaderName = HeaderName::from_static("x-ms-execution-request-time");
+/// Milliseconds of these that reading a long result took, which lies in the store.
+const READ: HeaderName = HeaderName::from_static("x-ms-execution-read-response-time");
 /// Milliseconds from the request's head to the answer's.
 const OVERALL: HeaderName = HeaderName::from_static("x-ms-overall-execution-time");
 /// Longest list of names, in bytes; many servers and proxies take no longer header.
@@ -30,7 +34,7 @@ const ESCAPED: &AsciiSet = &CONTROLS.add(b'%').add(b',').add(b' ');
 
 /// The headers, with the type of their values and what these are.
 #[must_use]
-pub fn described() -> [(HeaderName, Type, &'static str); 8] {
+pub fn described() -> [(HeaderName, Type, &'static str); 10] {
     [
         (
             FILES,
@@ -64,6 +68,16 @@ pub fn described() -> [(HeaderName, Type, &'static str); 8] {
             "Milliseconds from the request to its result.",
         ),
         (
+            REQUEST,
+            Type::Integer,
+            "Milliseconds of these until the session had answered.",
+        ),
+        (
+            READ,
+            Type::Integer,
+            "Milliseconds of these for reading a long answer.",
+        ),
+        (
             OVERALL,
             Type::Integer,
             "Milliseconds from the request's head to the answer's.",
@@ -78,6 +92,8 @@ pub struct Times {
     pub preparation: Duration,
     /// From there to the outcome.
     pub service: Duration,
+    /// Of this, for reading the outcome.
+    pub reading: Duration,
 }
 
 /// The headers of an answer to whoever waited.
@@ -90,6 +106,8 @@ pub fn headers(outcome: &Outcome, times: Times) -> HeaderMap {
         &[
             (PREPARATION, times.preparation),
             (SERVICE, times.service),
+            (REQUEST, times.service.saturating_sub(times.reading)),
+            (READ, times.reading),
             (OVERALL, overall),
         ],
     );

@@ -1,9 +1,12 @@
 //! Whether an owner still is one, asked only when there is reason to doubt it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+
+use proto::pool::Pool;
+use tokio::time::Instant;
 
 use super::{LeaseError, Ownership};
 use crate::bus::Doubt;
@@ -11,38 +14,77 @@ use crate::bus::Doubt;
 /// How often a doubtful ownership is asked for while the bus does not answer.
 const TRIES: u32 = 3;
 
-/// An ownership and the doubts at which it was last made sure of. The clones of one share what they
-/// found out.
+/// A moment at which, or after which, the bus said that the lease is its owner's.
+#[derive(Clone, Copy, Debug)]
+pub struct Sure {
+    doubts: u64,
+    at: Instant,
+}
+
+/// An ownership and when it was last made sure of. The clones of one share what they found out.
 #[derive(Clone, Debug)]
 pub struct Certainty {
     ownership: Ownership,
     doubt: Doubt,
-    /// The doubts before the bus was last asked.
-    sure_at: Arc<AtomicU64>,
+    sure: Arc<Mutex<Sure>>,
+    /// How long the bus's word is good. Far shorter than the lease lives: what is answered on the strength
+    /// of it is not yet forgotten.
+    sure_for: Duration,
+}
+
+impl Sure {
+    /// Now, before the bus is asked.
+    #[must_use]
+    pub fn now(doubt: &Doubt) -> Self {
+        let doubts = doubt.count();
+        let at = Instant::now();
+        Self { doubts, at }
+    }
+
+    /// Whether nothing has happened since and it is not long ago.
+    fn holds(&self, now: &Self, sure_for: Duration) -> bool {
+        self.doubts == now.doubts && now.at.duration_since(self.at) <= sure_for
+    }
 }
 
 impl Certainty {
-    /// An ownership that was claimed after `doubt` counted `sure_at`.
+    /// An ownership that was claimed after `sure`.
     #[must_use]
-    pub fn new(ownership: Ownership, doubt: Doubt, sure_at: u64) -> Self {
+    pub fn new(ownership: Ownership, doubt: Doubt, sure: Sure, pool: &Pool) -> Self {
         Self {
             ownership,
             doubt,
-            sure_at: Arc::new(AtomicU64::new(sure_at)),
+            sure: Arc::new(Mutex::new(sure)),
+            // A session in use is sure all the time, by its renewals.
+            sure_for: pool.renewed_every() * 2,
         }
     }
 
-    /// Whether this worker owns the session. Costs nothing unless there is a new doubt; `false` also when
-    /// the bus does not tell.
+    /// Now, for whoever is about to ask the bus.
+    #[must_use]
+    pub fn now(&self) -> Sure {
+        Sure::now(&self.doubt)
+    }
+
+    /// The bus has said after `sure` that the lease is this owner's.
+    pub fn note(&self, sure: Sure) {
+        let mut known = self.known();
+        if known.at < sure.at {
+            *known = sure;
+        }
+    }
+
+    /// Whether this worker owns the session. Costs nothing unless there is a doubt or the lease was not
+    /// renewed for long; `false` also when the bus does not tell.
     pub async fn owns(&self) -> bool {
-        let now = self.doubt.count();
-        if now == self.sure_at.load(Ordering::Acquire) {
+        let now = self.now();
+        if self.known().holds(&now, self.sure_for) {
             return true;
         }
         for _ in 0..TRIES {
             match self.ownership.confirm().await {
                 Ok(()) => {
-                    self.sure_at.store(now, Ordering::Release);
+                    self.note(now);
                     return true;
                 }
                 Err(LeaseError::Lost) => return false,
@@ -55,5 +97,30 @@ impl Certainty {
             }
         }
         false
+    }
+
+    fn known(&self) -> MutexGuard<'_, Sure> {
+        self.sure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_word_of_the_bus_is_good_for_a_while_and_until_something_happens() {
+        let doubt = Doubt::default();
+        let watching = tokio::spawn(doubt.clone().watch_clock());
+        let while_good = Duration::from_secs(30);
+        let sure = Sure::now(&doubt);
+        tokio::time::sleep(while_good).await;
+        assert!(sure.holds(&Sure::now(&doubt), while_good));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(!sure.holds(&Sure::now(&doubt), while_good), "too long ago");
+        let sure = Sure::now(&doubt);
+        watching.abort();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!sure.holds(&Sure::now(&doubt), while_good), "a standstill");
     }
 }

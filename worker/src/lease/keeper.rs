@@ -6,16 +6,20 @@ use futures_util::future::BoxFuture;
 use proto::pool::Pool;
 use tokio::time::Instant;
 
-use super::{HeldLease, LeaseError, Ownership};
+use super::{
+    HeldLease, LeaseError, Ownership,
+    certainty::{Certainty, Sure},
+};
 
 /// After a renewal that the bus did not answer, the time until the next.
 const RETRY: Duration = Duration::from_secs(1);
 
-type Renewal = BoxFuture<'static, (HeldLease, Result<(), LeaseError>)>;
+type Renewal = BoxFuture<'static, (HeldLease, Sure, Result<(), LeaseError>)>;
 
 /// A held lease and its renewals.
 pub struct Keeper {
     ownership: Ownership,
+    certainty: Certainty,
     every: Duration,
     next: Instant,
     used: bool,
@@ -24,14 +28,15 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Keeps a fresh lease.
+    /// Keeps a fresh lease, and tells `certainty` of each renewal.
     #[must_use]
-    pub fn new(lease: HeldLease, pool: &Pool) -> Self {
+    pub fn new(lease: HeldLease, certainty: Certainty, pool: &Pool) -> Self {
         let every = pool.renewed_every();
         let ownership = lease.ownership().clone();
         let next = Instant::now() + every;
         Self {
             ownership,
+            certainty,
             every,
             next,
             used: false,
@@ -56,11 +61,14 @@ impl Keeper {
     pub async fn keep(&mut self) {
         loop {
             if let Some(renewal) = &mut self.renewal {
-                let (lease, renewed) = renewal.await;
+                let (lease, sure, renewed) = renewal.await;
                 self.renewal = None;
                 self.lease = Some(lease);
                 match renewed {
-                    Ok(()) => self.next = Instant::now() + self.every,
+                    Ok(()) => {
+                        self.certainty.note(sure);
+                        self.next = Instant::now() + self.every;
+                    }
                     Err(LeaseError::Lost) => return,
                     Err(LeaseError::Bus(error)) => {
                         tracing::warn!(
@@ -78,9 +86,10 @@ impl Keeper {
             tokio::time::sleep_until(self.next).await;
             if let Some(mut lease) = self.lease.take() {
                 self.used = false;
+                let sure = self.certainty.now();
                 self.renewal = Some(Box::pin(async move {
                     let renewed = lease.renew().await;
-                    (lease, renewed)
+                    (lease, sure, renewed)
                 }));
             }
         }

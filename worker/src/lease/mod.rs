@@ -261,10 +261,10 @@ impl Ledger {
                 Err(ClaimError::LostRace)
             }
             // A lease without an actor would keep everybody waiting.
-            Err(error) => {
-                lease.release().await?;
-                Err(error.into())
-            }
+            Err(error) => match lease.release().await {
+                Ok(()) | Err(LeaseError::Lost) => Err(error.into()),
+                Err(LeaseError::Bus(error)) => Err(error.into()),
+            },
         }
     }
 
@@ -471,13 +471,14 @@ impl HeldLease {
     /// Gives lease and slot back. The sandbox must be dead by now.
     ///
     /// # Errors
-    /// The bus failed; the lease then ends by its own time and the janitor frees the slot.
-    pub async fn release(self) -> Result<(), BusError> {
+    /// The lease is someone else's now, and with it the slot; or the bus failed: the lease then ends by its
+    /// own time and the janitor frees the slot.
+    pub async fn release(self) -> Result<(), LeaseError> {
         let Ownership { ledger, record, .. } = &self.ownership;
-        if cas::delete(&ledger.inner.leases, self.revision).await? {
-            cas::delete(&ledger.inner.slots, record.slot).await?;
+        if !cas::delete(&ledger.inner.leases, self.revision).await? {
+            return Err(LeaseError::Lost);
         }
-        // Else another owner may hold the session, and with it the slot; or the janitor frees it.
+        cas::delete(&ledger.inner.slots, record.slot).await?;
         Ok(())
     }
 }

@@ -30,7 +30,11 @@ use crate::{
     bus::Responder,
     files::DataDir,
     kernel::Cell,
-    lease::{HeldLease, Life, certainty::Certainty, keeper::Keeper},
+    lease::{
+        HeldLease, Life,
+        certainty::{Certainty, Sure},
+        keeper::Keeper,
+    },
     listener::Listener,
     outlet::Outlet,
     sandbox::Cage,
@@ -61,6 +65,8 @@ pub struct Actor {
     /// File operations that wait for the sandbox.
     pub(super) held: Vec<(Job, Responder)>,
     pub(super) file_jobs: JoinSet<()>,
+    /// Held by every answer on its way.
+    pub(super) answering: Arc<()>,
     /// The cell's files on their way to the object store.
     pub(super) saving: Option<BoxFuture<'static, Result<Saved, SaveError>>>,
     /// What the last attempt to save came to.
@@ -101,8 +107,8 @@ pub struct Owned {
     pub lease: HeldLease,
     /// Whether it goes on or begins.
     pub life: Life,
-    /// Doubts before the claim.
-    pub sure_at: u64,
+    /// The moment before the claim.
+    pub sure: Sure,
     /// Where its jobs arrive after the first.
     pub jobs: Listener,
     /// Its sandbox, on its way.
@@ -130,12 +136,12 @@ impl Actor {
         let Owned {
             lease,
             life,
-            sure_at,
+            sure,
             jobs,
             sandbox,
         } = owned;
         let ownership = lease.ownership().clone();
-        let certainty = Certainty::new(ownership.clone(), context.doubt.clone(), sure_at);
+        let certainty = Certainty::new(ownership.clone(), context.doubt.clone(), sure, &pool);
         let session = (first.pool.clone(), first.session.clone());
         let opening = Opening {
             place: end::place(&first, &ownership),
@@ -152,8 +158,8 @@ impl Actor {
                 session,
                 context.tasks.clone(),
             ),
+            keeper: Keeper::new(lease, certainty.clone(), &pool),
             certainty,
-            keeper: Keeper::new(lease, &pool),
             seat: context.table.enter(&first.pool, &first.session),
             work: Work::start(opening, &context.store),
             state: State::Starting,
@@ -164,6 +170,7 @@ impl Actor {
             outlets: vec![],
             held: vec![],
             file_jobs: JoinSet::new(),
+            answering: Arc::default(),
             saving: None,
             saved: Ok(Saved::default()),
             stoppers: vec![],
@@ -297,7 +304,8 @@ impl Actor {
             moved,
         } = opened;
         let window = self.pool.write_behind();
-        let (saver, committer) = Saver::start(files, cage.clone(), window);
+        let (saver, committer) =
+            Saver::start(files, cage.clone(), window, Box::new(self.seat.teller()));
         self.work = Work::Idle(Box::new(kernel));
         self.moved = moved;
         self.sandbox = Some(Sandbox {
@@ -384,7 +392,8 @@ impl Actor {
     }
 
     async fn cooldown_over(&mut self) {
-        if self.file_jobs.is_empty() && self.recorded.is_empty() {
+        let answering = Arc::strong_count(&self.answering) > 1;
+        if self.file_jobs.is_empty() && self.recorded.is_empty() && !answering {
             self.step(Event::Expired).await;
         }
         if !matches!(self.state, State::Ending(_)) {

@@ -109,14 +109,29 @@ pub(super) async fn end(mut actor: Actor, why: End) {
             End::Broken if written => After::Vacancy,
             End::Expired | End::Stopped | End::Broken | End::Fenced => After::Nothing,
         };
-        give_up(lease, after, idle_since).await;
-        if after == After::Nothing && written {
-            discard(&context.store, &log).await;
+        let given = give_up(lease, after, idle_since).await;
+        // Without an answer from the bus the session may have another owner, who goes on with its files.
+        if given && after == After::Nothing && written {
+            let owners = if continued {
+                Owners::Several
+            } else {
+                Owners::One
+            };
+            discard(&context.store, &log, owners).await;
         }
     }
     for responder in stoppers {
         responder.finish(Ok(Answer::Gone)).await;
     }
+}
+
+/// Who has written to a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// Only the one who ends it.
+    One,
+    /// Others before, who may not know yet that they were replaced.
+    Several,
 }
 
 /// What becomes of the session.
@@ -322,23 +337,26 @@ async fn destroy(work: Work, cage: Option<Arc<Cage>>) {
     }
 }
 
-async fn give_up(lease: HeldLease, after: After, idle_since: Instant) {
-    let given: Result<(), LeaseError> = match after {
-        After::Nothing => lease.release().await.map_err(LeaseError::from),
+/// Says whether the session was this worker's to give up.
+async fn give_up(lease: HeldLease, after: After, idle_since: Instant) -> bool {
+    let given = match after {
+        After::Nothing => lease.release().await,
         After::Vacancy => lease.vacate(idle_since.elapsed()).await,
     };
-    if let Err(error) = given {
+    if let Err(error) = &given {
         // It ends by its own time, or is taken over from a worker that is gone.
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "lease left behind"
-        );
+        tracing::warn!(error = error as &dyn std::error::Error, "lease left behind");
     }
+    given.is_ok()
 }
 
 /// Removes the objects of a life that has ended. A failure leaves them to the sweeper.
-pub(super) async fn discard(store: &Store, log: &Place) {
-    if let Err(error) = collect::delete(store, log).await {
+pub(super) async fn discard(store: &Store, log: &Place, owners: Owners) {
+    let discarded = match owners {
+        Owners::One => collect::delete(store, log).await,
+        Owners::Several => collect::retire(store, log).await,
+    };
+    if let Err(error) = discarded {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "objects of an ended session left behind"
@@ -353,7 +371,10 @@ async fn reclaim(ownership: Ownership, idle_since: Instant) {
     let deadline = Instant::now() + within;
     while Instant::now() < deadline {
         match ownership.hold().await {
-            Ok(lease) => return give_up(lease, After::Vacancy, idle_since).await,
+            Ok(lease) => {
+                give_up(lease, After::Vacancy, idle_since).await;
+                return;
+            }
             Err(LeaseError::Lost) => return,
             Err(LeaseError::Bus(_)) => tokio::time::sleep(every).await,
         }

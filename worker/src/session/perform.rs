@@ -1,6 +1,6 @@
 //! What a session does when its machine says so.
 
-use std::slice;
+use std::{slice, sync::Arc};
 
 use proto::{
     execution::{Details, Outcome},
@@ -217,6 +217,7 @@ impl Actor {
         };
         let context = self.context.clone();
         let (certainty, tell) = (self.certainty.clone(), self.seat.teller());
+        let answering = Arc::clone(&self.answering);
         let (pool, session) = (self.first.pool.clone(), self.first.session.clone());
         self.context.tasks.spawn(async move {
             let answer = match outcome {
@@ -236,6 +237,7 @@ impl Actor {
             if !answer::give(responder, &certainty, answer).await {
                 tell(Note::LeaseLost);
             }
+            drop(answering);
         });
     }
 }

@@ -13,11 +13,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     Context,
     actor::{Actor, Owned},
-    end,
+    end::{self, Owners},
 };
 use crate::{
     bus::Responder,
-    lease::{Claimed, Ledger, Life},
+    lease::{Claimed, Ledger, Life, certainty::Sure},
     listener::{Farewell, Listener},
 };
 
@@ -69,7 +69,7 @@ async fn admit(context: &Context, ledger: &Ledger, payload: &[u8]) -> Result<Adm
 
 /// Claims the session and listens to its jobs. Its sandbox is on its way meanwhile.
 async fn own(context: &Context, ledger: &Ledger, job: &Job, seen: u64) -> Result<Owned, Fault> {
-    let sure_at = context.doubt.count();
+    let sure = Sure::now(&context.doubt);
     let reserve = || context.stock.reserve(&ledger.pool().limits);
     // Of many first requests for one session only one needs a sandbox.
     let first = context.table.claiming(&job.pool, &job.session);
@@ -78,7 +78,7 @@ async fn own(context: &Context, ledger: &Ledger, job: &Job, seen: u64) -> Result
         Ok((Claimed { lease, life }, jobs)) => Ok(Owned {
             lease,
             life,
-            sure_at,
+            sure,
             jobs,
             sandbox: early.unwrap_or_else(reserve),
         }),
@@ -136,9 +136,9 @@ fn discard_ended(context: &Context, job: &Job, life: Life) {
             incarnation: ended,
         };
         let store = context.store.clone();
-        context
-            .tasks
-            .spawn(async move { end::discard(&store, &log).await });
+        // Whether it had one owner is not known.
+        let discarding = async move { end::discard(&store, &log, Owners::Several).await };
+        context.tasks.spawn(discarding);
     }
 }
 

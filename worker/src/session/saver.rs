@@ -19,6 +19,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::table::Note;
 use crate::{
     kernel::variables::Snapshot,
     sandbox::Cage,
@@ -93,14 +94,20 @@ enum Request {
 
 impl Saver {
     /// Starts the committer of an owned session. `window` is how long saving may lag behind
-    /// answers, for pools that allow it.
+    /// answers, for pools that allow it; `tell` reaches the session, of which another owner may turn up.
     #[must_use]
-    pub fn start(files: Syncer, cage: Arc<Cage>, window: Option<Duration>) -> (Self, Committer) {
+    pub fn start(
+        files: Syncer,
+        cage: Arc<Cage>,
+        window: Option<Duration>,
+        tell: Box<dyn Fn(Note) + Send>,
+    ) -> (Self, Committer) {
         let (requests, incoming) = mpsc::channel(REQUESTS);
         let task = Task {
             files,
             cage,
             window,
+            tell,
             due: None,
             behind_failed: false,
         };
@@ -207,6 +214,7 @@ struct Task {
     files: Syncer,
     cage: Arc<Cage>,
     window: Option<Duration>,
+    tell: Box<dyn Fn(Note) + Send>,
     /// When what changed must be on its way at last.
     due: Option<Instant>,
     behind_failed: bool,
@@ -255,6 +263,7 @@ impl Task {
     async fn save_behind(&mut self) {
         match self.save(&What::All { behind: false }).await {
             Ok(_) => {}
+            Err(SaveError::Fenced) => self.due = None,
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -275,7 +284,11 @@ impl Task {
             let error = match self.attempt(what).await {
                 Ok(Synced::Unchanged) => break first.then(Changed::default),
                 Ok(Synced::Committed { changed, .. }) => break first.then_some(changed),
-                Err(SyncError::Fenced) => return Err(SaveError::Fenced),
+                Err(SyncError::Fenced) => {
+                    // Whoever asked may be a file operation, or nobody.
+                    (self.tell)(Note::LeaseLost);
+                    return Err(SaveError::Fenced);
+                }
                 Err(error) => error,
             };
             if Instant::now() + pause > deadline || !may_pass(&error) {

@@ -1,19 +1,26 @@
 //! Logs whose sessions are over.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, SystemTime},
 };
 
 use futures_util::TryStreamExt;
-use object_store::path::Path;
+use object_store::{ObjectMeta, path::Path};
 use proto::{
     id::{Incarnation, PoolId},
     limits,
 };
 
-use super::place::Place;
+use super::{
+    commit::{Body, Seq},
+    entry::{self, EntryError},
+    place::Place,
+};
 use crate::{Store, StoreError, objects::in_time};
+
+/// No fence is longer.
+const FENCE_BYTES: u64 = 128;
 
 /// A log that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +41,42 @@ pub async fn delete(store: &Store, place: &Place) -> Result<(), StoreError> {
     let keys = listed.into_iter().map(|object| object.location).collect();
     store.delete_all(keys).await?;
     store.remove_directory(&prefix).await
+}
+
+/// Deletes all that there is of an incarnation but its fences: an owner that was replaced and does not know it
+/// must still collide with the fence of whoever came next. They hold nothing of the session's, and go with
+/// [`delete`] when they are old. Its session must be over.
+///
+/// # Errors
+/// The store failed; some of it may be left.
+pub async fn retire(store: &Store, place: &Place) -> Result<(), StoreError> {
+    let listed = store.list(&place.prefix(), None).await?;
+    let commits = place.commits();
+    let commit_of = |object: &ObjectMeta| {
+        let is_commit = object.location.prefix_matches(&commits);
+        let seq = is_commit.then(|| Seq::of_key(&object.location)).flatten();
+        seq.filter(|_| object.size <= FENCE_BYTES)
+    };
+    let mut fences = HashSet::new();
+    for object in &listed {
+        if let Some(seq) = commit_of(object)
+            && is_fence(store, place, seq).await?
+        {
+            fences.insert(&object.location);
+        }
+    }
+    let keys = listed.iter().map(|object| &object.location);
+    let keys = keys.filter(|key| !fences.contains(key)).cloned().collect();
+    store.delete_all(keys).await
+}
+
+/// What cannot be read may be one.
+async fn is_fence(store: &Store, place: &Place, seq: Seq) -> Result<bool, StoreError> {
+    match entry::read(store, place, seq).await {
+        Ok(entry) => Ok(entry.is_some_and(|entry| entry.commit.body == Body::Fence)),
+        Err(EntryError::Store(error)) => Err(error),
+        Err(EntryError::Commit(..) | EntryError::Undecided(_)) => Ok(true),
+    }
 }
 
 /// Every log of a pool. One listing of all the pool's objects, so not for every minute.
@@ -82,9 +125,11 @@ pub fn is_orphan(
 
 #[cfg(test)]
 mod tests {
+    use proto::id::Epoch;
     use ulid::Ulid;
 
     use super::*;
+    use crate::log::commit::{Commit, Packed, encode};
 
     const LEASE: Duration = Duration::from_secs(600);
 
@@ -97,6 +142,14 @@ mod tests {
         };
         let newest = now - age;
         (Found { place, newest }, now)
+    }
+
+    #[test]
+    fn no_fence_is_longer_than_what_is_taken_for_one() {
+        let commit = Commit::new(Epoch::from_number(u64::MAX), Body::Fence);
+        let pack = vec![];
+        let length = encode(&Packed { commit, pack }).unwrap().len() as u64;
+        assert!(length <= FENCE_BYTES, "{length}");
     }
 
     #[test]

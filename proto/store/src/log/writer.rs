@@ -304,7 +304,7 @@ impl Writer {
 }
 
 impl Commit {
-    fn new(epoch: Epoch, body: Body) -> Self {
+    pub(super) fn new(epoch: Epoch, body: Body) -> Self {
         Self {
             v: VERSION,
             epoch,

@@ -63,6 +63,7 @@ on_every_store!(
     a_checkpoint_begins_the_history,
     a_missing_commit_is_named,
     a_deleted_incarnation_leaves_nothing,
+    whoever_was_replaced_meets_the_fence_of_a_session_that_is_over,
 );
 
 async fn the_probe_accepts_and_leaves_nothing(store: Store) {
@@ -548,6 +549,32 @@ async fn a_missing_commit_is_named(store: Store) {
         matches!(read, Err(history::HistoryError::Missing(Seq(2)))),
         "{read:?}"
     );
+}
+
+async fn whoever_was_replaced_meets_the_fence_of_a_session_that_is_over(store: Store) {
+    let place = place();
+    let mut replaced = Writer::fresh(store.clone(), place.clone(), epoch(1));
+    a_tree(&mut replaced).await;
+    let taking = Writer::take_over(store.clone(), place.clone(), epoch(2));
+    let (mut last, _) = taking.await.unwrap();
+    // As short as a fence, and none.
+    let removed = path("d/first");
+    let removal = Body::Delta(vec![Change::Remove(removed)]);
+    last.append(removal, vec![]).await.unwrap();
+    last.checkpoint().await.unwrap();
+
+    collect::retire(&store, &place).await.unwrap();
+    let left = store.list(&place.prefix(), None).await.unwrap();
+    let fence = replaced.head().next();
+    let keys: Vec<_> = left.into_iter().map(|object| object.location).collect();
+    assert_eq!(keys, [place.commit(fence)]);
+    let (body, pack) = put("late", b"x");
+    let late = replaced.append(body, pack).await;
+    assert!(matches!(late, Err(AppendError::Fenced)), "{late:?}");
+
+    collect::delete(&store, &place).await.unwrap();
+    let left = store.list(&place.prefix(), None).await.unwrap();
+    assert_eq!(left.len(), 0);
 }
 
 async fn a_deleted_incarnation_leaves_nothing(store: Store) {
