@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ServerAddr, Subject};
+use async_nats::{Client, ServerAddr, Subject, connection::State};
 use proto::{
     fault::Fault,
     id::{Epoch, WorkerId},
@@ -162,9 +162,10 @@ impl Responder {
     }
 
     /// Says that the work goes on. After [`limits::ANSWERS_WITHIN`] the bus would not carry it, and
-    /// whoever hears nothing asks again.
+    /// whoever hears nothing asks again. Without a connection it would only wait, together with many more.
     pub async fn heartbeat(&mut self) {
-        if self.asked.elapsed() < limits::ANSWERS_WITHIN {
+        let connected = self.client.connection_state() == State::Connected;
+        if connected && self.asked.elapsed() < limits::ANSWERS_WITHIN {
             self.send(FrameBody::Heartbeat).await;
         }
     }

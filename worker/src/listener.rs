@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, Message, SubscribeError, Subscriber};
+use async_nats::{Client, Message, SubscribeError, Subscriber, connection::State};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 
@@ -93,7 +93,9 @@ impl Listener {
         let last = self.received + on_their_way;
         self.subscriber.unsubscribe_after(last).await?;
         let mut farewells = *on_their_way;
-        loop {
+        // Without a connection nothing arrives, and what is sent waits for one, before whatever else must
+        // be sent.
+        while self.client.connection_state() == State::Connected {
             for _ in 0..farewells {
                 self.client.publish(subject.clone(), Bytes::new()).await?;
             }
@@ -106,6 +108,7 @@ impl Listener {
             }
             farewells = FAREWELLS.min(farewells * 2);
         }
+        Ok(())
     }
 
     /// Stops listening at once: another member is to get whatever is on its way.

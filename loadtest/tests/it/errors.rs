@@ -99,3 +99,12 @@ async fn without_its_bus_the_service_says_so() {
     });
     back.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_worker_ends_without_its_bus() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    succeed(&cluster.client(0).unwrap().fresh(), "1").await;
+    cluster.kill(Member::Nats(0)).await.unwrap();
+    let ended = cluster.stop(Member::Worker(0)).await.unwrap();
+    assert_eq!(ended, "exit status: 0");
+}

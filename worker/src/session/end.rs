@@ -112,12 +112,7 @@ pub(super) async fn end(mut actor: Actor, why: End) {
         let given = give_up(lease, after, idle_since).await;
         // Without an answer from the bus the session may have another owner, who goes on with its files.
         if given && after == After::Nothing && written {
-            let owners = if continued {
-                Owners::Several
-            } else {
-                Owners::One
-            };
-            discard(&context.store, &log, owners).await;
+            discard(&context.store, &log, Owners::when(continued)).await;
         }
     }
     for responder in stoppers {
@@ -132,6 +127,15 @@ pub(super) enum Owners {
     One,
     /// Others before, who may not know yet that they were replaced.
     Several,
+}
+
+impl Owners {
+    fn when(continued: bool) -> Self {
+        match continued {
+            true => Self::Several,
+            false => Self::One,
+        }
+    }
 }
 
 /// What becomes of the session.
