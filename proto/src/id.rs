@@ -294,6 +294,9 @@ impl fmt::Display for Incarnation {
 pub struct Epoch(u64);
 
 impl Epoch {
+    /// That of no owner: nobody comes after it.
+    pub const LAST: Self = Self(u64::MAX);
+
     /// The epoch of this number, as it stands in a key.
     #[must_use]
     pub fn from_number(number: u64) -> Self {

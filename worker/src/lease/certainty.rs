@@ -11,8 +11,10 @@ use tokio::time::Instant;
 use super::{LeaseError, Ownership};
 use crate::bus::Doubt;
 
-/// How often a doubtful ownership is asked for while the bus does not answer.
-const TRIES: u32 = 3;
+/// How long, and how often, a doubtful ownership is asked for while the bus does not answer: for longer than
+/// it needs to find a new leader.
+const ASK_WITHIN: Duration = Duration::from_secs(12);
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// A moment at which, or after which, the bus said that the lease is its owner's.
 #[derive(Clone, Copy, Debug)]
@@ -75,13 +77,14 @@ impl Certainty {
     }
 
     /// Whether this worker owns the session. Costs nothing unless there is a doubt or the lease was not
-    /// renewed for long; `false` also when the bus does not tell.
+    /// renewed for long; `false` also when the bus does not tell for [`ASK_WITHIN`].
     pub async fn owns(&self) -> bool {
         let now = self.now();
         if self.known().holds(&now, self.sure_for) {
             return true;
         }
-        for _ in 0..TRIES {
+        let deadline = now.at + ASK_WITHIN;
+        loop {
             match self.ownership.confirm().await {
                 Ok(()) => {
                     self.note(now);
@@ -95,8 +98,11 @@ impl Certainty {
                     );
                 }
             }
+            if Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
         }
-        false
     }
 
     fn known(&self) -> MutexGuard<'_, Sure> {

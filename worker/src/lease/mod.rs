@@ -243,7 +243,7 @@ impl Ledger {
                 Err(_) => return Err(error.into()),
             },
         };
-        let lease = HeldLease {
+        let mut lease = HeldLease {
             ownership,
             state: LeaseState::Active,
             idle: Duration::ZERO,
@@ -395,14 +395,21 @@ impl Ownership {
     }
 
     async fn own_revision(&self) -> Result<u64, LeaseError> {
-        let subject = subject::lease(&self.ledger.inner.pool.id, &self.session);
-        let Some(message) = cas::last(&self.ledger.inner.leases, &subject).await? else {
-            return Err(LeaseError::Lost);
-        };
-        match wire::decode::<Lease>(&message.payload) {
-            Ok(lease) if self.is_same(&lease) => Ok(message.sequence),
+        match self.now().await? {
+            Some((lease, revision)) if self.is_same(&lease) => Ok(revision),
             _ => Err(LeaseError::Lost),
         }
+    }
+
+    /// The session's lease and its revision, read from the bus's leader.
+    async fn now(&self) -> Result<Option<(Lease, u64)>, LeaseError> {
+        let subject = subject::lease(&self.ledger.inner.pool.id, &self.session);
+        let Some(message) = cas::last(&self.ledger.inner.leases, &subject).await? else {
+            return Ok(None);
+        };
+        // One that this version cannot read it has not written.
+        let lease = wire::decode::<Lease>(&message.payload).map_err(|_| LeaseError::Lost)?;
+        Ok(Some((lease, message.sequence)))
     }
 
     fn is_same(&self, lease: &Lease) -> bool {
@@ -473,10 +480,20 @@ impl HeldLease {
     /// # Errors
     /// The lease is someone else's now, and with it the slot; or the bus failed: the lease then ends by its
     /// own time and the janitor frees the slot.
-    pub async fn release(self) -> Result<(), LeaseError> {
+    pub async fn release(&mut self) -> Result<(), LeaseError> {
         let Ownership { ledger, record, .. } = &self.ownership;
-        if !cas::delete(&ledger.inner.leases, self.revision).await? {
-            return Err(LeaseError::Lost);
+        while !cas::delete(&ledger.inner.leases, self.revision).await? {
+            match self.ownership.now().await? {
+                // An earlier try has done it.
+                None => break,
+                // This owner's own write, whose acknowledgement was lost.
+                Some((lease, revision))
+                    if self.ownership.is_same(&lease) && revision != self.revision =>
+                {
+                    self.revision = revision;
+                }
+                Some(_) => return Err(LeaseError::Lost),
+            }
         }
         cas::delete(&ledger.inner.slots, record.slot).await?;
         Ok(())

@@ -1,6 +1,6 @@
 //! From the end of a cell to its caller.
 
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus, slice, time::Duration};
 
 use proto::{
     execution::{ChangedFiles, Durability, Ending, KILLED, Outcome},
@@ -11,7 +11,10 @@ use proto::{
 };
 use store::{Owner, Store};
 
-use super::machine::{Verdict, Why};
+use super::{
+    file_job::with_heartbeats,
+    machine::{Verdict, Why},
+};
 use crate::{
     bus::Responder,
     kernel::{Cell, CellEnd},
@@ -158,11 +161,11 @@ pub fn changed_files(changed: Changed) -> ChangedFiles {
 /// Answers, if this worker still owns the session: a success from a fenced worker would be false.
 /// Says whether it does.
 pub async fn give(
-    responder: Responder,
+    mut responder: Responder,
     certainty: &Certainty,
     answer: Result<Answer, Fault>,
 ) -> bool {
-    let owns = certainty.owns().await;
+    let owns = with_heartbeats(slice::from_mut(&mut responder), certainty.owns()).await;
     let answer = if owns {
         answer
     } else {

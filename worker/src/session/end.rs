@@ -10,7 +10,10 @@ use proto::{
 };
 use store::{
     Store,
-    log::{collect, place::Place},
+    log::{
+        collect::{self, RetireError},
+        place::Place,
+    },
 };
 use tokio::{task::JoinSet, time::Instant};
 
@@ -35,6 +38,9 @@ use crate::{
 const FILE_JOBS_WITHIN: Duration = Duration::from_secs(5);
 /// How long the variables of a session may take to leave its interpreter.
 const SNAPSHOT_WITHIN: Duration = Duration::from_secs(5);
+/// How long, and how often, a session's end is told to a bus that does not answer.
+const RELEASE_WITHIN: Duration = Duration::from_secs(12);
+const RELEASE_AGAIN: Duration = Duration::from_millis(250);
 /// How often, and for how long, a lease is asked for that may have been doubted for no reason.
 const RECLAIM: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 
@@ -103,20 +109,36 @@ pub(super) async fn end(mut actor: Actor, why: End) {
     for message in jobs.leave().await {
         refuse(&context.client, message).await;
     }
-    if let Some(lease) = lease {
-        let after = match why {
-            End::HandedOver => After::Vacancy,
-            End::Broken if written => After::Vacancy,
-            End::Expired | End::Stopped | End::Broken | End::Fenced => After::Nothing,
-        };
-        let given = give_up(lease, after, idle_since).await;
-        // Without an answer from the bus the session may have another owner, who goes on with its files.
-        if given && after == After::Nothing && written {
+    let after = match why {
+        End::HandedOver => After::Vacancy,
+        End::Broken if written => After::Vacancy,
+        End::Expired | End::Stopped | End::Broken | End::Fenced => After::Nothing,
+    };
+    let leaving = async {
+        give_up(lease?, after, idle_since).await?;
+        // Not before: another owner would go on with its files.
+        if after == After::Nothing && written {
             discard(&context.store, &log, Owners::when(continued)).await;
         }
-    }
+        Ok(())
+    };
+    let left = with_heartbeats(&mut stoppers, leaving).await;
     for responder in stoppers {
-        responder.finish(Ok(Answer::Gone)).await;
+        responder.finish(stopped(&left)).await;
+    }
+}
+
+/// What those hear who asked for the session's end.
+fn stopped(left: &Result<(), LeaseError>) -> Result<Answer, Fault> {
+    match left {
+        Ok(()) => Ok(Answer::Gone),
+        // They ask its owner.
+        Err(LeaseError::Lost) => Err(not_begun(End::Fenced, None)),
+        Err(LeaseError::Bus(_)) => {
+            let words = "the session was stopped, but its end could not be recorded: its files may be \
+                         seen once more";
+            Err(Fault::new(FaultCode::Internal, words))
+        }
     }
 }
 
@@ -223,19 +245,18 @@ async fn refuse(client: &Client, message: Message) {
     }
 }
 
-/// The lease; marked as ending when the session is over, so that requests wait for the end. `None`
-/// when it is someone else's.
-async fn marked(keeper: Keeper, why: End) -> Option<HeldLease> {
-    let mut lease = keeper.into_lease().await?;
+/// The lease; marked as ending when the session is over, so that requests wait for the end.
+async fn marked(keeper: Keeper, why: End) -> Result<HeldLease, LeaseError> {
+    let mut lease = keeper.into_lease().await.ok_or(LeaseError::Lost)?;
     if why == End::HandedOver || why == End::Broken {
-        return Some(lease);
+        return Ok(lease);
     }
     match lease.stop().await {
-        Ok(()) => Some(lease),
-        Err(LeaseError::Lost) => None,
+        Ok(()) => Ok(lease),
+        Err(LeaseError::Lost) => Err(LeaseError::Lost),
         Err(LeaseError::Bus(error)) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "lease not marked");
-            Some(lease)
+            Ok(lease)
         }
     }
 }
@@ -341,23 +362,40 @@ async fn destroy(work: Work, cage: Option<Arc<Cage>>) {
     }
 }
 
-/// Says whether the session was this worker's to give up.
-async fn give_up(lease: HeldLease, after: After, idle_since: Instant) -> bool {
+/// Leaves the lease as it is to be.
+async fn give_up(
+    mut lease: HeldLease,
+    after: After,
+    idle_since: Instant,
+) -> Result<(), LeaseError> {
     let given = match after {
-        After::Nothing => lease.release().await,
+        After::Nothing => release(&mut lease).await,
         After::Vacancy => lease.vacate(idle_since.elapsed()).await,
     };
     if let Err(error) = &given {
         // It ends by its own time, or is taken over from a worker that is gone.
         tracing::warn!(error = error as &dyn std::error::Error, "lease left behind");
     }
-    given.is_ok()
+    given
+}
+
+/// Tries for longer than the bus needs to find a new leader: an end that was asked for shall be one.
+async fn release(lease: &mut HeldLease) -> Result<(), LeaseError> {
+    let deadline = Instant::now() + RELEASE_WITHIN;
+    loop {
+        match lease.release().await {
+            Err(LeaseError::Bus(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(RELEASE_AGAIN).await;
+            }
+            released => return released,
+        }
+    }
 }
 
 /// Removes the objects of a life that has ended. A failure leaves them to the sweeper.
 pub(super) async fn discard(store: &Store, log: &Place, owners: Owners) {
     let discarded = match owners {
-        Owners::One => collect::delete(store, log).await,
+        Owners::One => collect::delete(store, log).await.map_err(RetireError::from),
         Owners::Several => collect::retire(store, log).await,
     };
     if let Err(error) = discarded {
@@ -375,10 +413,8 @@ async fn reclaim(ownership: Ownership, idle_since: Instant) {
     let deadline = Instant::now() + within;
     while Instant::now() < deadline {
         match ownership.hold().await {
-            Ok(lease) => {
-                give_up(lease, After::Vacancy, idle_since).await;
-                return;
-            }
+            // A failure is logged, and nobody waits for it.
+            Ok(lease) => return drop(give_up(lease, After::Vacancy, idle_since).await),
             Err(LeaseError::Lost) => return,
             Err(LeaseError::Bus(_)) => tokio::time::sleep(every).await,
         }

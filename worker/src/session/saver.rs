@@ -248,7 +248,9 @@ impl Task {
                 answer.send(found.unwrap_or_default()).ok();
             }
             Request::Save(What::All { behind: true }, answer)
-                if self.window.is_some() && !self.behind_failed =>
+                if self.window.is_some()
+                    && !self.behind_failed
+                    && !self.files.writer().is_fenced() =>
             {
                 let due = self.window.map(|window| Instant::now() + window);
                 self.due = self.due.or(due);

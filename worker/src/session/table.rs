@@ -131,7 +131,11 @@ impl Seat {
     /// Lets a task of this session tell its actor.
     pub fn teller(&self) -> impl Fn(Note) + Send + 'static {
         let entries = self.table.entries();
-        let sender = entries.get(&self.key).map(|(_, sender)| sender.clone());
+        // Not that of a newer owner in this worker.
+        let own = entries
+            .get(&self.key)
+            .filter(|(number, _)| *number == self.number);
+        let sender = own.map(|(_, sender)| sender.clone());
         move |what| {
             if let Some(sender) = &sender {
                 note(sender, what);
@@ -154,6 +158,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn key() -> (PoolId, SessionKey) {
@@ -167,8 +173,10 @@ mod tests {
     async fn a_newer_owner_in_the_same_worker_fences_the_older() {
         let (table, (pool, session)) = (Table::default(), key());
         let mut old = table.enter(&pool, &session);
-        let new = table.enter(&pool, &session);
+        let mut new = table.enter(&pool, &session);
         assert_eq!(old.note().await, Note::LeaseLost);
+        old.teller()(Note::LeaseLost);
+        assert_eq!(new.note().now_or_never(), None, "the news is the old one's");
         drop(old);
         assert_eq!(
             table.len(),

@@ -5,22 +5,44 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::TryStreamExt;
-use object_store::{ObjectMeta, path::Path};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
 use proto::{
-    id::{Incarnation, PoolId},
+    id::{Epoch, Incarnation, PoolId},
     limits,
 };
 
 use super::{
-    commit::{Body, Seq},
-    entry::{self, EntryError},
+    commit::{Body, Commit, CommitError, Packed, Seq, encode},
+    entry::{self, Claim, EntryError},
     place::Place,
 };
 use crate::{Store, StoreError, objects::in_time};
 
 /// No fence is longer.
 const FENCE_BYTES: u64 = 128;
+
+/// Short commits that are looked at at once.
+const AT_ONCE: usize = 16;
+/// Commits that somebody else may write at the moment when a log is fenced for good.
+const COLLISIONS: usize = 100;
+
+/// Why a log was not retired.
+#[derive(Debug, thiserror::Error)]
+pub enum RetireError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The fence cannot be written.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// The fence cannot be encoded.
+    #[error("the fence cannot be encoded")]
+    Commit(#[from] CommitError),
+    /// Others wrote all the time.
+    #[error("the log's end could not be reached")]
+    Contended,
+}
 
 /// A log that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,31 +65,54 @@ pub async fn delete(store: &Store, place: &Place) -> Result<(), StoreError> {
     store.remove_directory(&prefix).await
 }
 
-/// Deletes all that there is of an incarnation but its fences: an owner that was replaced and does not know it
-/// must still collide with the fence of whoever came next. They hold nothing of the session's, and go with
-/// [`delete`] when they are old. Its session must be over.
+/// Fences a log for good and deletes all that there is of it but its fences: an owner that was replaced and
+/// does not know it must still collide with one. They hold nothing of the session's, and go with [`delete`]
+/// when they are old. Its session must be over.
 ///
 /// # Errors
-/// The store failed; some of it may be left.
-pub async fn retire(store: &Store, place: &Place) -> Result<(), StoreError> {
+/// The store failed, and some of it may be left; or whoever was replaced writes without a pause.
+pub async fn retire(store: &Store, place: &Place) -> Result<(), RetireError> {
     let listed = store.list(&place.prefix(), None).await?;
     let commits = place.commits();
-    let commit_of = |object: &ObjectMeta| {
-        let is_commit = object.location.prefix_matches(&commits);
-        let seq = is_commit.then(|| Seq::of_key(&object.location)).flatten();
-        seq.filter(|_| object.size <= FENCE_BYTES)
+    let commit_of = |key: &Path| {
+        let is_commit = key.prefix_matches(&commits);
+        is_commit.then(|| Seq::of_key(key)).flatten()
     };
-    let mut fences = HashSet::new();
-    for object in &listed {
-        if let Some(seq) = commit_of(object)
-            && is_fence(store, place, seq).await?
-        {
-            fences.insert(&object.location);
+    let seqs = listed.iter().map(|object| commit_of(&object.location));
+    let head = seqs.flatten().max();
+    fence(store, place, head.unwrap_or_default()).await?;
+    let short = listed.iter().filter(|object| object.size <= FENCE_BYTES);
+    let short: Vec<Seq> = short
+        .filter_map(|object| commit_of(&object.location))
+        .collect();
+    let fences: HashSet<Seq> = stream::iter(short)
+        .map(|seq| async move { Ok::<_, StoreError>((seq, is_fence(store, place, seq).await?)) })
+        .buffer_unordered(AT_ONCE)
+        .try_filter_map(async |(seq, is_fence)| Ok(is_fence.then_some(seq)))
+        .try_collect()
+        .await?;
+    let keys = listed.into_iter().map(|object| object.location);
+    let gone = keys.filter(|key| commit_of(key).is_none_or(|seq| !fences.contains(&seq)));
+    Ok(store.delete_all(gone.collect()).await?)
+}
+
+/// Writes the fence of nobody, whom nobody follows.
+async fn fence(store: &Store, place: &Place, head: Seq) -> Result<(), RetireError> {
+    let commit = Commit::new(Epoch::LAST, Body::Fence);
+    let nonce = commit.nonce.clone();
+    let bytes = encode(&Packed {
+        commit,
+        pack: vec![],
+    })?
+    .into();
+    let mut seq = head.next();
+    for _ in 0..COLLISIONS {
+        match entry::claim(store, place, seq, &bytes, &nonce).await? {
+            Claim::Ours => return Ok(()),
+            Claim::Taken(_) => seq = seq.next(),
         }
     }
-    let keys = listed.iter().map(|object| &object.location);
-    let keys = keys.filter(|key| !fences.contains(key)).cloned().collect();
-    store.delete_all(keys).await
+    Err(RetireError::Contended)
 }
 
 /// What cannot be read may be one.
@@ -125,11 +170,9 @@ pub fn is_orphan(
 
 #[cfg(test)]
 mod tests {
-    use proto::id::Epoch;
     use ulid::Ulid;
 
     use super::*;
-    use crate::log::commit::{Commit, Packed, encode};
 
     const LEASE: Duration = Duration::from_secs(600);
 
@@ -146,7 +189,7 @@ mod tests {
 
     #[test]
     fn no_fence_is_longer_than_what_is_taken_for_one() {
-        let commit = Commit::new(Epoch::from_number(u64::MAX), Body::Fence);
+        let commit = Commit::new(Epoch::LAST, Body::Fence);
         let pack = vec![];
         let length = encode(&Packed { commit, pack }).unwrap().len() as u64;
         assert!(length <= FENCE_BYTES, "{length}");

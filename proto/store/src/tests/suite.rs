@@ -565,12 +565,16 @@ async fn whoever_was_replaced_meets_the_fence_of_a_session_that_is_over(store: S
 
     collect::retire(&store, &place).await.unwrap();
     let left = store.list(&place.prefix(), None).await.unwrap();
-    let fence = replaced.head().next();
+    let (fence, end) = (replaced.head().next(), last.head().next());
     let keys: Vec<_> = left.into_iter().map(|object| object.location).collect();
-    assert_eq!(keys, [place.commit(fence)]);
+    assert_eq!(keys, [place.commit(fence), place.commit(end)]);
     let (body, pack) = put("late", b"x");
-    let late = replaced.append(body, pack).await;
-    assert!(matches!(late, Err(AppendError::Fenced)), "{late:?}");
+    for mut writer in [replaced, last] {
+        let late = writer.append(body.clone(), pack.clone()).await;
+        assert!(matches!(late, Err(AppendError::Fenced)), "{late:?}");
+    }
+    let taken = Writer::take_over(store.clone(), place.clone(), epoch(3)).await;
+    assert!(taken.is_err(), "nobody goes on with it");
 
     collect::delete(&store, &place).await.unwrap();
     let left = store.list(&place.prefix(), None).await.unwrap();
