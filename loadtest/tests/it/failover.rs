@@ -435,13 +435,8 @@ async fn a_session_whose_worker_died_still_ends_after_its_cooldown() {
     .unwrap();
     let (_, there) = headers_of(&session, "import os\nos.listdir('/mnt/data')").await;
     assert_eq!(there, json!([]), "the next call begins a new session");
-    // All but the fence against an owner who might still be there.
-    until("the old session's files are gone", RECOVERED_WITHIN, || {
-        let found = objects(&cluster.store());
-        async move { Ok((found == 1).then_some(())) }
-    })
-    .await
-    .unwrap();
+    // The upload's commit is gone, and the fence behind it stays.
+    only_commits_are_left(&cluster, &[2]).await;
 }
 
 #[tokio::test]
@@ -482,7 +477,7 @@ async fn a_pool_may_answer_before_files_are_saved_and_says_so() {
     let (headers, _) = headers_of(&session, "open('/mnt/data/x', 'w').write('later')").await;
     assert_eq!(header(&headers, "x-hearth-files"), Some("write-behind"));
     until("the file is saved", RECOVERED_WITHIN, || async {
-        Ok((objects(&cluster.store()) > 0).then_some(()))
+        Ok((!objects(&cluster.store()).is_empty()).then_some(()))
     })
     .await
     .unwrap();
@@ -492,14 +487,43 @@ async fn a_pool_may_answer_before_files_are_saved_and_says_so() {
     assert_eq!(text, "'later'");
 }
 
+/// Waits until the object store holds these commits of one session and nothing else.
+async fn only_commits_are_left(cluster: &Cluster, seqs: &[u64]) {
+    until("only fences are left", RECOVERED_WITHIN, || async {
+        let left = objects(&cluster.store());
+        let expected = seqs.iter().map(|seq| format!("c/{seq:020}"));
+        let same = left
+            .iter()
+            .zip(expected)
+            .all(|(path, end)| path.ends_with(end));
+        Ok((same && left.len() == seqs.len()).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn of_a_session_that_moved_and_was_stopped_only_fences_are_left() {
+    let cluster = two_workers().await;
+    let session = cluster.client(0).unwrap().fresh();
+    let marker = mark(&session).await;
+    session.upload("x", b"kept").await.unwrap();
+    kill_the_owner_of(&cluster, &marker).await;
+    let (_, kept) = headers_of(&session, "open('/mnt/data/x').read()").await;
+    assert_eq!(kept, "'kept'");
+    session.delete().await.unwrap();
+    only_commits_are_left(&cluster, &[2, 3]).await;
+}
+
 #[tokio::test]
 async fn a_sessions_objects_go_with_it() {
     let cluster = Cluster::builder().start().await.unwrap();
     let session = cluster.client(0).unwrap().fresh();
     session.upload("x", b"x").await.unwrap();
-    assert!(objects(&cluster.store()) > 0);
+    assert!(!objects(&cluster.store()).is_empty());
     session.delete().await.unwrap();
-    assert_eq!(objects(&cluster.store()), 0);
+    let left = objects(&cluster.store());
+    assert!(left.is_empty(), "{left:?}");
     let (status, body) = answer(session.request(Method::GET, "files")).await;
     assert_eq!((status.as_u16(), &body["value"]), (200, &json!([])));
 }

@@ -134,7 +134,7 @@ async fn records(cluster: &Cluster) -> u64 {
 /// Waits until every session is over and its objects are gone.
 async fn no_objects(cluster: &Cluster) {
     until("no object is left", SETTLED_WITHIN, || async {
-        Ok((objects(&cluster.store()) == 0).then_some(()))
+        Ok(objects(&cluster.store()).is_empty().then_some(()))
     })
     .await
     .unwrap();

@@ -1,6 +1,10 @@
 //! The stack that tests share, and what they say about answers.
 
-use std::{ops::Deref, time::Duration};
+use std::{
+    ops::Deref,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use loadtest::{
     client::{Client, ClientError, Executed, Session, Status, StoredFile},
@@ -212,14 +216,16 @@ pub(crate) async fn beside_a_neighbour<T>(stack: &Stack, hostile: impl Future<Ou
     outcome
 }
 
-/// Number of files below a directory, such as that of the object store.
-pub(crate) fn objects(directory: &std::path::Path) -> usize {
+/// The files below a directory, such as that of the object store, in order.
+pub(crate) fn objects(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let below = entries.map(|entry| {
-        let path = entry.path();
-        if path.is_dir() { objects(&path) } else { 1 }
+    let below = entries.flat_map(|entry| match entry.path() {
+        path if path.is_dir() => objects(&path),
+        path => vec![path],
     });
-    below.sum()
+    let mut below: Vec<_> = below.collect();
+    below.sort();
+    below
 }
 
 /// Makes each of these functions, which take the number of the bus's servers, a test on a bus of one server and one on a cluster of three.
