@@ -72,6 +72,10 @@ fn remove_cgroup(name: &str) -> Option<String> {
         .iter()
         .filter(|directory| fs::remove_dir(directory).is_err())
         .count();
+    for family in all.iter().filter_map(|directory| directory.parent()) {
+        // It goes with the last worker of this host.
+        fs::remove_dir(family).ok();
+    }
     Some(format!(
         "{} cgroups of {name}, {failed} of which cannot be removed",
         all.len()
