@@ -7,6 +7,7 @@ pub mod blob;
 pub mod execution;
 pub mod fault;
 pub mod file;
+pub mod health;
 pub mod id;
 pub mod journal;
 pub mod lease;
