@@ -497,6 +497,29 @@ fn messages_are_encoded_as_ever() {
     assert_eq!(encoded.0, golden, "{now}");
 }
 
+/// Messages that an ingress or worker of 88dda0e sends, frozen.
+#[test]
+fn every_message_of_88dda0e_is_read() {
+    let text = include_str!("../../loadtest/tests/fixtures/88dda0e/messages.json");
+    let messages: BTreeMap<String, String> = serde_json::from_str(text).unwrap();
+    assert!(messages.len() > 50, "{}", messages.len());
+    for (name, message) in &messages {
+        let bytes = HEXLOWER.decode(message.as_bytes()).unwrap();
+        let (kind, _) = name.split_once(' ').unwrap_or((name, ""));
+        let read = match kind {
+            "job" => wire::decode::<Job>(&bytes).map(drop),
+            "frame" => wire::decode::<Frame>(&bytes).map(drop),
+            "placement" => wire::decode::<Placement>(&bytes).map(drop),
+            "slot" => wire::decode::<Slot>(&bytes).map(drop),
+            "lease" => wire::decode::<Lease>(&bytes).map(drop),
+            "beat" => wire::decode::<WorkerBeat>(&bytes).map(drop),
+            "record" => wire::decode::<ExecutionRecord>(&bytes).map(drop),
+            other => panic!("a message of an unknown kind: {other}"),
+        };
+        assert!(read.is_ok(), "{name}: {read:?}");
+    }
+}
+
 #[test]
 fn an_older_worker_refuses_what_it_would_run_again() {
     let versions: BTreeMap<_, _> = executions()

@@ -44,6 +44,15 @@ impl PoolSpec {
         self
     }
 
+    /// With this internal name instead of a new one. Text that is no name leaves it as it was.
+    #[must_use]
+    pub fn with_id(mut self, id: &str) -> Self {
+        if let Ok(id) = id.parse() {
+            self.0.id = id;
+        }
+        self
+    }
+
     /// Whose sessions run commands of a shell.
     #[must_use]
     pub fn shell(mut self) -> Self {

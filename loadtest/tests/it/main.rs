@@ -67,6 +67,8 @@ mod store_proxy;
 #[cfg(test)]
 mod streaming;
 #[cfg(test)]
+mod upgrade;
+#[cfg(test)]
 mod uploads;
 #[cfg(test)]
 mod versions;
