@@ -132,7 +132,7 @@ text_id!(
 );
 
 text_id!(
-    /// A worker. Its operator names it, uniquely on its host and the same over restarts; on the bus
+    /// A worker. Its operator names it, uniquely in the fleet and the same over restarts; on the bus
     /// every run of it has a name of its own, [`WorkerId::of_run`].
     WorkerId,
     |text| {

@@ -88,6 +88,15 @@ pub struct WorkerBeat {
     pub versions: (u16, u16),
 }
 
+/// The claim of a worker's id by one of its runs: no other may have the id while it lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerClaim {
+    /// The run.
+    pub run: WorkerId,
+    /// The boot id of the kernel that it runs on: it tells hosts apart, and the times between two boots.
+    pub boot: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -130,6 +130,8 @@ pub const SILENCE: Duration = Duration::from_secs(2);
 /// keeps the keys when it loses a server (4 to 9 s, measured up to 6 s here), beats before and after
 /// included: no worker may be taken for dead because of that.
 pub const WORKER_TTL: Duration = Duration::from_secs(20);
+/// By how much a worker's clock may differ from the bus's before it takes no new sessions and sweeps nothing.
+pub const CLOCK_OFFSET: Duration = Duration::from_secs(60);
 /// Interval of a worker's beats.
 pub const WORKER_BEAT: Duration = Duration::from_secs(3);
 /// Pause after a beat that failed.

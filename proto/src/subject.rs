@@ -110,6 +110,12 @@ pub fn worker(worker: &WorkerId) -> String {
     format!("$KV.h1_workers.{worker}")
 }
 
+/// Subject of the claim of a worker's id, in the same stream. No run of any worker has such a name.
+#[must_use]
+pub fn worker_claim(id: &WorkerId) -> String {
+    format!("$KV.h1_workers.claim_{id}")
+}
+
 /// Subject of one execution's record.
 #[must_use]
 pub fn execution(pool: &PoolId, session: &SessionKey, key: &RecordKey) -> String {

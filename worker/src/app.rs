@@ -1,11 +1,15 @@
 //! A whole worker: connects the parts, serves, and ends cleanly.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use async_nats::jetstream::{self, consumer::PullConsumer};
+use async_nats::{
+    Client,
+    jetstream::{self, consumer::PullConsumer},
+};
 use proto::{
     about::About,
+    health::Health,
     id::{PoolId, WorkerId},
     lease::WorkerBeat,
     limits,
@@ -16,12 +20,17 @@ use proto::{
 use routing::bus::{Bus, NatsAuth};
 use store::Store;
 use tokio::{sync::Semaphore, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
     about::{self, Image},
     bus,
+    clock::Comparison,
     config::Config,
+    identity::Identity,
     journal::Journal,
     lease::{Ledger, beat::Heart, streams},
     presence, queue,
@@ -52,6 +61,8 @@ pub struct Worker {
     context: Context,
     sandboxes: Sandboxes,
     heart: Heart,
+    /// Cancelled when another worker has this worker's id.
+    replaced: CancellationToken,
     /// Ends the background tasks.
     stop: CancellationToken,
     background: TaskTracker,
@@ -72,6 +83,10 @@ impl Worker {
             bus::connect(&config.nats, NatsAuth::read(&config.nats_auth)?, &run).await?;
         let jetstream = jetstream::new(client.clone());
         let heart = Heart::open(jetstream.clone(), &run, config.replicas).await?;
+        let replaced = CancellationToken::new();
+        let holding = hold_id(&client, &heart, &config.id, &run, replaced.clone()).await?;
+        let health = Health::default();
+        let (comparison, clock) = Comparison::begin(jetstream.clone(), health.clone()).await?;
         let records = Records::open(jetstream.clone(), store.clone(), config.replicas).await?;
         let mut ledgers = vec![];
         for pool in &pools.pool {
@@ -89,23 +104,15 @@ impl Worker {
         let sandboxes = Sandboxes::start(config.sandbox())
             .await
             .context("sandboxes")?;
-        let mut told = vec![];
-        for pool in &pools.pool {
-            // A host that cannot make sandboxes says so now, not by never being ready.
-            let cage = sandboxes
-                .cage(&pool.limits)
-                .await
-                .context("a sandbox to try")?;
-            let kernel = stock::join(&cage).await.context("an interpreter to try")?;
-            let image = Image::ask(kernel).await.context("the image's contents")?;
-            told.push((pool.id.clone(), image.of_pool(pool)));
-        }
+        let told = try_sandboxes(&sandboxes, &pools).await?;
 
         let (stop, background) = (CancellationToken::new(), TaskTracker::new());
         let stock = open_stock(&config, &pools, &sandboxes, &background, &stop);
         let context = Context {
             client,
             doubt,
+            clock,
+            health,
             store,
             records,
             stock,
@@ -123,9 +130,12 @@ impl Worker {
             context,
             sandboxes,
             heart,
+            replaced,
             stop,
             background,
         };
+        worker.until_stop(holding);
+        worker.until_stop(comparison.go_on());
         worker.start_background(ledgers, told);
         worker.context.stock.filled().await;
         worker.serve_queues(&bus, queues);
@@ -133,24 +143,25 @@ impl Worker {
         Ok(worker)
     }
 
+    /// Runs a task until the worker has ended everything else.
+    fn until_stop(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.background.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
     fn start_background(&self, ledgers: Vec<Ledger>, told: Vec<(PoolId, About)>) {
-        let until = |work: futures_util::future::BoxFuture<'static, ()>| {
-            let stop = self.stop.clone();
-            self.background.spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = work => {}
-                }
-            });
-        };
+        let until = |work: futures_util::future::BoxFuture<'static, ()>| self.until_stop(work);
         until(Box::pin(self.context.doubt.clone().watch_clock()));
         until(Box::pin(beat(
             self.heart.clone(),
             self.sandboxes.clone(),
             self.describer(),
         )));
-        let (client, run) = (self.context.client.clone(), self.run.clone());
-        until(Box::pin(presence::prove_life(client, run)));
         for (pool, about) in told {
             until(Box::pin(about::tell(
                 self.context.client.clone(),
@@ -158,7 +169,11 @@ impl Worker {
                 about,
             )));
         }
-        until(Box::pin(sweep::staging(self.context.store.clone())));
+        let clock = &self.context.clock;
+        until(Box::pin(sweep::staging(
+            self.context.store.clone(),
+            clock.clone(),
+        )));
         for ledger in ledgers {
             for readiness in [Readiness::Warm, Readiness::Any] {
                 // A task of those that the worker's end waits for: it ends by answering everybody.
@@ -166,8 +181,8 @@ impl Worker {
                 self.context.tasks.spawn(listening);
             }
             let store = self.context.store.clone();
-            until(Box::pin(sweep::logs(store, ledger.clone())));
-            until(Box::pin(sweep::slots(ledger)));
+            until(Box::pin(sweep::logs(store, ledger.clone(), clock.clone())));
+            until(Box::pin(sweep::slots(ledger, clock.clone())));
         }
     }
 
@@ -190,17 +205,31 @@ impl Worker {
         }
     }
 
+    /// Says that this worker takes sessions, which it does once its clock is right.
     fn say_ready(&self) -> anyhow::Result<()> {
-        tracing::info!(worker.id = %self.config.id, worker.run = %self.run, "ready");
-        match &self.config.ready_file {
-            Some(file) => std::fs::write(file, b"").context("the ready file was not written"),
-            None => Ok(()),
+        let (config, run) = (self.config.clone(), self.run.clone());
+        let clock = self.context.clock.clone();
+        if clock.is_right() {
+            return say_ready(&config, &run);
         }
+        self.until_stop(async move {
+            clock.right().await;
+            if let Err(error) = say_ready(&config, &run) {
+                tracing::error!("{error:#}");
+            }
+        });
+        Ok(())
     }
 
     /// Returns when the sandbox machinery has failed for good.
     pub async fn failed(&self) {
         self.sandboxes.failed().await;
+    }
+
+    /// Returns when another worker has this worker's id: this one was cut off from the bus for longer than
+    /// its claim lives.
+    pub async fn replaced(&self) {
+        self.replaced.cancelled().await;
     }
 
     /// Returns when an operator has told this worker to end.
@@ -215,6 +244,7 @@ impl Worker {
     pub async fn end(self) -> anyhow::Result<()> {
         if let Some(file) = &self.config.ready_file
             && let Err(error) = std::fs::remove_file(file)
+            && error.kind() != ErrorKind::NotFound
         {
             tracing::warn!(%error, "the ready file was not removed");
         }
@@ -238,7 +268,60 @@ impl Worker {
         self.background.wait().await;
         self.context.stock.close().await;
         self.sandboxes.stop().await;
+        // Last, so that no other worker of this id starts while this one sweeps.
+        let jetstream = jetstream::new(self.context.client.clone());
+        let released = Identity::release(&jetstream, &self.config.id, &self.run);
+        match tokio::time::timeout(LAST_BEAT_WITHIN, released).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => tracing::warn!("failed to give the id of this worker back"),
+        }
         ended.context("some sessions did not end in time")
+    }
+}
+
+/// Claims the id of this worker and keeps it until the returned future is dropped. Whoever claims the same id
+/// meanwhile and asks whether this worker lives is answered.
+async fn hold_id(
+    client: &Client,
+    heart: &Heart,
+    id: &WorkerId,
+    run: &WorkerId,
+    replaced: CancellationToken,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let asked = client.subscribe(subject::worker_control(run)).await?;
+    let proof = presence::prove_life(client.clone(), asked);
+    let proof = AbortOnDropHandle::new(tokio::spawn(proof));
+    let context = jetstream::new(client.clone());
+    let identity = Identity::claim(client, context, heart.stream(), id, run).await?;
+    // At once: a worker may take longer to start than a claim lives.
+    let keeping = AbortOnDropHandle::new(tokio::spawn(identity.keep(replaced)));
+    Ok(async move { drop(tokio::join!(proof, keeping)) })
+}
+
+/// Makes a sandbox of every pool, and says what it holds. A host that cannot make sandboxes says so now, not
+/// by never being ready.
+async fn try_sandboxes(
+    sandboxes: &Sandboxes,
+    pools: &Pools,
+) -> anyhow::Result<Vec<(PoolId, About)>> {
+    let mut told = vec![];
+    for pool in &pools.pool {
+        let cage = sandboxes
+            .cage(&pool.limits)
+            .await
+            .context("a sandbox to try")?;
+        let kernel = stock::join(&cage).await.context("an interpreter to try")?;
+        let image = Image::ask(kernel).await.context("the image's contents")?;
+        told.push((pool.id.clone(), image.of_pool(pool)));
+    }
+    Ok(told)
+}
+
+fn say_ready(config: &Config, run: &WorkerId) -> anyhow::Result<()> {
+    tracing::info!(worker.id = %config.id, worker.run = %run, "ready");
+    match &config.ready_file {
+        Some(file) => std::fs::write(file, b"").context("the ready file was not written"),
+        None => Ok(()),
     }
 }
 

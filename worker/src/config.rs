@@ -9,13 +9,13 @@ use proto::{
     pool::{PoolError, Pools},
 };
 
-use crate::{lease::Replicas, sandbox};
+use crate::{fleet, lease::Replicas, sandbox};
 
 /// Runs the sandboxes of Hearth's sessions. Needs root.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "worker", version)]
 pub struct Config {
-    /// Name of this worker: unique on its host, the same over restarts.
+    /// Name of this worker: unique in the fleet, the same over restarts.
     #[arg(long = "id", env = "HEARTH_WORKER_ID")]
     pub id: WorkerId,
     /// NATS servers, separated by commas.
@@ -45,10 +45,12 @@ pub struct Config {
     /// The zygote's library; `libzygote.so` beside this binary by default.
     #[arg(long, env = "HEARTH_ZYGOTE_LIBRARY")]
     pub zygote_library: Option<PathBuf>,
-    /// Directory for this worker's run-time state; `/run/hearth/<id>` by default.
+    /// Directory for this worker's run-time state; `/run/hearth/<id>` by default. The worker empties it, so
+    /// it must be empty or hold a marker of this worker at the first start.
     #[arg(long, env = "HEARTH_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Directory for the sessions' data filesystems; `/var/lib/hearth/<id>` by default.
+    /// Directory for the sessions' data filesystems; `/var/lib/hearth/<id>` by default. The worker empties
+    /// it, as its state directory.
     #[arg(long, env = "HEARTH_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Sessions that this worker holds at once.
@@ -125,6 +127,13 @@ impl Config {
         if let Some(directory) = &self.data_dir {
             config.data_dir.clone_from(directory);
         }
+        config.fleet = fleet::of_store(&self.store);
+        config.elsewhere = vec![
+            self.pools.clone(),
+            self.nats_auth.clone(),
+            config.zygote_library.clone(),
+        ];
+        config.elsewhere.extend(store::local_directory(&self.store));
         config.beat_ttl = limits::WORKER_TTL - BEAT_MARGIN;
         config
     }

@@ -5,8 +5,11 @@
 pub mod about;
 pub mod app;
 pub mod bus;
+pub mod clock;
 pub mod config;
 pub mod files;
+pub mod fleet;
+pub mod identity;
 pub mod journal;
 pub mod kernel;
 pub mod lease;

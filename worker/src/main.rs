@@ -60,15 +60,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         _ = interrupt.recv() => return Ok(()),
     };
     let failed = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = worker.told_to_drain() => false,
-        () = worker.failed() => true,
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        () = worker.told_to_drain() => None,
+        () = worker.failed() => Some("the sandbox machinery failed"),
+        () = worker.replaced() => Some("another worker has this worker's `--id`"),
     };
     worker.end().await?;
-    if failed {
-        anyhow::bail!("the sandbox machinery failed")
-    } else {
-        Ok(())
+    match failed {
+        Some(cause) => anyhow::bail!(cause),
+        None => Ok(()),
     }
 }

@@ -51,6 +51,8 @@ mod object_store;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod operator_mistakes;
+#[cfg(test)]
 mod ownership;
 #[cfg(test)]
 mod pools;
@@ -70,3 +72,5 @@ mod streaming;
 mod uploads;
 #[cfg(test)]
 mod versions;
+#[cfg(test)]
+mod wrong_clock;

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cas;
+pub mod clock;
 pub mod execution;
 pub mod queue;
 mod room;

@@ -2,6 +2,7 @@
 //! results of executions, and the commit logs that sessions' files live in.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod local;
 pub mod log;
 mod objects;
@@ -13,6 +14,6 @@ mod staging;
 mod tests;
 
 pub use objects::{Store, StoreError};
-pub use open::OpenError;
+pub use open::{OpenError, local_directory};
 pub use probe::ProbeError;
 pub use staging::{Owner, Upload};

@@ -100,6 +100,14 @@ impl Store {
     }
 }
 
+/// The directory that a store's address names, if it names one.
+#[must_use]
+pub fn local_directory(address: &str) -> Option<PathBuf> {
+    let url = Url::parse(address).ok()?;
+    let is_local = url.scheme() == "file";
+    is_local.then(|| url.to_file_path().ok()).flatten()
+}
+
 fn local(url: &Url) -> Result<Store, OpenError> {
     let mut fsync = false;
     for (option, value) in url.query_pairs() {
@@ -204,6 +212,7 @@ mod tests {
         ];
         let google = [("GOOGLE_SKIP_SIGNATURE", "true")];
         let emulator = [("AZURE_STORAGE_USE_EMULATOR", "true")];
+        assert_eq!(local_directory("s3://bucket/below"), None);
         for (address, environment) in [
             ("s3://bucket", &s3[..]),
             ("s3://bucket/below/it", &s3),
@@ -236,6 +245,8 @@ mod tests {
             let url = Url::from_directory_path(&below).unwrap();
             let opened = Store::open(&format!("{url}{option}"));
             assert!(opened.is_ok(), "{option}: {opened:?}");
+            let named = local_directory(&format!("{url}{option}"));
+            assert_eq!(named.as_deref(), Some(&*below));
             let shown = opened.unwrap().objects;
             assert!(below.is_dir());
             // The store behind shows whether it syncs.

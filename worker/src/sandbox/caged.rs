@@ -125,7 +125,7 @@ struct Caged {
     dying: Vec<Dying>,
     /// None until the worker has started.
     last_beat_nanos: Option<u64>,
-    // Held, not read: nobody else may use the state directory before this process is gone.
+    // Held, not read: no other worker of this id may sweep before this process is gone.
     _lock: Vec<OwnedFd>,
 }
 

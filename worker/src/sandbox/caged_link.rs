@@ -1,7 +1,6 @@
 //! The worker's end of `caged`.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
@@ -15,6 +14,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use super::channel::{self, Channel, Packet};
 use super::config::Config;
 use super::error::{SandboxError, StartError};
+use super::host_lock::HostLock;
 use super::message::{self, CagedSettings, Make, Reply, Request};
 use super::zygote_link::finish;
 
@@ -51,7 +51,7 @@ impl CagedLink {
     pub(super) async fn start(
         config: &Config,
         image: &std::path::Path,
-        lock: &File,
+        lock: &HostLock,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + use<>), StartError> {
         let failed = |source| StartError::Helper {
             name: super::CAGED,
@@ -75,7 +75,7 @@ impl CagedLink {
             beat_ttl: config.beat_ttl,
         };
         channel
-            .send(&message::encode(&settings), &[lock.as_fd()])
+            .send(&message::encode(&settings), &lock.descriptors())
             .await
             .map_err(failed)?;
         let refused = |reason: &str| StartError::Refused {

@@ -131,6 +131,15 @@ impl Hierarchies {
         }
     }
 
+    /// The directory of a worker in the hierarchy that limits memory, made if it is missing. Whoever sees
+    /// this hierarchy sees the same directory, whatever else it sees of the host.
+    pub(super) fn worker_directory(&self, worker: &str) -> io::Result<PathBuf> {
+        let hierarchy = self.of("memory").ok_or(io::ErrorKind::NotFound)?;
+        let directory = hierarchy.mount.join(FAMILY).join(worker);
+        fs::create_dir_all(&directory).map_err(|error| about(&directory, error))?;
+        Ok(directory)
+    }
+
     /// How swap can be limited, once the worker's cgroup is made.
     pub(super) fn swap(&self, worker: &str) -> Swap {
         match self.of("memory") {

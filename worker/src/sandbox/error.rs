@@ -4,8 +4,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
+use proto::id::WorkerId;
 use zygote::wire::Step;
 
+use super::own_directory::OwnershipError;
 use super::seccomp::FilterError;
 use super::uids::UidError;
 use super::unified::HandDownError;
@@ -15,17 +17,24 @@ use super::volume::VolumeError;
 /// Why a worker cannot make sandboxes at all.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A directory cannot be made or emptied.
-    #[error("directory {path}")]
-    Directory {
-        /// The directory.
+    /// A directory is not this worker's, or cannot be made or emptied.
+    #[error(transparent)]
+    Directory(#[from] OwnershipError),
+    /// A worker with the same id or the same state directory runs on this host, or its last helper is still
+    /// tidying up.
+    #[error(
+        "worker `{worker}` runs on this host already: it holds {path}; `--id` is unique in a fleet, and \
+         every worker needs directories of its own"
+    )]
+    InUse {
+        /// The id that this worker was given.
+        worker: WorkerId,
+        /// What the other one holds.
         path: PathBuf,
-        /// The cause.
-        source: io::Error,
     },
-    /// A worker with the same id is running, or its last helper is still tidying up.
-    #[error("another worker uses {0}")]
-    InUse(PathBuf),
+    /// A lock that keeps a second worker of this id away cannot be taken.
+    #[error("failed to lock the id of this worker on this host")]
+    Lock(#[source] io::Error),
     /// The cgroup hierarchies are incomplete, or those of an earlier run cannot be removed.
     #[error("cgroups")]
     Cgroups(#[source] io::Error),

@@ -1,6 +1,6 @@
 //! All sandboxes of a worker.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +17,10 @@ use super::caged_link::CagedLink;
 use super::cgroup::Hierarchies;
 use super::config::Config;
 use super::error::{SandboxError, StartError};
+use super::host_lock::{self, HostLock};
 use super::loops::LoopDevice;
 use super::message::{CageLimits, Make};
+use super::own_directory::OwnDirectory;
 use super::sys::Access;
 use super::uids::UidBlock;
 use super::verify::Namespaces;
@@ -26,15 +28,6 @@ use super::volume::Volumes;
 use super::zygote_link::Seed;
 use super::zygotes::Zygotes;
 use super::{seccomp, sweep};
-
-/// Name of the lock file in the state directory.
-const LOCK: &str = "lock";
-
-/// How long the helpers of an earlier run may take to tidy up.
-const TIDYING_UP: Duration = Duration::from_secs(15);
-
-/// Pause between two attempts to take the lock.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long the destruction of all cages may take at a stop.
 const FAREWELL: Duration = Duration::from_secs(20);
@@ -61,13 +54,15 @@ pub(super) struct Shared {
 }
 
 impl Sandboxes {
-    /// Removes what an earlier run left, takes user ids and the image, and starts the helper
-    /// processes. Returns when the first zygote is warm.
+    /// Takes the worker's directories and its id on this host, user ids and the image, and starts the helper
+    /// processes. When all that has succeeded, and the first zygote is warm, it removes what an earlier run
+    /// left: a start that fails removes nothing.
     ///
     /// Makes this process the reaper of its orphaned descendants.
     ///
     /// # Errors
-    /// When this host cannot run sandboxes, or another worker has the same id.
+    /// When this host cannot run sandboxes, a directory is not this worker's, or another worker has the same
+    /// id.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         // Before any helper exists: only children born later come back to this process.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| {
@@ -76,24 +71,49 @@ impl Sandboxes {
                 source: error.into(),
             }
         })?;
-        for directory in [&config.state_dir, &config.data_dir] {
-            fs::create_dir_all(directory).map_err(|source| in_directory(directory, source))?;
+        let mut elsewhere: Vec<&Path> = vec![&config.image, &config.uid_dir];
+        elsewhere.extend(config.elsewhere.iter().map(PathBuf::as_path));
+        let own = [config.state_dir.as_path(), config.data_dir.as_path()];
+        let own = OwnDirectory::take(own, &elsewhere, &config.owner())?;
+        let started = Self::start_in(config, &own).await;
+        if started.is_err() {
+            for directory in &own {
+                if let Err(error) = directory.give_back() {
+                    tracing::warn!(%error, "failed to remove the marker of a directory");
+                }
+            }
         }
-        let lock = lock(&config.state_dir).await?;
+        started
+    }
+
+    /// The same in directories that are this worker's.
+    async fn start_in(config: Config, own: &[OwnDirectory]) -> Result<Self, StartError> {
         let hierarchies = Hierarchies::discover().map_err(StartError::Cgroups)?;
-        sweep::cages(&hierarchies, config.worker.as_str())
-            .await
-            .map_err(StartError::Cgroups)?;
-        hierarchies.make_worker(config.worker.as_str())?;
-        for (directory, keep) in [(&config.state_dir, Some(LOCK)), (&config.data_dir, None)] {
-            sweep::directory(directory, keep).map_err(|error| in_directory(directory, error))?;
+        let lock = HostLock::take(&config, &hierarchies, host_lock::TIDYING_UP).await?;
+        let worker = config.worker.clone();
+        let started = Self::start_locked(config, own, Arc::clone(&hierarchies), &lock).await;
+        if started.is_err()
+            && let Err(error) = hierarchies.remove_worker(worker.as_str())
+        {
+            tracing::debug!(%error, "this worker's cgroups stay");
         }
+        started
+    }
+
+    /// The same when no other worker of this id lives on this host.
+    async fn start_locked(
+        config: Config,
+        own: &[OwnDirectory],
+        hierarchies: Arc<Hierarchies>,
+        lock: &HostLock,
+    ) -> Result<Self, StartError> {
+        hierarchies.make_worker(config.worker.as_str())?;
         let uids = UidBlock::take(&config.uid_dir)?;
         let filter = seccomp::session_filter()?;
         let image = attach_image(&config)?;
 
         let helpers = TaskTracker::new();
-        let (caged, serve_caged) = CagedLink::start(&config, image.path(), &lock).await?;
+        let (caged, serve_caged) = CagedLink::start(&config, image.path(), lock).await?;
         helpers.spawn(serve_caged);
         let seed = Seed {
             config: config.clone(),
@@ -122,6 +142,10 @@ impl Sandboxes {
             helpers,
             _image: image,
         });
+        if let Err(error) = shared.sweep(own).await {
+            shared.end_helpers().await;
+            return Err(error);
+        }
         // From here on the worker must beat: nothing has to be killed that does not exist yet, and a
         // zygote takes its time to warm up.
         shared.caged.beat(Instant::now());
@@ -163,29 +187,62 @@ impl Sandboxes {
         {
             tracing::warn!("some cages are not removed in time");
         }
-        shared.caged.close();
-        shared.helpers.close();
-        if tokio::time::timeout(FAREWELL, shared.helpers.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!("some helper processes do not end in time");
-        }
-        if let Err(error) = sweep::cages(&shared.hierarchies, shared.config.worker.as_str()).await {
-            tracing::warn!(%error, "some cgroups are not removed");
-        }
-        for (directory, keep) in [
-            (&shared.config.state_dir, LOCK),
-            (&shared.config.data_dir, ""),
-        ] {
-            if let Err(error) = sweep::directory(directory, Some(keep)) {
-                tracing::warn!(%error, directory = %directory.display(), "it is not emptied");
-            }
+        shared.end_helpers().await;
+        if let Err(error) = shared.leave().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to remove all traces"
+            );
         }
     }
 }
 
 impl Shared {
+    async fn end_helpers(&self) {
+        self.zygotes.stop();
+        self.caged.close();
+        self.helpers.close();
+        if tokio::time::timeout(FAREWELL, self.helpers.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some helper processes do not end in time");
+        }
+    }
+
+    /// Removes what an earlier run left. Only with the host's lock.
+    async fn sweep(&self, own: &[OwnDirectory]) -> Result<(), StartError> {
+        let worker = self.config.worker.as_str();
+        sweep::cages(&self.hierarchies, worker)
+            .await
+            .map_err(StartError::Cgroups)?;
+        for directory in own {
+            directory.empty()?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything that is this worker's, now that its helpers have ended and with them the host's
+    /// lock: if a new run of this worker has it by now, everything is that run's.
+    async fn leave(&self) -> Result<(), StartError> {
+        let (config, hierarchies) = (&self.config, &self.hierarchies);
+        let lock = match HostLock::take(config, hierarchies, Duration::ZERO).await {
+            Err(StartError::InUse { .. }) => return Ok(()),
+            lock => lock?,
+        };
+        let own = [config.state_dir.as_path(), config.data_dir.as_path()];
+        let own = OwnDirectory::take(own, &[], &config.owner())?;
+        self.sweep(&own).await?;
+        for directory in &own {
+            directory.leave()?;
+        }
+        hierarchies
+            .remove_worker(config.worker.as_str())
+            .map_err(StartError::Cgroups)?;
+        drop(lock);
+        Ok(())
+    }
+
     /// Runs a task that a [`stop`](Sandboxes::stop) waits for.
     pub(super) fn spawn<T: Send + 'static>(
         &self,
@@ -237,27 +294,6 @@ impl Shared {
     }
 }
 
-async fn lock(directory: &Path) -> Result<File, StartError> {
-    let path = directory.join(LOCK);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path);
-    let file = file.map_err(|source| in_directory(directory, source))?;
-    let deadline = tokio::time::Instant::now() + TIDYING_UP;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-            Err(TryLockError::WouldBlock) => return Err(StartError::InUse(directory.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(in_directory(directory, source)),
-        }
-    }
-}
-
 fn attach_image(config: &Config) -> Result<LoopDevice, StartError> {
     let failed = |source| StartError::Image {
         path: config.image.clone(),
@@ -266,11 +302,4 @@ fn attach_image(config: &Config) -> Result<LoopDevice, StartError> {
     let file = File::open(&config.image).map_err(failed)?;
     let label = format!("hearth/{}/image", config.worker.as_str());
     LoopDevice::attach(&file, Access::ReadOnly, &label).map_err(failed)
-}
-
-fn in_directory(path: &Path, source: io::Error) -> StartError {
-    StartError::Directory {
-        path: PathBuf::from(path),
-        source,
-    }
 }

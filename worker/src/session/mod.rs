@@ -4,11 +4,14 @@
 use std::sync::Arc;
 
 use async_nats::Client;
+use proto::health::Health;
 use store::Store;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{bus::Doubt, journal::Journal, record::Records, stock::Stock, sync::Transfers};
+use crate::{
+    bus::Doubt, clock::Clock, journal::Journal, record::Records, stock::Stock, sync::Transfers,
+};
 
 pub mod actor;
 pub mod answer;
@@ -33,6 +36,10 @@ pub struct Context {
     pub client: Client,
     /// Occasions to make sure of an ownership.
     pub doubt: Doubt,
+    /// Whether this host's clock is right.
+    pub clock: Clock,
+    /// How this worker's checks stand.
+    pub health: Health,
     /// Where long bodies are.
     pub store: Store,
     /// What keeps executions from running twice.

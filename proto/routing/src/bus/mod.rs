@@ -14,9 +14,11 @@ use proto::{
     subject, wire,
 };
 use records::{
+    clock::time_at,
     execution::{Executions, Found, Put},
     queue::Queue,
 };
+use time::OffsetDateTime;
 
 use crate::placement::Record;
 
@@ -169,6 +171,15 @@ impl Bus {
         };
         let lease = wire::decode(&payload).map_err(|error| BusError::Read(Box::new(error)))?;
         Ok(Record::Held(lease, revision))
+    }
+
+    /// What time it is on the bus.
+    ///
+    /// # Errors
+    /// The bus did not answer, or no worker has made its streams yet.
+    pub async fn time(&self) -> Result<OffsetDateTime, BusError> {
+        self.up()?;
+        Ok(time_at(&self.0.jetstream, subject::EXECUTIONS_STREAM).await?)
     }
 
     /// A worker's key.

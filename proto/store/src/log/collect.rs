@@ -147,10 +147,10 @@ pub async fn incarnations(store: &Store, pool: &PoolId) -> Result<Vec<Found>, St
 }
 
 /// Whether a log's session is over, so that the log may be deleted. `live` is the incarnation in the
-/// session's lease, read after the log was found; `lease_life` is how long a lease of the pool lives
-/// without its owner.
+/// session's lease, read after the log was found; `now` is the [time of the store](Store::time), read before
+/// that; `lease_life` is how long a lease of the pool lives without its owner.
 ///
-/// The bus may lose what it acknowledged, and clocks differ, so a log must have been left alone for
+/// The bus may lose what it acknowledged, and clocks run apart, so a log must have been left alone for
 /// twice the life of a lease, and in no case less than [`limits::DEAD_GRACE`].
 #[must_use]
 pub fn is_orphan(
@@ -163,7 +163,7 @@ pub fn is_orphan(
         return false;
     }
     let patience = lease_life.saturating_mul(2).max(limits::DEAD_GRACE);
-    // Not over either when the store's clock is ahead.
+    // Not over either when it was written after this look began.
     now.duration_since(found.newest)
         .is_ok_and(|age| age >= patience)
 }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_whose_clock_is_ahead_makes_no_orphans() {
+    fn a_log_that_was_written_since_is_no_orphan() {
         let (found, now) = found(Duration::ZERO);
         let behind = now - Duration::from_secs(100_000);
         assert!(!is_orphan(&found, None, behind, LEASE));
