@@ -26,8 +26,9 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Races with other claimants or the end of a claim before the bus is given up.
 const RACES: u32 = 10;
-/// Claims without an answer before the bus is given up.
-const UNKNOWN_MAX: u32 = 3;
+/// How long the bus may leave a claim without an answer: servers that have just made the stream choose its
+/// leader first.
+const BUS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a worker cannot have its id.
 #[derive(Debug, thiserror::Error)]
@@ -88,9 +89,15 @@ impl Identity {
             revision: 0,
         };
         let mut watched: Option<(Holder, Instant)> = None;
-        let mut unknown = 0;
+        let begun = Instant::now();
         loop {
-            let holder = identity.look(client, watched.as_ref()).await?;
+            let holder = match identity.look(client, watched.as_ref()).await {
+                Err(_) if begun.elapsed() < BUS_PATIENCE => {
+                    sleep(LOOK_AGAIN).await;
+                    continue;
+                }
+                holder => holder?,
+            };
             match decide(&identity.own, holder.as_ref()) {
                 Decision::Take(over) => match identity.write(over).await {
                     Ok(Written::At(revision)) => {
@@ -100,7 +107,7 @@ impl Identity {
                     // Somebody else is claiming it, or the old claim has ended just now.
                     Ok(Written::Conflict | Written::Full) => sleep(LOOK_AGAIN).await,
                     // The acknowledgement may be lost: what is there now is looked at.
-                    Err(_) if unknown < UNKNOWN_MAX => unknown += 1,
+                    Err(_) if begun.elapsed() < BUS_PATIENCE => sleep(LOOK_AGAIN).await,
                     Err(error) => return Err(error.into()),
                 },
                 Decision::Refuse => {
