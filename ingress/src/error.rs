@@ -134,7 +134,7 @@ impl From<Fault> for ApiError {
             FaultCode::WrongFileType | FaultCode::InvalidPath => {
                 ErrorCode::SessionRequestValidationFailed
             }
-            FaultCode::DiskFull => ErrorCode::DiskFull,
+            FaultCode::DiskFull | FaultCode::StoppedForDisk => ErrorCode::DiskFull,
             FaultCode::FileTooLarge => ErrorCode::RequestTooLarge,
             FaultCode::StorageUnavailable => ErrorCode::StorageUnavailable,
             FaultCode::FilesNotDurable => ErrorCode::FilesNotDurable,
@@ -150,7 +150,12 @@ impl From<Fault> for ApiError {
             | FaultCode::Internal
             | FaultCode::Unknown => ErrorCode::InternalError,
         };
-        Self::new(code, fault.message)
+        let stopped = fault.code == FaultCode::StoppedForDisk;
+        let error = Self::new(code, fault.message);
+        Self {
+            may_have_executed: error.may_have_executed.or(stopped.then_some(true)),
+            ..error
+        }
     }
 }
 

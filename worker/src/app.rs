@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use proto::{
     about::About,
+    health::Health,
     id::{PoolId, WorkerId},
     lease::WorkerBeat,
     limits,
@@ -31,7 +32,7 @@ use crate::{
         Context,
         table::{Note, Table},
     },
-    stock::{self, Stock, Targets},
+    stock::{self, Bounds, Stock, Targets},
     sweep,
     sync::Transfers,
 };
@@ -52,6 +53,7 @@ pub struct Worker {
     context: Context,
     sandboxes: Sandboxes,
     heart: Heart,
+    health: Health,
     /// Ends the background tasks.
     stop: CancellationToken,
     background: TaskTracker,
@@ -89,17 +91,9 @@ impl Worker {
         let sandboxes = Sandboxes::start(config.sandbox())
             .await
             .context("sandboxes")?;
-        let mut told = vec![];
-        for pool in &pools.pool {
-            // A host that cannot make sandboxes says so now, not by never being ready.
-            let cage = sandboxes
-                .cage(&pool.limits)
-                .await
-                .context("a sandbox to try")?;
-            let kernel = stock::join(&cage).await.context("an interpreter to try")?;
-            let image = Image::ask(kernel).await.context("the image's contents")?;
-            told.push((pool.id.clone(), image.of_pool(pool)));
-        }
+        let health = Health::default();
+        sandboxes.disk().report_to(health.clone());
+        let told = ask_image(&pools, &sandboxes).await?;
 
         let (stop, background) = (CancellationToken::new(), TaskTracker::new());
         let stock = open_stock(&config, &pools, &sandboxes, &background, &stop);
@@ -123,6 +117,7 @@ impl Worker {
             context,
             sandboxes,
             heart,
+            health,
             stop,
             background,
         };
@@ -198,6 +193,12 @@ impl Worker {
         }
     }
 
+    /// The checks of this worker and how they stand.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// Returns when the sandbox machinery has failed for good.
     pub async fn failed(&self) {
         self.sandboxes.failed().await;
@@ -249,12 +250,31 @@ fn open_stock(
     background: &TaskTracker,
     stop: &CancellationToken,
 ) -> Stock {
-    let targets = Targets {
-        cages: config.cages,
-        spares: config.spares,
+    let bounds = Bounds {
+        kind: Targets {
+            cages: config.cages,
+            spares: config.spares,
+        },
+        total: config.stock_total(),
     };
     let kinds = pools.pool.iter().map(|pool| pool.limits.clone());
-    Stock::open(sandboxes.clone(), targets, kinds, background, stop)
+    Stock::open(sandboxes.clone(), bounds, kinds, background, stop)
+}
+
+/// What is told of each pool: all pools have the same image, so one sandbox answers for all.
+async fn ask_image(pools: &Pools, sandboxes: &Sandboxes) -> anyhow::Result<Vec<(PoolId, About)>> {
+    let Some(pool) = pools.pool.first() else {
+        return Ok(vec![]);
+    };
+    // A host that cannot make sandboxes says so now, not by never being ready.
+    let cage = sandboxes.cage(&pool.limits).await;
+    let cage = cage.context("a sandbox to try")?;
+    let kernel = stock::join(&cage).await.context("an interpreter to try")?;
+    let image = Image::ask(kernel).await.context("the image's contents")?;
+    let told = pools.pool.iter();
+    Ok(told
+        .map(|pool| (pool.id.clone(), image.of_pool(pool)))
+        .collect())
 }
 
 async fn beat(heart: Heart, sandboxes: Sandboxes, describe: impl Fn() -> WorkerBeat) {

@@ -51,15 +51,27 @@ pub struct Config {
     /// Directory for the sessions' data filesystems; `/var/lib/hearth/<id>` by default.
     #[arg(long, env = "HEARTH_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Bytes of the data directory's disk that stay free. When they are reached no new session is taken and
+    /// those that grow are stopped. By default a tenth of the disk, at most 4 GiB.
+    #[arg(long, env = "HEARTH_DISK_RESERVE_BYTES")]
+    pub disk_reserve_bytes: Option<u64>,
+    /// Allocates every session's data filesystem whole on the disk before it is used, so that none can ever
+    /// lack space; a worker takes only as many sessions as fit.
+    #[arg(long, env = "HEARTH_ALLOCATE_VOLUMES")]
+    pub allocate_volumes: bool,
     /// Sessions that this worker holds at once.
     #[arg(long, env = "HEARTH_MAX_SESSIONS", default_value_t = 600)]
     pub max_sessions: u32,
-    /// Empty cages kept ready for each kind of limits.
+    /// Empty cages kept ready for each kind of limits, as far as `--stock` allows.
     #[arg(long, env = "HEARTH_CAGES", default_value_t = 8)]
     pub cages: usize,
-    /// Cages with a waiting interpreter kept ready for each kind of limits.
+    /// Cages with a waiting interpreter kept ready for each kind of limits, as far as `--stock` allows.
     #[arg(long, env = "HEARTH_SPARES", default_value_t = 4)]
     pub spares: usize,
+    /// Most cages kept ready for all kinds of limits together, with and without an interpreter. Where
+    /// more are wanted, the kinds that were used lately get them.
+    #[arg(long, env = "HEARTH_STOCK", default_value_t = 48)]
+    pub stock: usize,
     /// Memory for large files on their way to and from the object store, all sessions together, in
     /// bytes.
     #[arg(long, env = "HEARTH_TRANSFER_BYTES", default_value_t = 256 << 20)]
@@ -111,6 +123,22 @@ impl Config {
         Ok(pools)
     }
 
+    /// How many sandboxes may be kept ready: `--stock`, or what `--max-sessions` leaves of all that a
+    /// worker can have.
+    #[must_use]
+    pub fn stock_total(&self) -> usize {
+        let left = sandbox::CAGES_MAX.saturating_sub(self.max_sessions);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        if left < self.stock {
+            tracing::warn!(
+                stock = left,
+                "less is kept ready than was set: a worker has at most {} cages",
+                sandbox::CAGES_MAX
+            );
+        }
+        self.stock.min(left)
+    }
+
     /// What the sandboxes need to know.
     #[must_use]
     pub fn sandbox(&self) -> sandbox::Config {
@@ -125,6 +153,8 @@ impl Config {
         if let Some(directory) = &self.data_dir {
             config.data_dir.clone_from(directory);
         }
+        config.disk_reserve_bytes = self.disk_reserve_bytes;
+        config.allocate_volumes = self.allocate_volumes;
         config.beat_ttl = limits::WORKER_TTL - BEAT_MARGIN;
         config
     }

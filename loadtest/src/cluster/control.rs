@@ -29,7 +29,11 @@ enum Standing {
 }
 
 impl Cluster {
-    pub(crate) async fn start_all(&self) -> Result<()> {
+    /// Starts all processes of a prepared stack and waits until it serves.
+    ///
+    /// # Errors
+    /// One did not get ready; its log is in the error.
+    pub async fn start_all(&self) -> Result<()> {
         let mut rest = self.members.as_slice();
         while let Some(first) = rest.first() {
             let stage = first.member.stage();

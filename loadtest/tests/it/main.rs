@@ -17,6 +17,8 @@ mod cluster;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod execute;
@@ -62,6 +64,8 @@ mod sessions;
 mod shell;
 #[cfg(test)]
 mod stack;
+#[cfg(test)]
+mod stock;
 #[cfg(test)]
 mod store_proxy;
 #[cfg(test)]

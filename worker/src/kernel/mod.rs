@@ -2,7 +2,12 @@
 //! pipes. Times and kills are not decided here: see [`crate::session`].
 
 use std::{
-    collections::BTreeMap, io, os::fd::AsFd, process::ExitStatus, sync::Arc, time::Duration,
+    collections::BTreeMap,
+    io,
+    os::{fd::AsFd, unix::process::ExitStatusExt},
+    process::ExitStatus,
+    sync::Arc,
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -417,7 +422,26 @@ fn drain(pipe: &mut pipe::Receiver, into: &mut Captured) {
     }
 }
 
+/// Signal that ends a process whose write to a mapped file finds no space.
+const BUS_ERROR: i32 = 7;
+/// What says that a write found no space, in whatever an interpreter or a program shows of it.
+const NO_SPACE: [&str; 2] = ["No space left on device", "Errno 28"];
+
 impl Cell {
+    /// Whether it failed, and says that some filesystem had no space. It may say so falsely.
+    #[must_use]
+    pub fn found_no_space(&self) -> bool {
+        let says = |text: &str| NO_SPACE.iter().any(|words| text.contains(words));
+        match &self.end {
+            CellEnd::Done { error, .. } => error
+                .as_ref()
+                .is_some_and(|raised| says(&raised.message) || says(&raised.traceback)),
+            CellEnd::Exited(status) => *status != 0 && says(&self.stderr),
+            CellEnd::Died(status) => status.signal() == Some(BUS_ERROR) || says(&self.stderr),
+            CellEnd::Broken => says(&self.stderr),
+        }
+    }
+
     /// Whether there is no kernel any more that could run another cell.
     #[must_use]
     pub fn kernel_is_gone(&self) -> bool {

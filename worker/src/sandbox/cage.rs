@@ -13,6 +13,7 @@ use tokio::net::unix::pipe;
 use zygote::wire::{SESSION_ID, Step};
 
 use super::cgroup::Cgroups;
+use super::disk::Account;
 use super::error::SandboxError;
 use super::kernel::{KernelHandle, KernelProcess};
 use super::loops::Released;
@@ -47,6 +48,8 @@ pub(super) struct Parts {
     pub(super) pid: u32,
     pub(super) pidfd: OwnedFd,
     pub(super) data: Arc<OwnedFd>,
+    /// What it takes of the disk; none if it could not be entered, and the cage is dropped.
+    pub(super) account: Option<Arc<Account>>,
     pub(super) device: Released,
     pub(super) cgroups: Cgroups,
     pub(super) namespaces: Namespaces,
@@ -199,6 +202,44 @@ impl Cage {
         self.parts().pid
     }
 
+    /// A session begins here: from now on the cage has a session's part of the disk.
+    pub fn open_for_session(&self) {
+        if let Some(account) = &self.parts().account {
+            account.open_for_session();
+        }
+    }
+
+    /// Prepares for this worker to write so many bytes into the data filesystem. False when the disk does
+    /// not have them above its reserve. They are kept for it until [`filled`](Self::filled).
+    #[must_use]
+    pub fn make_room(&self, bytes: u64) -> bool {
+        let account = self.parts().account.as_ref();
+        account.is_none_or(|account| account.make_room(bytes))
+    }
+
+    /// What was promised by [`make_room`](Self::make_room) is written, or will not be.
+    pub fn filled(&self) {
+        if let Some(account) = &self.parts().account {
+            account.filled();
+        }
+    }
+
+    /// Returns when the session in this cage must end: it grew, and the disk's reserve is reached.
+    pub async fn stopped_for_disk(&self) {
+        match &self.parts().account {
+            Some(account) => account.stopped().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether the session used up its part of the disk: what it writes is refused, though its own data
+    /// filesystem is not full.
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        let account = self.parts().account.as_ref();
+        account.is_some_and(|account| account.is_starved())
+    }
+
     /// Stops everything inside; returns when nothing runs any more.
     ///
     /// # Errors
@@ -273,6 +314,9 @@ impl Parts {
             destroyed => destroyed,
         };
         drop(self.data);
+        if let Some(account) = self.account {
+            account.close();
+        }
         let deadline = tokio::time::Instant::now() + LET_GO;
         let mut pause = LOOK_AGAIN;
         while self.device.is_attached() {

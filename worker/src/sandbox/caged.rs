@@ -420,16 +420,14 @@ impl Caged {
 fn mount_data(make: &Make, target: &PathBuf) -> Result<OwnedFd, CageError> {
     fs::create_dir(target).during("making the mount point of the data filesystem")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    let options = match make.discard {
+        true => c"noinit_itable,nobarrier,discard",
+        false => c"noinit_itable,nobarrier",
+    };
     // Without the first option the kernel would fill all inode tables in the background, without
     // the second every `fsync` inside would wait for the host's disk. Nothing here outlives the host.
-    rustix::mount::mount(
-        &make.data,
-        target,
-        "ext4",
-        flags,
-        c"noinit_itable,nobarrier",
-    )
-    .during("mounting the data filesystem")?;
+    rustix::mount::mount(&make.data, target, "ext4", flags, options)
+        .during("mounting the data filesystem")?;
     let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory =
         rustix::fs::open(target, open, Mode::empty()).during("opening the data filesystem")?;

@@ -19,6 +19,10 @@ pub struct Config {
     /// Private directory of this worker on a disk with room for the data of all its sessions.
     /// Emptied at start.
     pub data_dir: PathBuf,
+    /// Bytes of that disk that stay free; by default a tenth of it, at most 4 GiB.
+    pub disk_reserve_bytes: Option<u64>,
+    /// Data filesystems take all their space on the disk when they are made.
+    pub allocate_volumes: bool,
     /// Lock files of user id blocks, the same for all workers of a host.
     pub uid_dir: PathBuf,
     /// The worker's binary, run again for `caged` and the zygote.
@@ -44,6 +48,8 @@ impl Config {
             zygote_library,
             state_dir,
             data_dir,
+            disk_reserve_bytes: None,
+            allocate_volumes: false,
             uid_dir: "/run/hearth/uids".into(),
             helper: "/proc/self/exe".into(),
             beat_ttl: Duration::from_secs(8),

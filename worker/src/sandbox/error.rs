@@ -97,6 +97,9 @@ pub enum SandboxError {
     /// The new process is not locked down as it must be; it was killed.
     #[error("a kernel is not locked down")]
     Mismatch(#[from] Mismatch),
+    /// The growth of the data filesystem cannot be bounded; `/sys` may be read-only.
+    #[error("the growth of a data filesystem cannot be bounded")]
+    Growth(#[source] io::Error),
     /// The data filesystem is still in use after the cage is gone.
     #[error("the data filesystem of a removed cage is still in use")]
     DataInUse,

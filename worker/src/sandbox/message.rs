@@ -42,6 +42,8 @@ pub(super) struct Make {
     pub(super) uid_base: u32,
     /// Block device with the session's data filesystem.
     pub(super) data: PathBuf,
+    /// What is deleted in it is given back to the disk at once.
+    pub(super) discard: bool,
     pub(super) limits: CageLimits,
 }
 

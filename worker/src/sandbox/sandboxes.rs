@@ -16,6 +16,7 @@ use super::cage::{Cage, Parts};
 use super::caged_link::CagedLink;
 use super::cgroup::Hierarchies;
 use super::config::Config;
+use super::disk::{Disk, Mounted};
 use super::error::{SandboxError, StartError};
 use super::loops::LoopDevice;
 use super::message::{CageLimits, Make};
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     hierarchies: Arc<Hierarchies>,
     pub(super) caged: Arc<CagedLink>,
     pub(super) zygotes: Arc<Zygotes>,
+    disk: Disk,
     volumes: Volumes,
     uids: Arc<UidBlock>,
     next: AtomicU64,
@@ -88,6 +90,12 @@ impl Sandboxes {
         for (directory, keep) in [(&config.state_dir, Some(LOCK)), (&config.data_dir, None)] {
             sweep::directory(directory, keep).map_err(|error| in_directory(directory, error))?;
         }
+        let disk = Disk::open(
+            &config.data_dir,
+            config.disk_reserve_bytes,
+            config.allocate_volumes,
+        )
+        .map_err(|error| in_directory(&config.data_dir, io::Error::other(error)))?;
         let uids = UidBlock::take(&config.uid_dir)?;
         let filter = seccomp::session_filter()?;
         let image = attach_image(&config)?;
@@ -110,7 +118,8 @@ impl Sandboxes {
         };
         helpers.spawn(keep_zygotes);
         let shared = Arc::new(Shared {
-            volumes: Volumes::new(config.data_dir.clone()),
+            volumes: Volumes::new(config.data_dir.clone(), disk.clone()),
+            disk,
             config,
             hierarchies,
             caged,
@@ -140,6 +149,12 @@ impl Sandboxes {
             .map_err(|error| SandboxError::System(io::Error::other(error)))?
     }
 
+    /// The disk of the sessions' files.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        &self.0.disk
+    }
+
     /// Tells that this worker's lease is fresh. `taken` is the time *before* its renewal was sent.
     pub fn beat(&self, taken: Instant) {
         self.0.caged.beat(taken);
@@ -163,6 +178,7 @@ impl Sandboxes {
         {
             tracing::warn!("some cages are not removed in time");
         }
+        shared.disk.close();
         shared.caged.close();
         shared.helpers.close();
         if tokio::time::timeout(FAREWELL, shared.helpers.wait())
@@ -199,12 +215,15 @@ impl Shared {
         let worker = self.config.worker.as_str();
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let label = format!("hearth/{worker}/{name}");
-        let device = self.volumes.make(limits.data_bytes, &label).await?;
+        let volume = self.volumes.make(limits.data_bytes, &name, label).await?;
+        let device = volume.device;
         let made = self.caged.make(|id| Make {
             id,
             cage: name.clone(),
             uid_base: uids.base(),
             data: device.path().to_owned(),
+            // What is deleted inside is free on the disk at once, unless it is to stay allocated.
+            discard: !self.disk.is_whole(),
             limits: CageLimits {
                 memory_bytes: limits.memory_bytes,
                 processes: limits.processes,
@@ -218,17 +237,27 @@ impl Shared {
             Ok(namespaces) => (namespaces, None),
             Err(mismatch) => (Namespaces::none(), Some(mismatch)),
         };
+        let data = Arc::new(made.data);
+        let entered = self.disk.enter(Mounted {
+            cage: name.clone(),
+            data: Arc::downgrade(&data),
+            image: volume.image,
+            device: device.path().to_owned(),
+        });
         let parts = Parts {
             cgroups: self.hierarchies.cage(worker, &name),
             name,
             pid: made.pid,
             pidfd: made.pidfd,
-            data: Arc::new(made.data),
+            data,
+            account: entered.as_ref().ok().cloned(),
             device: device.release(),
             namespaces,
             uids,
         };
         let cage = Cage::new(self, parts);
+        // The cage is dropped if that failed: it could fill the disk.
+        entered.map_err(SandboxError::Growth)?;
         match mismatch {
             // Dropped, and thereby destroyed.
             Some(mismatch) => Err(mismatch.into()),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(super) const RANGE_IDS: u32 = 1 << 16;
 
 /// Cages that one worker can have at once.
-pub(super) const RANGES: u32 = 1024;
+pub const RANGES: u32 = 1024;
 
 /// First id of the first block: above those that distributions give to users and their containers.
 const FIRST_ID: u32 = 0x2000_0000;

@@ -121,6 +121,7 @@ enum Happening {
     Message(Message),
     Note(Note),
     LeaseLost,
+    DiskFull,
     FileJobDone,
     Recorded(Settled),
     /// There is output for a reader who has room for it.
@@ -214,12 +215,16 @@ impl Actor {
 
     async fn next(&mut self) -> Happening {
         let due = self.due();
+        let saving = matches!(self.state, State::Saving(..));
+        let sandbox = self.sandbox.as_ref().filter(|_| !saving);
+        let cage = sandbox.map(|sandbox| sandbox.cage.as_ref());
         tokio::select! {
             happened = self.work.next() => Happening::Work(happened),
             saved = outcome_of(&mut self.saving) => Happening::Saved(saved),
             message = self.jobs.next() => Happening::Message(message),
             note = self.seat.note() => Happening::Note(note),
             () = self.keeper.keep() => Happening::LeaseLost,
+            () = disk_full(cage) => Happening::DiskFull,
             Some(_) = self.file_jobs.join_next() => Happening::FileJobDone,
             () = output_of(self.running.as_ref()) => Happening::Output,
             settled = self.recorded.next() => Happening::Recorded(settled),
@@ -259,6 +264,7 @@ impl Actor {
             Happening::Note(Note::LeaseLost) | Happening::LeaseLost => {
                 self.step(Event::LeaseLost).await;
             }
+            Happening::DiskFull => self.step(Event::DiskFull).await,
             Happening::FileJobDone => self.used(),
             Happening::Recorded(Settled::Begun(waiting)) => self.enqueue(*waiting).await,
             Happening::Recorded(Settled::Told(key, answer)) => {
@@ -282,6 +288,9 @@ impl Actor {
             Happened::NotOpened(error) => self.not_opened(&error),
             Happened::Restarted => Event::Ready,
             Happened::NotRestarted => Event::Failed,
+            Happened::Finished(Ok(cell)) | Happened::DiedWith(cell) if self.starved(&cell) => {
+                Event::DiskFull
+            }
             Happened::Finished(ran) => {
                 self.ended = Some(ran);
                 Event::Finished
@@ -293,6 +302,12 @@ impl Actor {
             Happened::DiedIdle => Event::Died,
         };
         self.step(event).await;
+    }
+
+    /// Whether a cell failed because the worker's disk, not the session's own, had no room for it.
+    fn starved(&self, cell: &Cell) -> bool {
+        let sandbox = self.sandbox.as_ref();
+        cell.found_no_space() && sandbox.is_some_and(|sandbox| sandbox.cage.is_starved())
     }
 
     fn opened(&mut self, opened: Opened) -> Event {
@@ -414,6 +429,13 @@ impl Actor {
         for action in actions {
             self.perform(action).await;
         }
+    }
+}
+
+async fn disk_full(cage: Option<&Cage>) {
+    match cage {
+        Some(cage) => cage.stopped_for_disk().await,
+        None => std::future::pending().await,
     }
 }
 

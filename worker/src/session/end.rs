@@ -111,8 +111,8 @@ pub(super) async fn end(mut actor: Actor, why: End) {
     }
     let after = match why {
         End::HandedOver => After::Vacancy,
-        End::Broken if written => After::Vacancy,
-        End::Expired | End::Stopped | End::Broken | End::Fenced => After::Nothing,
+        End::Broken | End::DiskFull if written => After::Vacancy,
+        End::Expired | End::Stopped | End::Broken | End::DiskFull | End::Fenced => After::Nothing,
     };
     let leaving = async {
         give_up(lease?, after, idle_since).await?;
@@ -174,7 +174,11 @@ enum After {
 async fn refuse_all(actor: &mut Actor, why: End) -> Fault {
     if let Some(running) = actor.running.take() {
         let caller = running.caller;
-        cut(actor, caller, record::End::Stopped, cut_off(why), why).await;
+        let end = match why {
+            End::DiskFull => record::End::Unsaved,
+            _ => record::End::Stopped,
+        };
+        cut(actor, caller, end, cut_off(why), why).await;
     }
     let waited = not_begun(why, actor.broken.take());
     while let Some(waiting) = actor.queue.pop() {
@@ -217,13 +221,17 @@ fn cut_off(why: End) -> Fault {
             let words = "the session's sandbox could not be made or kept";
             Fault::new(FaultCode::SandboxUnavailable, words)
         }
+        End::DiskFull => {
+            let words = "the disk of the session's worker is full, and the session, which grew, was                          stopped: its variables and what this execution wrote are lost, the files                          saved before are kept";
+            Fault::new(FaultCode::StoppedForDisk, words)
+        }
     }
 }
 
 /// What those hear whose work had not begun: it can be done elsewhere.
 fn not_begun(why: End, broken: Option<Fault>) -> Fault {
     match why {
-        End::Fenced | End::HandedOver => {
+        End::Fenced | End::HandedOver | End::DiskFull => {
             let words = "the session moved to another worker; nothing was done";
             Fault::new(FaultCode::NotOwner, words)
         }
@@ -248,7 +256,7 @@ async fn refuse(client: &Client, message: Message) {
 /// The lease; marked as ending when the session is over, so that requests wait for the end.
 async fn marked(keeper: Keeper, why: End) -> Result<HeldLease, LeaseError> {
     let mut lease = keeper.into_lease().await.ok_or(LeaseError::Lost)?;
-    if why == End::HandedOver || why == End::Broken {
+    if matches!(why, End::HandedOver | End::Broken | End::DiskFull) {
         return Ok(lease);
     }
     match lease.stop().await {
@@ -277,7 +285,7 @@ async fn tear_down(work: Work, sandbox: Option<Sandbox>, why: End, context: &Con
     let permit = match why {
         // Closed by nobody.
         End::HandedOver => context.handing_over.acquire().await.ok(),
-        End::Expired | End::Stopped | End::Fenced | End::Broken => None,
+        End::Expired | End::Stopped | End::Fenced | End::Broken | End::DiskFull => None,
     };
     let mut written = false;
     let mut cage = None;
@@ -290,7 +298,7 @@ async fn tear_down(work: Work, sandbox: Option<Sandbox>, why: End, context: &Con
         }) => {
             let work = match why {
                 End::HandedOver => carry_out(work, &saver).await,
-                End::Expired | End::Stopped | End::Fenced | End::Broken => work,
+                End::Expired | End::Stopped | End::Fenced | End::Broken | End::DiskFull => work,
             };
             drop((saver, data));
             written = committer.end(why == End::HandedOver).await;

@@ -11,7 +11,7 @@ use proto::{
 use store::{
     Store,
     log::{
-        commit::Variables,
+        commit::{Node, Variables},
         place::Place,
         source,
         writer::{TakeOverError, Writer},
@@ -69,6 +69,9 @@ pub enum OpenError {
     /// The data filesystem is not reachable.
     #[error("the data directory cannot be opened")]
     Data(#[source] std::io::Error),
+    /// This worker's disk has no room for its files.
+    #[error("the disk has no room for the session's files above its reserve")]
+    NoRoom,
     /// Another owner was faster, or the log is ahead of the lease.
     #[error("the session's log could not be taken over")]
     TakeOver(#[from] TakeOverError),
@@ -86,6 +89,7 @@ impl Opening {
         match self.life {
             Life::New { .. } => {
                 let Ready { cage, kernel } = self.sandbox.take().await?;
+                cage.open_for_session();
                 let data = DataDir::new(cage.data(), cage.owner()).map_err(OpenError::Data)?;
                 let writer = Writer::fresh(store, self.place, self.epoch);
                 Ok(Opened {
@@ -106,8 +110,13 @@ impl Opening {
         let fenced = async { Ok::<_, OpenError>(fencing.await?) };
         let (ready, (writer, variables)) = tokio::try_join!(taking, fenced)?;
         let Ready { cage, mut kernel } = ready;
+        cage.open_for_session();
+        if !cage.make_room(bytes_of(&writer)) {
+            return Err(OpenError::NoRoom);
+        }
         let data = DataDir::new(cage.data(), cage.owner()).map_err(OpenError::Data)?;
         let files = Syncer::restore(writer, data.clone(), self.transfers).await?;
+        cage.filled();
         let moved = match variables {
             Some(variables) => carry(&store, &self.place, variables, &mut kernel).await,
             None => Moved {
@@ -123,6 +132,20 @@ impl Opening {
             moved: Some(moved),
         })
     }
+}
+
+/// At least what the session's files take of a disk.
+fn bytes_of(writer: &Writer) -> u64 {
+    const BLOCK: u64 = 4096;
+    let nodes = writer.manifest().iter();
+    let bytes = nodes.map(|(_, node)| match node {
+        Node::File(file) => {
+            let extents = file.extents.iter();
+            extents.map(|extent| u64::from(extent.len)).sum::<u64>() + BLOCK
+        }
+        _ => BLOCK,
+    });
+    bytes.fold(0, u64::saturating_add)
 }
 
 /// Brings variables into the new interpreter. Without them the session goes on all the same.
@@ -164,6 +187,11 @@ impl From<&OpenError> for Fault {
             OpenError::Stock(_) | OpenError::Data(_) => {
                 let words = "the session's sandbox could not be made or kept";
                 Self::new(FaultCode::SandboxUnavailable, words)
+            }
+            OpenError::NoRoom => {
+                let words =
+                    "this worker's disk has no room for the session's files; nothing was done";
+                Self::new(FaultCode::NotOwner, words)
             }
             OpenError::TakeOver(TakeOverError::Behind { .. } | TakeOverError::Contended) => {
                 let words = "another worker was faster; nothing was done";

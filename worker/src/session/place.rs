@@ -55,7 +55,7 @@ async fn admit(context: &Context, ledger: &Ledger, payload: &[u8]) -> Result<Adm
     let Placement { job, seen } = wire::decode(payload).map_err(|_| unsupported())?;
     check(&job, ledger)?;
     let busy = || Fault::new(FaultCode::Busy, "the worker has no room");
-    if context.draining.is_cancelled() {
+    if context.draining.is_cancelled() || !context.stock.has_room(&ledger.pool().limits) {
         return Err(busy());
     }
     let permit = context

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const EVENTS: [Event; 14] = [
+const EVENTS: [Event; 15] = [
     Event::Ready,
     Event::Failed,
     Event::Queued,
@@ -17,6 +17,7 @@ const EVENTS: [Event; 14] = [
     Event::Stop,
     Event::HandOver,
     Event::LeaseLost,
+    Event::DiskFull,
 ];
 
 /// Steps through events, none of which may be followed by an execution that waits.
@@ -67,6 +68,20 @@ fn a_cell_that_ignores_the_interrupt_is_killed_saved_and_the_kernel_restarted() 
         on(state, Event::Ready, true),
         (State::Running, vec![Action::RunNext])
     );
+}
+
+#[test]
+fn a_session_that_fills_the_disk_ends_at_once_but_for_files_that_are_being_saved() {
+    let end = End::DiskFull;
+    for state in [State::Idle, State::Running, State::Killing(Why::Cancel)] {
+        let (ended, actions) = on(state, Event::DiskFull, true);
+        assert_eq!(ended, State::Ending(end));
+        assert_eq!(actions, vec![Action::RefuseAll, Action::TearDown(end)]);
+    }
+    let (saving, _) = on(State::Running, Event::Finished, false);
+    assert_eq!(on(saving, Event::DiskFull, false), (saving, vec![]));
+    let (saved, _) = on(saving, Event::Saved, false);
+    assert_eq!(on(saved, Event::DiskFull, false).0, State::Ending(end));
 }
 
 #[test]

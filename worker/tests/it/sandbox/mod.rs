@@ -1,9 +1,11 @@
 //! Sandboxes on a real kernel, with the real image: needs root.
 
+mod disk;
 mod inside;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod stock;
 mod variables;
 
 use std::path::{Path, PathBuf};
