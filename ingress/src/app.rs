@@ -5,7 +5,10 @@ use std::{collections::HashMap, ops::Deref, sync::Arc, time::Duration};
 use anyhow::Context;
 use axum::Extension;
 use axum_server::{Handle, accept::NoDelayAcceptor};
-use proto::pool::{Pool, Pools};
+use proto::{
+    health::Health,
+    pool::{Pool, Pools},
+};
 use store::Store;
 use time::OffsetDateTime;
 use tokio::{
@@ -19,6 +22,8 @@ use crate::{
     auth::{Authenticator, keys::Keys, token::Rules},
     bus::{Bus, NatsAuth},
     config::Config,
+    membership::Membership,
+    seal::Sealer,
     service::Service,
     tls,
 };
@@ -41,6 +46,9 @@ pub struct Parts {
     pub bus: Bus,
     /// The use cases.
     pub service: Service,
+    /// How its checks stand.
+    pub health: Health,
+    membership: Membership,
     pools: HashMap<(String, String, String), Arc<Pool>>,
     pools_written: OffsetDateTime,
 }
@@ -59,7 +67,8 @@ impl App {
     /// # Errors
     /// A setting, the key set, the store or the bus fails.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
-        let pools = by_address(config.read_pools()?);
+        let pools = config.read_pools()?;
+        let cluster_key = config.read_cluster_key()?;
         let keys = Keys::open(&config.jwks).await.context("key set")?;
         let rules = Rules {
             issuer: config.jwt_issuer.clone(),
@@ -70,13 +79,26 @@ impl App {
         let instance = config.instance.clone();
         let instance = instance.unwrap_or_else(|| Ulid::new().to_string().to_lowercase());
         let bus = Bus::connect(&config.nats, NatsAuth::read(&config.nats_auth)?, &instance).await?;
+        let health = Health::default();
+        let membership = Membership::take(
+            store.clone(),
+            &bus,
+            &instance,
+            &cluster_key,
+            &pools,
+            &health,
+        );
+        let membership = membership.await?;
         let wait = Duration::from_secs(config.sync_seconds.into());
-        let service = Service::new(bus.clone(), store, config.read_cluster_key()?, wait);
+        let sealer = Sealer::new(&cluster_key)?;
+        let service = Service::new(bus.clone(), store, cluster_key, sealer, wait);
         Ok(Self(Arc::new(Parts {
             authenticator,
             bus,
             service,
-            pools,
+            health,
+            membership,
+            pools: by_address(pools),
             pools_written: config.pools_written(),
         })))
     }
@@ -132,7 +154,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         .transpose()?;
     let app = App::start(&config).await?;
     tokio::spawn(app.authenticator.keys().clone().keep_fresh());
-    let router = api::router(app);
+    let router = api::router(app.clone());
 
     let handle = Handle::new();
     let mut servers = JoinSet::new();
@@ -165,6 +187,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        misfit = app.membership.ended() => return Err(misfit.into()),
         Some(ended) = servers.join_next() => return Ok(ended??),
     }
     handle.graceful_shutdown(Some(STOP_WITHIN));

@@ -1,6 +1,6 @@
 //! Settings, read once from flags and environment. The doc comments are the manual.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use proto::{
@@ -26,6 +26,9 @@ pub struct Arguments {
 pub enum Command {
     /// Serve requests.
     Serve(Box<Config>),
+    /// Make the fleet take this cluster key in place of the one that it has: every session of before becomes
+    /// unreachable, and ingresses with the old key end.
+    AcceptNewKey(Box<AcceptNewKey>),
     /// Make a signing key and its public key set for development.
     DevKeys(OutDir),
     /// Make a self-signed certificate for localhost.
@@ -34,6 +37,29 @@ pub enum Command {
     Documents(OutDir),
     /// Print a token signed with a development key.
     Token(TokenArguments),
+}
+
+/// What changing the cluster key needs.
+#[derive(Debug, Args)]
+pub struct AcceptNewKey {
+    /// NATS servers, separated by commas.
+    #[arg(
+        long,
+        env = "HEARTH_NATS",
+        default_value = "nats://127.0.0.1:4222",
+        value_delimiter = ',',
+        num_args = 1
+    )]
+    pub nats: Vec<async_nats::ServerAddr>,
+    /// File with `user:password` for NATS; only its owner may read it.
+    #[arg(long, env = "HEARTH_NATS_AUTH")]
+    pub nats_auth: PathBuf,
+    /// File with the new cluster key.
+    #[arg(long, env = "HEARTH_CLUSTER_KEY")]
+    pub cluster_key: PathBuf,
+    /// Do it.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Where files are written; keys that exist are kept.
@@ -140,6 +166,9 @@ pub enum ConfigError {
     /// The cluster key file holds something else.
     #[error("{0} does not hold a cluster key")]
     ClusterKey(PathBuf, #[source] IdError),
+    /// Others may read the cluster key.
+    #[error("{0} holds the cluster key and must be readable by its owner only (chmod 600)")]
+    Readable(PathBuf),
 }
 
 impl Config {
@@ -165,12 +194,25 @@ impl Config {
     /// Reads the cluster key.
     ///
     /// # Errors
-    /// The file cannot be read or holds something else.
+    /// The file cannot be read, others may read it, or it holds something else.
     pub fn read_cluster_key(&self) -> Result<ClusterKey, ConfigError> {
-        let text = read(&self.cluster_key)?;
-        text.parse()
-            .map_err(|error| ConfigError::ClusterKey(self.cluster_key.clone(), error))
+        read_cluster_key(&self.cluster_key)
     }
+}
+
+/// Reads a cluster key from a file that is its owner's alone.
+///
+/// # Errors
+/// The file cannot be read, others may read it, or it holds something else.
+pub fn read_cluster_key(path: &PathBuf) -> Result<ClusterKey, ConfigError> {
+    let file = std::fs::metadata(path);
+    let file = file.map_err(|error| ConfigError::Read(path.clone(), error))?;
+    if file.permissions().mode() & 0o077 != 0 {
+        return Err(ConfigError::Readable(path.clone()));
+    }
+    let text = read(path)?;
+    text.parse()
+        .map_err(|error| ConfigError::ClusterKey(path.clone(), error))
 }
 
 fn read(path: &PathBuf) -> Result<String, ConfigError> {

@@ -20,7 +20,10 @@ pub mod page;
 
 pub use code::ErrorCode;
 
+use routing::served::Served;
+
 use crate::{
+    bus::BusError,
     route::{RouteError, once::OnceError},
     service::ServiceError,
 };
@@ -45,7 +48,8 @@ impl ErrorCode {
             Self::SessionBusy | Self::ExecutionPending => Some(1),
             Self::NoCapacity | Self::BusUnavailable | Self::StorageUnavailable => Some(2),
             Self::ExecutionQueueFull => Some(5),
-            Self::SessionPoolFull | Self::ExecutionRecordsFull => Some(10),
+            Self::SessionPoolFull | Self::ExecutionRecordsFull | Self::PoolNotServed => Some(10),
+            Self::BusLost => Some(30),
             _ => None,
         }
     }
@@ -113,7 +117,8 @@ impl From<IdError> for ApiError {
             | IdError::SessionKey
             | IdError::RecordKey
             | IdError::BodyDigest
-            | IdError::ClusterKey => ErrorCode::SessionRequestValidationFailed,
+            | IdError::ClusterKey
+            | IdError::Fingerprint => ErrorCode::SessionRequestValidationFailed,
         };
         Self::new(code, error.to_string())
     }
@@ -141,6 +146,7 @@ impl From<Fault> for ApiError {
             FaultCode::SandboxUnavailable => ErrorCode::SandboxUnavailable,
             FaultCode::Fenced | FaultCode::ExecutionLost => ErrorCode::ExecutionLost,
             FaultCode::OperationConflict => ErrorCode::OperationConflict,
+            FaultCode::BusLost => ErrorCode::BusLost,
             FaultCode::RecordsFull => ErrorCode::ExecutionRecordsFull,
             FaultCode::Stopping => ErrorCode::SessionStopped,
             FaultCode::Busy | FaultCode::Expired | FaultCode::Refused => ErrorCode::NoCapacity,
@@ -193,6 +199,17 @@ impl From<RouteError> for ApiError {
                 ErrorCode::NoCapacity,
                 "no worker has room for a new session",
             ),
+            RouteError::PoolNotServed(served) => {
+                let message = match served {
+                    Served::Differently => {
+                        "the workers serve this pool with other settings than this ingress has"
+                    }
+                    Served::Same | Served::Nowhere | Served::Unknown => {
+                        "no worker serves this pool"
+                    }
+                };
+                Self::new(ErrorCode::PoolNotServed, message)
+            }
             RouteError::OwnerSilent => {
                 let message = "the session's worker does not answer; nothing was done";
                 Self::new(ErrorCode::NoCapacity, message)
@@ -203,6 +220,10 @@ impl From<RouteError> for ApiError {
             ),
             // The service reads the session's log then.
             RouteError::Unowned(_) => Self::internal(&error),
+            RouteError::Bus(BusError::Lost(_)) => Self::new(
+                ErrorCode::BusLost,
+                "the service lost the data that tells which sessions live; this request did nothing",
+            ),
             RouteError::Bus(cause) => {
                 tracing::error!(error = &cause as &dyn std::error::Error, "bus");
                 Self::new(

@@ -13,6 +13,7 @@ use proto::{
     subject, wire,
 };
 use records::execution::{Found, Put, stamp};
+use routing::served::Served;
 use tokio::time::{Instant, sleep, timeout};
 use ulid::Ulid;
 
@@ -126,6 +127,10 @@ impl Service {
     }
 
     async fn check_room(&self, session: &Session) -> Result<(), ServiceError> {
+        match self.bus.served(&session.pool.id).await {
+            Served::Same | Served::Unknown => {}
+            other => return Err(RouteError::PoolNotServed(other).into()),
+        }
         if !self.bus.have_room().await.map_err(RouteError::Bus)? {
             return Err(no_room().into());
         }

@@ -12,6 +12,8 @@ pub mod documents;
 pub mod download;
 pub mod error;
 pub mod executions;
+pub mod membership;
+pub mod seal;
 pub mod service;
 pub mod sessions;
 pub mod tls;

@@ -8,7 +8,7 @@ use clap::Parser;
 use ingress::{
     app,
     config::{Arguments, Command},
-    devkeys, documents,
+    devkeys, documents, membership,
 };
 
 fn main() -> ExitCode {
@@ -28,6 +28,10 @@ fn main() -> ExitCode {
 )]
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
+        Command::AcceptNewKey(arguments) => {
+            let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
+            runtime.block_on(membership::accept_new_key(&arguments))
+        }
         Command::DevKeys(place) => devkeys::make(&place.out_dir),
         Command::Certificate(place) => devkeys::certificate(&place.out_dir),
         Command::Documents(place) => documents::write(&place.out_dir),

@@ -12,6 +12,7 @@ use proto::{
     pool::Pool,
     subject, wire,
 };
+use routing::served::Served;
 use time::OffsetDateTime;
 
 use crate::{
@@ -134,7 +135,11 @@ impl Service {
         match asked.map_err(RouteError::from)? {
             Some(Answer::About(about)) => Ok(about),
             Some(_) => Err(ServiceError::Answer),
-            None => Err(RouteError::NoCapacity.into()),
+            None => Err(match self.bus.served(&pool.id).await {
+                Served::Same | Served::Unknown => RouteError::NoCapacity,
+                other => RouteError::PoolNotServed(other),
+            }
+            .into()),
         }
     }
 }

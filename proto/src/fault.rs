@@ -45,6 +45,8 @@ pub enum FaultCode {
     Refused,
     /// No more records of executions can be kept.
     RecordsFull,
+    /// The bus lost its data; nothing was done.
+    BusLost,
     /// The job's time was over before it started.
     Expired,
     /// The message is of a kind or version that this worker does not know.

@@ -57,8 +57,8 @@ checks! {
     BusGeneration = "bus-generation", Process;
     /// The host's clock agrees with the bus's.
     Clock = "clock", Process;
-    /// Keys and settings agree with those of the fleet.
-    Configuration = "configuration", Process;
+    /// Pools agree with those of the fleet: a pool that does not is refused by itself, and the others go on.
+    Configuration = "configuration", Shared;
     /// Sandboxes can be made.
     Sandboxes = "sandboxes", Process;
     /// The disk of the sessions' files has more room than its reserve.

@@ -1,11 +1,12 @@
 //! Records of ownership: slots, leases and worker keys, as they lie on the bus.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{Epoch, Identifier, Incarnation, WorkerId},
+    fleet::PoolDigest,
+    id::{Epoch, Identifier, Incarnation, PoolId, WorkerId},
     pool::Pool,
 };
 
@@ -86,6 +87,9 @@ pub struct WorkerBeat {
     pub draining: bool,
     /// Wire versions that it understands, oldest and newest.
     pub versions: (u16, u16),
+    /// The pools that it serves, with their settings. An older worker does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pools: Option<BTreeMap<PoolId, PoolDigest>>,
 }
 
 #[cfg(test)]

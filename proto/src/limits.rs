@@ -167,6 +167,8 @@ pub const RECORDS_BYTES: i64 = 512 * 1024 * 1024;
 /// fell silent. Longer than it takes to know that an owner is gone after the bus was restarted: a
 /// worker's key must expire and an ingress be sure of what it sees.
 pub const REATTACH_BUDGET: Duration = Duration::from_secs(60);
+/// How long files stay in the store of sessions that only a lost bus knew.
+pub const LOST_LOGS_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long the caller of an execution with a record waits for its end unless set otherwise: the
 /// longest execution and some waiting for its turn.
 pub const SYNC_SECONDS: u32 = EXECUTION_SECONDS + 30;

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
     execution::Language,
+    fleet::PoolDigest,
     id::{PoolId, PoolName},
-    limits,
+    limits, wire,
 };
 
 /// What every sandbox of a pool may use. All of it is enforced from outside the sandbox.
@@ -167,6 +170,9 @@ pub enum PoolError {
     /// Empty or with a character that an address cannot hold.
     #[error("pool `{0}`: {1} must be 1 to 90 letters, digits, `-`, `_`, `.`, `(` or `)`")]
     Address(PoolName, &'static str),
+    /// A pool file without a pool.
+    #[error("there is no pool: add a `[[pool]]` table, see README.md")]
+    Empty,
     /// Two pools share an id or an address.
     #[error("pool `{0}`: its id or address is used twice")]
     Duplicate(PoolName),
@@ -183,6 +189,24 @@ impl Pool {
     #[must_use]
     pub fn renewed_every(&self) -> Duration {
         limits::LEASE_RENEWED.min(self.cooldown() / 10)
+    }
+
+    /// Digest of the settings that ingress and workers must agree on; its address and what only ingress
+    /// looks at are not among them.
+    #[must_use]
+    pub fn digest(&self) -> PoolDigest {
+        let settings = (
+            &self.id,
+            self.container_type,
+            self.max_sessions,
+            self.cooldown_seconds,
+            self.network,
+            self.write_behind_ms,
+            &self.limits,
+        );
+        // None of these is anything that MessagePack cannot hold.
+        let encoded = wire::encode(&settings).unwrap_or_default();
+        PoolDigest::of_digits(&HEXLOWER.encode(&Sha256::digest(encoded)))
     }
 
     /// How long files may be on their way after an answer; `None` when answers wait for them.
@@ -283,11 +307,14 @@ impl Limits {
 }
 
 impl Pools {
-    /// Checks every pool, and that ids and addresses are unique.
+    /// Checks that there are pools, every one of them, and that ids and addresses are unique.
     ///
     /// # Errors
     /// The first bound that does not hold.
     pub fn check(&self) -> Result<(), PoolError> {
+        if self.pool.is_empty() {
+            return Err(PoolError::Empty);
+        }
         for (index, pool) in self.pool.iter().enumerate() {
             pool.check()?;
             let clash = self.pool.iter().take(index).any(|other| {
@@ -354,6 +381,33 @@ mod tests {
             .check(),
             Ok(())
         );
+    }
+
+    #[test]
+    fn a_file_without_pools_is_refused() {
+        assert_eq!(Pools { pool: vec![] }.check(), Err(PoolError::Empty));
+    }
+
+    #[test]
+    fn a_digest_changes_with_what_workers_must_know_and_not_with_the_address() {
+        let digest = pool().digest();
+        assert_eq!(digest.as_str().parse(), Ok(digest.clone()));
+        let moved = Pool {
+            subscription: "other".into(),
+            queued_executions: 5,
+            ..pool()
+        };
+        assert_eq!(moved.digest(), digest);
+        let longer = Pool {
+            cooldown_seconds: 301,
+            ..pool()
+        };
+        assert_ne!(longer.digest(), digest);
+        let limits = Limits {
+            memory_bytes: 1 << 29,
+            ..Limits::default()
+        };
+        assert_ne!(Pool { limits, ..pool() }.digest(), digest);
     }
 
     #[test]

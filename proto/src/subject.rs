@@ -20,6 +20,22 @@ pub const EXECUTIONS_STREAM: &str = "KV_h1_executions";
 /// Subjects of all records of executions.
 pub const EXECUTIONS: &str = "$KV.h1_executions.*.*.*";
 
+/// Stream behind what all processes of a fleet must agree on, readable as a key-value bucket.
+pub const FLEET_STREAM: &str = "KV_h1_fleet";
+/// Subjects of all of it.
+pub const FLEET: &str = "$KV.h1_fleet.>";
+/// Where the bus's generation lies.
+pub const FLEET_GENERATION: &str = "$KV.h1_fleet.generation";
+/// Where workers write marks from time to time. Their sequences rise, and on a bus that was put back to an
+/// earlier time the last is lower than the store knows. Nothing else is compared: others write there, too.
+pub const FLEET_MARK: &str = "$KV.h1_fleet.mark";
+/// Where the first ingress writes the fingerprint of the cluster key.
+pub const FLEET_KEY: &str = "$KV.h1_fleet.key";
+/// Subjects of the pools of all ingresses.
+pub const FLEET_POOLS: &str = "$KV.h1_fleet.pools.*";
+/// Subjects of all workers' keys.
+pub const WORKERS: &str = "$KV.h1_workers.*";
+
 /// Stream of the executions that wait in the queues of all pools.
 pub const JOBS_STREAM: &str = "H1_JOBS";
 /// Subjects of all executions that wait.
@@ -156,6 +172,12 @@ pub fn queued_code_key(
 #[must_use]
 pub fn ingress_inbox(instance: &str) -> String {
     format!("_INBOX_ingress.{instance}")
+}
+
+/// Where an ingress says which pools it knows; `instance` must be one subject token.
+#[must_use]
+pub fn fleet_pools(instance: &str) -> String {
+    format!("$KV.h1_fleet.pools.{instance}")
 }
 
 /// Inbox prefix of a worker.

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use proto::{
     about::About,
+    health::Health,
     id::{PoolId, WorkerId},
     lease::WorkerBeat,
     limits,
@@ -13,6 +14,7 @@ use proto::{
     pool::Pools,
     subject::{self, Readiness},
 };
+use records::fleet::Digests;
 use routing::bus::{Bus, NatsAuth};
 use store::Store;
 use tokio::{sync::Semaphore, time::Instant};
@@ -24,7 +26,7 @@ use crate::{
     config::Config,
     journal::Journal,
     lease::{Ledger, beat::Heart, streams},
-    presence, queue,
+    membership, presence, queue,
     record::Records,
     sandbox::Sandboxes,
     session::{
@@ -38,6 +40,8 @@ use crate::{
 
 /// How long sessions may take to leave when the time for running executions is over.
 const END_WITHIN: Duration = Duration::from_secs(20);
+/// How long running executions may go on when the bus has lost its data.
+const LOST_WITHIN: Duration = Duration::from_secs(2);
 /// Sessions that are handed over at once.
 const HAND_OVER_AT_ONCE: usize = 8;
 /// Beats of a draining worker that must arrive before it ends, so that nobody waits for its key.
@@ -52,6 +56,8 @@ pub struct Worker {
     context: Context,
     sandboxes: Sandboxes,
     heart: Heart,
+    /// Its pools, as it tells them.
+    digests: Digests,
     /// Ends the background tasks.
     stop: CancellationToken,
     background: TaskTracker,
@@ -62,7 +68,7 @@ impl Worker {
     ///
     /// # Errors
     /// A setting, the bus, the store or the sandbox machinery fails.
-    pub async fn start(config: Config) -> anyhow::Result<Self> {
+    pub async fn start(config: Config, health: Health) -> anyhow::Result<Self> {
         let pools = config.read_pools()?;
         let store = Store::open(&config.store)?;
         store.probe().await?;
@@ -71,6 +77,19 @@ impl Worker {
         let (client, doubt) =
             bus::connect(&config.nats, NatsAuth::read(&config.nats_auth)?, &run).await?;
         let jetstream = jetstream::new(client.clone());
+        let inboxes = subject::worker_inbox(&run);
+        let bus = Bus::over(client.clone(), &inboxes, doubt.connected()).await?;
+        let standing = bus.standing();
+        let joining = membership::join(
+            store.clone(),
+            jetstream.clone(),
+            config.replicas,
+            &pools,
+            standing.clone(),
+            &health,
+        );
+        // Before anything is made or swept: the bus may have lost what it knew.
+        let mut fleet = joining.await?;
         let heart = Heart::open(jetstream.clone(), &run, config.replicas).await?;
         let records = Records::open(jetstream.clone(), store.clone(), config.replicas).await?;
         let mut ledgers = vec![];
@@ -84,8 +103,7 @@ impl Worker {
             ledgers.push(ledger.await?);
         }
         let queues = streams::open_queues(&jetstream, &pools, config.replicas).await?;
-        let inboxes = subject::worker_inbox(&run);
-        let bus = Bus::over(client.clone(), &inboxes, doubt.connected()).await?;
+        fleet.note(membership::streams(&pools)).await?;
         let sandboxes = Sandboxes::start(config.sandbox())
             .await
             .context("sandboxes")?;
@@ -116,6 +134,7 @@ impl Worker {
             draining: CancellationToken::new(),
             transfers: Transfers::new(config.transfer_bytes),
             handing_over: Arc::new(Semaphore::new(HAND_OVER_AT_ONCE)),
+            standing,
         };
         let worker = Self {
             config,
@@ -123,26 +142,33 @@ impl Worker {
             context,
             sandboxes,
             heart,
+            digests: membership::digests(&pools),
             stop,
             background,
         };
         worker.start_background(ledgers, told);
+        worker.until_the_end(fleet.watch());
+        worker.until_the_end(membership::compare_pools(bus.clone(), pools, health));
         worker.context.stock.filled().await;
         worker.serve_queues(&bus, queues);
         worker.say_ready()?;
         Ok(worker)
     }
 
+    /// Runs a background task.
+    fn until_the_end(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.background.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
     fn start_background(&self, ledgers: Vec<Ledger>, told: Vec<(PoolId, About)>) {
-        let until = |work: futures_util::future::BoxFuture<'static, ()>| {
-            let stop = self.stop.clone();
-            self.background.spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = work => {}
-                }
-            });
-        };
+        let until = |work: futures_util::future::BoxFuture<'static, ()>| self.until_the_end(work);
+        let standing = &self.context.standing;
         until(Box::pin(self.context.doubt.clone().watch_clock()));
         until(Box::pin(beat(
             self.heart.clone(),
@@ -158,7 +184,10 @@ impl Worker {
                 about,
             )));
         }
-        until(Box::pin(sweep::staging(self.context.store.clone())));
+        until(Box::pin(sweep::staging(
+            self.context.store.clone(),
+            standing.clone(),
+        )));
         for ledger in ledgers {
             for readiness in [Readiness::Warm, Readiness::Any] {
                 // A task of those that the worker's end waits for: it ends by answering everybody.
@@ -166,8 +195,12 @@ impl Worker {
                 self.context.tasks.spawn(listening);
             }
             let store = self.context.store.clone();
-            until(Box::pin(sweep::logs(store, ledger.clone())));
-            until(Box::pin(sweep::slots(ledger)));
+            until(Box::pin(sweep::logs(
+                store,
+                ledger.clone(),
+                standing.clone(),
+            )));
+            until(Box::pin(sweep::slots(ledger, standing.clone())));
         }
     }
 
@@ -182,11 +215,13 @@ impl Worker {
     /// What the worker's key says at any moment.
     fn describer(&self) -> impl Fn() -> WorkerBeat + Send + Sync + 'static {
         let (context, capacity) = (self.context.clone(), self.config.max_sessions);
+        let pools = Some(self.digests.clone());
         move || WorkerBeat {
             capacity,
             sessions: u32::try_from(context.table.len()).unwrap_or(u32::MAX),
             draining: context.draining.is_cancelled(),
             versions: (OLDEST_VERSION, VERSION),
+            pools: pools.clone(),
         }
     }
 
@@ -203,6 +238,17 @@ impl Worker {
         self.sandboxes.failed().await;
     }
 
+    /// Returns when the bus has lost its data, and how.
+    pub async fn bus_lost(&self) -> Arc<str> {
+        self.context.standing.lost().await
+    }
+
+    /// How the bus lost its data, if it did.
+    #[must_use]
+    pub fn loss(&self) -> Option<Arc<str>> {
+        self.context.standing.loss()
+    }
+
     /// Returns when an operator has told this worker to end.
     pub async fn told_to_drain(&self) {
         presence::told_to_drain(self.context.client.clone(), self.run.clone()).await;
@@ -213,6 +259,20 @@ impl Worker {
     /// # Errors
     /// Something is left behind after all; the text says what.
     pub async fn end(self) -> anyhow::Result<()> {
+        let patience = Duration::from_secs(self.config.drain_seconds.into());
+        self.end_within(patience).await
+    }
+
+    /// The same when the bus has lost its data: files are saved, and executions that no caller can be
+    /// answered any more are not waited for.
+    ///
+    /// # Errors
+    /// Something is left behind after all; the text says what.
+    pub async fn end_without_bus(self) -> anyhow::Result<()> {
+        self.end_within(LOST_WITHIN).await
+    }
+
+    async fn end_within(self, patience: Duration) -> anyhow::Result<()> {
         if let Some(file) = &self.config.ready_file
             && let Err(error) = std::fs::remove_file(file)
         {
@@ -226,7 +286,6 @@ impl Worker {
         }
         self.context.table.tell_all(Note::HandOver);
         self.context.tasks.close();
-        let patience = Duration::from_secs(self.config.drain_seconds.into());
         let mut ended = tokio::time::timeout(patience, self.context.tasks.wait()).await;
         if ended.is_err() {
             tracing::warn!("executions are cut off by the worker's end");

@@ -104,11 +104,7 @@ impl Config {
     /// # Errors
     /// It cannot be read, or a pool in it is refused.
     pub fn read_pools(&self) -> Result<Pools, ConfigError> {
-        let text = read(&self.pools)?;
-        let pools: Pools =
-            toml::from_str(&text).map_err(|error| ConfigError::Pools(self.pools.clone(), error))?;
-        pools.check()?;
-        Ok(pools)
+        read_pools(&self.pools)
     }
 
     /// What the sandboxes need to know.
@@ -128,6 +124,18 @@ impl Config {
         config.beat_ttl = limits::WORKER_TTL - BEAT_MARGIN;
         config
     }
+}
+
+/// Reads and checks a pool file.
+///
+/// # Errors
+/// It cannot be read, or a pool in it is refused.
+pub fn read_pools(path: &PathBuf) -> Result<Pools, ConfigError> {
+    let text = read(path)?;
+    let pools: Pools =
+        toml::from_str(&text).map_err(|error| ConfigError::Pools(path.clone(), error))?;
+    pools.check()?;
+    Ok(pools)
 }
 
 fn read(path: &PathBuf) -> Result<String, ConfigError> {

@@ -3,6 +3,7 @@
 //! Data flows one way: `bus → session → {kernel, files, sync, lease, stock} → sandbox`.
 
 pub mod about;
+pub mod accept;
 pub mod app;
 pub mod bus;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod journal;
 pub mod kernel;
 pub mod lease;
 pub mod listener;
+pub mod membership;
 pub mod outlet;
 pub mod presence;
 pub mod queue;

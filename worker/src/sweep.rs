@@ -4,8 +4,9 @@
 use std::time::{Duration, SystemTime};
 
 use proto::limits;
+use records::fleet::{Standing, State};
 use store::{
-    Store, StoreError,
+    FleetError, Store, StoreError,
     log::collect::{self, Found},
 };
 
@@ -25,33 +26,46 @@ enum SweepError {
     Store(#[from] StoreError),
     #[error("the bus failed")]
     Bus(#[from] BusError),
+    #[error("the fleet's generation was not read")]
+    Fleet(#[from] FleetError),
 }
 
 /// Frees the slots that no lease belongs to, for ever.
-pub async fn slots(ledger: Ledger) {
+pub async fn slots(ledger: Ledger, standing: Standing) {
     let mut tick = tokio::time::interval(SLOTS_EVERY);
     loop {
         tick.tick().await;
-        note("slots", ledger.sweep().await);
+        if is_sound(&standing) {
+            note("slots", ledger.sweep().await);
+        }
     }
 }
 
 /// Removes staging objects that nobody reads any more, for ever.
-pub async fn staging(store: Store) {
+pub async fn staging(store: Store, standing: Standing) {
     let mut tick = tokio::time::interval(STAGING_EVERY);
     loop {
         tick.tick().await;
-        note("staging objects", store.sweep().await);
+        if is_sound(&standing) {
+            note("staging objects", store.sweep().await);
+        }
     }
 }
 
 /// Removes the logs of sessions that are over, for ever.
-pub async fn logs(store: Store, ledger: Ledger) {
+pub async fn logs(store: Store, ledger: Ledger, standing: Standing) {
     let mut tick = tokio::time::interval(LOGS_EVERY);
     loop {
         tick.tick().await;
-        note("logs", orphans(&store, &ledger).await);
+        if is_sound(&standing) {
+            note("logs", orphans(&store, &ledger, &standing).await);
+        }
     }
+}
+
+/// A bus that lost its data knows of no session, and a bus in doubt may have.
+fn is_sound(standing: &Standing) -> bool {
+    standing.now() == State::Sound
 }
 
 fn note<E: std::error::Error + 'static>(what: &'static str, swept: Result<(), E>) {
@@ -60,11 +74,16 @@ fn note<E: std::error::Error + 'static>(what: &'static str, swept: Result<(), E>
     }
 }
 
-async fn orphans(store: &Store, ledger: &Ledger) -> Result<(), SweepError> {
+async fn orphans(store: &Store, ledger: &Ledger, standing: &Standing) -> Result<(), SweepError> {
     let pool = ledger.pool();
+    let accepted = store.fleet_record().await?;
+    // Only a bus that follows on a lost one has sessions behind it that it knows nothing of.
+    let accepted = accepted.and_then(|(record, written)| record.previous.map(|_| written));
     let lease_life = pool.cooldown() + limits::LEASE_MARGIN;
     for found in collect::incarnations(store, &pool.id).await? {
-        if is_over(&found, ledger, lease_life).await? {
+        let kept =
+            accepted.is_some_and(|at| collect::is_of_lost_bus(&found, at, SystemTime::now()));
+        if !kept && is_over(&found, ledger, lease_life).await? && is_sound(standing) {
             tracing::info!(pool.id = %pool.id, session.key = %found.place.session,
                 "what is left of the log of a session that is over is removed");
             collect::delete(store, &found.place).await?;

@@ -4,7 +4,9 @@ use axum::{extract::State, http::header, response::IntoResponse};
 
 use crate::{
     app::App,
+    bus::BusError,
     error::{ApiError, ErrorCode},
+    route::RouteError,
 };
 
 /// The process answers.
@@ -19,6 +21,7 @@ pub async fn alive() -> &'static str {
 pub async fn ready(State(app): State<App>) -> Result<impl IntoResponse, ApiError> {
     match app.bus.check().await {
         Ok(()) => Ok(([(header::CACHE_CONTROL, "no-store")], "ready\n")),
+        Err(error @ BusError::Lost(_)) => Err(RouteError::Bus(error).into()),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
             Err(ApiError::new(

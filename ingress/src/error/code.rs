@@ -163,6 +163,12 @@ codes! {
     /// No worker has room for the session, or its worker does not answer yet.
     NoCapacity: SERVICE_UNAVAILABLE, Safe,
         "loadtest/tests/it/failover.rs::files_are_read_without_any_worker";
+    /// No worker serves the pool, or none with the settings that this ingress has.
+    PoolNotServed: SERVICE_UNAVAILABLE, Safe,
+        "loadtest/tests/it/contradictions.rs::a_pool_that_no_worker_serves_has_an_error_of_its_own";
+    /// The bus lost its data, and with it which sessions live; an operator has to act.
+    BusLost: SERVICE_UNAVAILABLE, Safe,
+        "loadtest/tests/it/bus_lost.rs::a_wiped_bus_is_noticed_and_nothing_is_served_or_swept_until_it_is_back";
     /// The service is not connected to its bus.
     BusUnavailable: SERVICE_UNAVAILABLE, Safe,
         "loadtest/tests/it/errors.rs::without_its_bus_the_service_says_so";

@@ -9,6 +9,8 @@ mod auth;
 #[cfg(test)]
 mod az_extension;
 #[cfg(test)]
+mod bus_lost;
+#[cfg(test)]
 mod chaos;
 #[cfg(test)]
 mod client_wire;
@@ -16,6 +18,8 @@ mod client_wire;
 mod cluster;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contradictions;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]

@@ -216,9 +216,11 @@ pub(crate) async fn beside_a_neighbour<T>(stack: &Stack, hostile: impl Future<Ou
     outcome
 }
 
-/// The files below a directory, such as that of the object store, in order.
+/// The files below a directory, such as that of the object store, in order; without what the store keeps of
+/// the fleet itself.
 pub(crate) fn objects(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let entries = entries.filter(|entry| entry.file_name() != "fleet");
     let below = entries.flat_map(|entry| match entry.path() {
         path if path.is_dir() => objects(&path),
         path => vec![path],

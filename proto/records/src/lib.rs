@@ -1,9 +1,11 @@
 //! Records on the bus as ingress and workers both use them. They lie in streams that keep the last
 //! message of every subject, and change by compare-and-set only: [`cas`] has the primitives,
-//! [`execution`] the records that both sides write, [`queue`] the executions that nobody waits for.
+//! [`execution`] the records that both sides write, [`queue`] the executions that nobody waits for,
+//! [`fleet`] what all processes must agree on.
 #![forbid(unsafe_code)]
 
 pub mod cas;
 pub mod execution;
+pub mod fleet;
 pub mod queue;
 mod room;

@@ -9,3 +9,4 @@ pub mod bus;
 pub mod placement;
 pub mod reader;
 pub mod route;
+pub mod served;

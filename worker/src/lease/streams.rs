@@ -37,6 +37,12 @@ impl Replicas {
     pub const ONE: Self = Self(1);
 }
 
+impl From<Replicas> for usize {
+    fn from(replicas: Replicas) -> Self {
+        replicas.0.into()
+    }
+}
+
 impl FromStr for Replicas {
     type Err = ReplicasError;
     fn from_str(text: &str) -> Result<Self, ReplicasError> {

@@ -12,6 +12,7 @@ use proto::{
     limits,
     message::Job,
     pool::Pool,
+    recovery::Recovery,
 };
 use tokio::{sync::OwnedSemaphorePermit, task::JoinSet, time::Instant};
 
@@ -31,7 +32,7 @@ use crate::{
     files::DataDir,
     kernel::Cell,
     lease::{
-        HeldLease, Life,
+        HeldLease, Life, Ownership,
         certainty::{Certainty, Sure},
         keeper::Keeper,
     },
@@ -128,6 +129,20 @@ enum Happening {
     Due,
 }
 
+/// What is kept beside the log. What an earlier owner wrote is not replaced by less.
+fn recovery(first: &Job, ownership: &Ownership, life: Life, pool: &Pool) -> Option<Recovery> {
+    if life == Life::Continued && first.sealed.is_none() {
+        return None;
+    }
+    Some(Recovery {
+        pool: pool.id.clone(),
+        incarnation: ownership.incarnation(),
+        epoch: ownership.epoch(),
+        cooldown_seconds: pool.cooldown_seconds,
+        sealed: first.sealed.clone(),
+    })
+}
+
 impl Actor {
     /// A session that was just claimed for its `first` job.
     #[must_use]
@@ -147,6 +162,7 @@ impl Actor {
             place: end::place(&first, &ownership),
             epoch: ownership.epoch(),
             life,
+            recovery: recovery(&first, &ownership, life, &pool),
             sandbox,
             transfers: context.transfers.clone(),
         };

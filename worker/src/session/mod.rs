@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_nats::Client;
+use records::fleet::Standing;
 use store::Store;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -54,4 +55,6 @@ pub struct Context {
     /// One permit for each session that may be handed over at once: each takes processor time and
     /// memory for its variables.
     pub handing_over: Arc<Semaphore>,
+    /// Whether the bus has the data that it had.
+    pub standing: Standing,
 }

@@ -7,6 +7,7 @@ use proto::{
     execution::Moved,
     fault::{Fault, FaultCode},
     id::Epoch,
+    recovery::Recovery,
 };
 use store::{
     Store,
@@ -39,6 +40,8 @@ pub struct Opening {
     pub epoch: Epoch,
     /// Whether there is something to take over.
     pub life: Life,
+    /// What is kept beside its log.
+    pub recovery: Option<Recovery>,
     /// The sandbox that it gets.
     pub sandbox: Reserved,
     /// Memory for its files on their way.
@@ -87,7 +90,10 @@ impl Opening {
             Life::New { .. } => {
                 let Ready { cage, kernel } = self.sandbox.take().await?;
                 let data = DataDir::new(cage.data(), cage.owner()).map_err(OpenError::Data)?;
-                let writer = Writer::fresh(store, self.place, self.epoch);
+                let mut writer = Writer::fresh(store, self.place, self.epoch);
+                if let Some(recovery) = self.recovery {
+                    writer.remember(recovery);
+                }
                 Ok(Opened {
                     files: Syncer::fresh(writer, data.clone(), self.transfers),
                     cage: Arc::new(cage),
@@ -104,7 +110,10 @@ impl Opening {
         let fencing = Writer::take_over(store.clone(), self.place.clone(), self.epoch);
         let taking = async { Ok(self.sandbox.take().await?) };
         let fenced = async { Ok::<_, OpenError>(fencing.await?) };
-        let (ready, (writer, variables)) = tokio::try_join!(taking, fenced)?;
+        let (ready, (mut writer, variables)) = tokio::try_join!(taking, fenced)?;
+        if let Some(recovery) = self.recovery {
+            writer.remember(recovery);
+        }
         let Ready { cage, mut kernel } = ready;
         let data = DataDir::new(cage.data(), cage.owner()).map_err(OpenError::Data)?;
         let files = Syncer::restore(writer, data.clone(), self.transfers).await?;

@@ -54,6 +54,10 @@ struct Admitted {
 async fn admit(context: &Context, ledger: &Ledger, payload: &[u8]) -> Result<Admitted, Fault> {
     let Placement { job, seen } = wire::decode(payload).map_err(|_| unsupported())?;
     check(&job, ledger)?;
+    if context.standing.loss().is_some() {
+        let words = "the service lost the data that tells which sessions live; nothing was done";
+        return Err(Fault::new(FaultCode::BusLost, words));
+    }
     let busy = || Fault::new(FaultCode::Busy, "the worker has no room");
     if context.draining.is_cancelled() {
         return Err(busy());

@@ -21,6 +21,7 @@ use crate::{
     },
     placement::{self, Next, Owner, Record},
     reader::Reader,
+    served::Served,
 };
 
 mod hang_up;
@@ -47,6 +48,9 @@ pub enum RouteError {
     /// No worker had room within [`limits::ROOM_BUDGET`].
     #[error("no worker has room")]
     NoCapacity,
+    /// No worker serves the pool, or not with the settings that this process knows.
+    #[error("no worker serves the pool with these settings")]
+    PoolNotServed(Served),
     /// The session's owner did not answer in time, and is not known to be gone.
     #[error("the session's worker does not answer")]
     OwnerSilent,
@@ -176,6 +180,13 @@ impl Journey<'_> {
     }
 
     async fn place(&mut self, seen: u64) -> Result<Option<Result<Answer, RouteError>>, RouteError> {
+        // A worker that has other settings would keep other promises.
+        match self.bus.served(&self.job.pool).await {
+            Served::Same | Served::Unknown => {}
+            other @ (Served::Differently | Served::Nowhere) => {
+                return Err(RouteError::PoolNotServed(other));
+            }
+        }
         let placement = Placement {
             job: self.job.clone(),
             seen,

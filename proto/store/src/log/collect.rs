@@ -124,6 +124,17 @@ async fn is_fence(store: &Store, place: &Place, seq: Seq) -> Result<bool, StoreE
     }
 }
 
+/// Whether a log is of a session that a lost bus knew, and is kept for a while: `accepted` is when the bus
+/// got its present generation, by the store's clock.
+#[must_use]
+pub fn is_of_lost_bus(found: &Found, accepted: SystemTime, now: SystemTime) -> bool {
+    // A clock that is behind keeps it longer.
+    let old = now
+        .duration_since(accepted)
+        .is_ok_and(|age| age >= limits::LOST_LOGS_LIFE);
+    found.newest <= accepted && !old
+}
+
 /// Every log of a pool. One listing of all the pool's objects, so not for every minute.
 ///
 /// # Errors
@@ -214,6 +225,25 @@ mod tests {
         assert!(is_orphan(&late, None, now, LEASE));
         let other = Incarnation::from_ulid(Ulid::from_parts(6, 6));
         assert!(is_orphan(&late, Some(other), now, LEASE));
+    }
+
+    #[test]
+    fn what_a_lost_bus_knew_is_kept_for_a_while() {
+        let (found, now) = found(Duration::from_secs(1000));
+        let second = Duration::from_secs(1);
+        let life = limits::LOST_LOGS_LIFE;
+        assert!(is_of_lost_bus(&found, found.newest + second, now));
+        assert!(!is_of_lost_bus(&found, found.newest - second, now));
+        assert!(is_of_lost_bus(
+            &found,
+            found.newest,
+            found.newest + life - second
+        ));
+        assert!(!is_of_lost_bus(&found, found.newest, found.newest + life));
+        assert!(
+            is_of_lost_bus(&found, now, now - second),
+            "a clock that is behind"
+        );
     }
 
     #[test]
