@@ -5,7 +5,11 @@ use std::{collections::HashMap, ops::Deref, sync::Arc, time::Duration};
 use anyhow::Context;
 use axum::Extension;
 use axum_server::{Handle, accept::NoDelayAcceptor};
-use proto::pool::{Pool, Pools};
+use proto::{
+    health::Health,
+    pool::{Pool, Pools},
+};
+use records::{share::Share, watch::watch};
 use store::Store;
 use time::OffsetDateTime;
 use tokio::{
@@ -87,6 +91,14 @@ impl App {
         self.pools_written
     }
 
+    /// Reports whether every pool has room for records of executions, for ever.
+    pub fn watch_records(&self, health: Health) -> impl Future<Output = ()> + Send + use<> {
+        let shares = self.pools.values().map(|pool| Share::from(&**pool));
+        let mut shares: Vec<_> = shares.collect();
+        shares.sort_by(|one, other| one.pool.cmp(&other.pool));
+        watch(self.bus.records().clone(), shares, health)
+    }
+
     /// The pool at an address; subscription and resource group are compared without case.
     #[must_use]
     pub fn pool(&self, address: &Address) -> Option<Arc<Pool>> {
@@ -132,6 +144,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         .transpose()?;
     let app = App::start(&config).await?;
     tokio::spawn(app.authenticator.keys().clone().keep_fresh());
+    tokio::spawn(app.watch_records(Health::default()));
     let router = api::router(app);
 
     let handle = Handle::new();

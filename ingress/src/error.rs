@@ -38,7 +38,7 @@ impl ErrorCode {
         )
     }
 
-    /// Seconds after which trying again makes sense.
+    /// Seconds after which trying again makes sense, where nothing better is known.
     #[must_use]
     pub fn retry_after(self) -> Option<u32> {
         match self {
@@ -61,6 +61,8 @@ pub struct ApiError {
     pub message: String,
     /// Whether the code may have run, where that is known and not obvious.
     pub may_have_executed: Option<bool>,
+    /// Seconds after which trying again makes sense, where that is known better than from the code.
+    pub retry_after: Option<u32>,
 }
 
 impl ApiError {
@@ -75,6 +77,7 @@ impl ApiError {
             code,
             message: message.into(),
             may_have_executed: ran.then_some(true),
+            retry_after: None,
         }
     }
 
@@ -150,7 +153,10 @@ impl From<Fault> for ApiError {
             | FaultCode::Internal
             | FaultCode::Unknown => ErrorCode::InternalError,
         };
-        Self::new(code, fault.message)
+        Self {
+            retry_after: fault.retry_after_s,
+            ..Self::new(code, fault.message)
+        }
     }
 }
 
@@ -297,14 +303,14 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let code = self.code;
+        let (code, retry_after) = (self.code, self.retry_after);
         let mut response = (code.status(), Json(self.into_body())).into_response();
         let headers = response.headers_mut();
         headers.insert(ERROR_CODE, HeaderValue::from_static(code.name()));
         if code == ErrorCode::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = code.retry_after() {
+        if let Some(seconds) = retry_after.or(code.retry_after()) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

@@ -184,6 +184,7 @@ mod tests {
             development: false,
             write_behind_ms: None,
             queued_executions: limits::QUEUED_OF_POOL,
+            recorded_executions: limits::RECORDED_OF_POOL,
             limits: Limits::default(),
         }
     }

@@ -106,6 +106,7 @@ mod tests {
             development: false,
             write_behind_ms: None,
             queued_executions: crate::limits::QUEUED_OF_POOL,
+            recorded_executions: crate::limits::RECORDED_OF_POOL,
             limits: Limits::default(),
         }
     }

@@ -116,6 +116,10 @@ pub struct Pool {
     /// add one, so that those at work at the same moment may go beyond it by one each.
     #[serde(default = "queued_executions")]
     pub queued_executions: u32,
+    /// Executions that are recorded (those with an `operation-id` or that nobody waits for) within
+    /// [`limits::RECORD_LIFE`], 1 to 10000000. The bus reserves [`limits::RECORD_BYTES`] for each.
+    #[serde(default = "recorded_executions")]
+    pub recorded_executions: u32,
     /// What one sandbox may use.
     #[serde(default)]
     pub limits: Limits,
@@ -123,6 +127,10 @@ pub struct Pool {
 
 fn queued_executions() -> u32 {
     limits::QUEUED_OF_POOL
+}
+
+fn recorded_executions() -> u32 {
+    limits::RECORDED_OF_POOL
 }
 
 /// The `[[pool]]` tables of a pool file.
@@ -151,6 +159,9 @@ pub enum PoolError {
     /// Outside 1..=100000.
     #[error("pool `{0}`: queued_executions must be 1 to 100000, not {1}")]
     QueuedExecutions(PoolName, u32),
+    /// Outside 1..=10000000.
+    #[error("pool `{0}`: recorded_executions must be 1 to 10000000, not {1}")]
+    RecordedExecutions(PoolName, u32),
     /// Egress is not built yet.
     #[error(
         "pool `{0}`: network = \"EgressEnabled\" is not supported yet; use \"EgressDisabled\" (sandboxes have no network)"
@@ -207,6 +218,10 @@ impl Pool {
         }
         if !(1..=limits::QUEUED_OF_POOL_MAX).contains(&self.queued_executions) {
             return Err(PoolError::QueuedExecutions(name(), self.queued_executions));
+        }
+        if !(1..=limits::RECORDED_OF_POOL_MAX).contains(&self.recorded_executions) {
+            let wanted = self.recorded_executions;
+            return Err(PoolError::RecordedExecutions(name(), wanted));
         }
         if let Some(window) = self.write_behind_ms
             && !(100..=60_000).contains(&window)
@@ -330,6 +345,7 @@ mod tests {
             development: false,
             write_behind_ms: None,
             queued_executions: limits::QUEUED_OF_POOL,
+            recorded_executions: limits::RECORDED_OF_POOL,
             limits: Limits::default(),
         }
     }
@@ -368,6 +384,24 @@ mod tests {
         assert_eq!((of(1), of(100_000)), (Ok(()), Ok(())));
         for outside in [0, 100_001] {
             assert!(matches!(of(outside), Err(PoolError::QueuedExecutions(..))));
+        }
+    }
+
+    #[test]
+    fn records_of_executions_have_a_bound() {
+        let of = |recorded_executions| {
+            Pool {
+                recorded_executions,
+                ..pool()
+            }
+            .check()
+        };
+        assert_eq!((of(1), of(10_000_000)), (Ok(()), Ok(())));
+        for outside in [0, 10_000_001] {
+            assert!(matches!(
+                of(outside),
+                Err(PoolError::RecordedExecutions(..))
+            ));
         }
     }
 

@@ -122,6 +122,12 @@ pub fn executions_of(pool: &PoolId, session: &SessionKey) -> String {
     format!("$KV.h1_executions.{pool}.{session}.*")
 }
 
+/// Subjects of the records of all executions of a pool.
+#[must_use]
+pub fn executions_of_pool(pool: &PoolId) -> String {
+    format!("$KV.h1_executions.{pool}.*.*")
+}
+
 /// Subject of an execution that waits in the queue of its pool.
 #[must_use]
 pub fn queued(pool: &PoolId, session: &SessionKey) -> String {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use proto::{
     about::About,
+    health::Health,
     id::{PoolId, WorkerId},
     lease::WorkerBeat,
     limits,
@@ -72,7 +73,8 @@ impl Worker {
             bus::connect(&config.nats, NatsAuth::read(&config.nats_auth)?, &run).await?;
         let jetstream = jetstream::new(client.clone());
         let heart = Heart::open(jetstream.clone(), &run, config.replicas).await?;
-        let records = Records::open(jetstream.clone(), store.clone(), config.replicas).await?;
+        let records = Records::open(jetstream.clone(), store.clone(), &pools, config.replicas);
+        let records = records.await?;
         let mut ledgers = vec![];
         for pool in &pools.pool {
             let ledger = Ledger::open(
@@ -127,6 +129,7 @@ impl Worker {
             background,
         };
         worker.start_background(ledgers, told);
+        worker.watch_records(jetstream, Health::default());
         worker.context.stock.filled().await;
         worker.serve_queues(&bus, queues);
         worker.say_ready()?;
@@ -169,6 +172,13 @@ impl Worker {
             until(Box::pin(sweep::logs(store, ledger.clone())));
             until(Box::pin(sweep::slots(ledger)));
         }
+    }
+
+    fn watch_records(&self, jetstream: jetstream::Context, health: Health) {
+        let (stop, records) = (self.stop.clone(), self.context.records.clone());
+        let watching = records.watch(jetstream, self.config.replicas, health);
+        self.background
+            .spawn(async move { stop.run_until_cancelled(watching).await });
     }
 
     /// Takes executions that nobody waits for, now that there are sandboxes.

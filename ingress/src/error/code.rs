@@ -169,9 +169,9 @@ codes! {
     /// The object store failed.
     StorageUnavailable: SERVICE_UNAVAILABLE, Safe,
         "loadtest/tests/it/failover.rs::what_cannot_be_saved_is_said_and_nothing_runs_until_it_is";
-    /// No more executions with an `operation-id`, or that nobody waits for, can be recorded.
+    /// The pool has no room for more records of executions: of those with an `operation-id`, or that nobody waits for.
     ExecutionRecordsFull: SERVICE_UNAVAILABLE, Safe,
-        "worker/tests/it/records/mod.rs::a_full_stream_refuses_new_executions_by_name_and_lets_running_ones_end";
+        "loadtest/tests/it/records.rs::a_pool_that_fills_its_share_is_refused_truthfully_and_no_other_pool_is";
     /// The execution has not ended, or its end is not known yet.
     ExecutionPending: GATEWAY_TIMEOUT, SameId,
         "loadtest/tests/it/operations.rs::a_caller_whose_time_is_over_asks_again_and_gets_the_result";

@@ -55,6 +55,8 @@ mod ownership;
 #[cfg(test)]
 mod pools;
 #[cfg(test)]
+mod records;
+#[cfg(test)]
 mod results;
 #[cfg(test)]
 mod sessions;

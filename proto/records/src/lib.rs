@@ -1,9 +1,12 @@
 //! Records on the bus as ingress and workers both use them. They lie in streams that keep the last
 //! message of every subject, and change by compare-and-set only: [`cas`] has the primitives,
-//! [`execution`] the records that both sides write, [`queue`] the executions that nobody waits for.
+//! [`execution`] the records that both sides write, [`share`] how many of them a pool may have, [`queue`]
+//! the executions that nobody waits for.
 #![forbid(unsafe_code)]
 
 pub mod cas;
 pub mod execution;
 pub mod queue;
-mod room;
+pub mod room;
+pub mod share;
+pub mod watch;

@@ -16,6 +16,8 @@ use proto::{
 use records::{
     execution::{Executions, Found, Put},
     queue::Queue,
+    room::{Entry, Room},
+    share::Share,
 };
 
 use crate::placement::Record;
@@ -216,13 +218,20 @@ impl Bus {
         Ok(self.0.executions.put(subject, record, expected).await?)
     }
 
-    /// Whether one more execution may be recorded.
+    /// Whether one more execution of a pool may be recorded. If so, it counts as recorded.
+    /// The entry is kept until the record is written.
     ///
     /// # Errors
     /// The bus did not answer.
-    pub async fn have_room(&self) -> Result<bool, BusError> {
+    pub async fn admit_record(&self, share: &Share) -> Result<Room<Entry>, BusError> {
         self.up()?;
-        Ok(self.0.executions.have_room().await?)
+        Ok(self.0.executions.admit(share).await?)
+    }
+
+    /// The records of executions, for whoever watches them.
+    #[must_use]
+    pub fn records(&self) -> &Executions {
+        &self.0.executions
     }
 
     /// The queue of executions that nobody waits for.
