@@ -31,6 +31,7 @@ use crate::{
     session::{
         Context,
         table::{Note, Table},
+        turns::Turns,
     },
     stock::{self, Stock, Targets},
     sweep,
@@ -39,6 +40,8 @@ use crate::{
 
 /// How long sessions may take to leave when the time for running executions is over.
 const END_WITHIN: Duration = Duration::from_secs(20);
+/// The part of it in which sessions get turns to hand over their variables.
+const TURNS_WITHIN: Duration = Duration::from_secs(8);
 /// Sessions that are handed over at once.
 const HAND_OVER_AT_ONCE: usize = 8;
 /// Beats of a draining worker that must arrive before it ends, so that nobody waits for its key.
@@ -117,7 +120,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             transfers: Transfers::new(config.transfer_bytes),
-            handing_over: Arc::new(Semaphore::new(HAND_OVER_AT_ONCE)),
+            handing_over: Turns::new(HAND_OVER_AT_ONCE),
         };
         let worker = Self {
             config,
@@ -241,7 +244,13 @@ impl Worker {
         if ended.is_err() {
             tracing::warn!("executions are cut off by the worker's end");
             self.context.table.tell_all(Note::HandOverNow);
-            ended = tokio::time::timeout(END_WITHIN, self.context.tasks.wait()).await;
+            ended = tokio::time::timeout(TURNS_WITHIN, self.context.tasks.wait()).await;
+        }
+        if ended.is_err() {
+            tracing::warn!("sessions whose variables are not there yet leave without them");
+            self.context.handing_over.close();
+            let left = END_WITHIN.saturating_sub(TURNS_WITHIN);
+            ended = tokio::time::timeout(left, self.context.tasks.wait()).await;
         }
         self.stop.cancel();
         self.background.close();

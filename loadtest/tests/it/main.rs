@@ -31,6 +31,8 @@ mod fuzz;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod hand_over;
+#[cfg(test)]
 mod hostile_code;
 #[cfg(test)]
 mod hostile_files;

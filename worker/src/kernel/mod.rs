@@ -2,7 +2,15 @@
 //! pipes. Times and kills are not decided here: see [`crate::session`].
 
 use std::{
-    collections::BTreeMap, io, os::fd::AsFd, process::ExitStatus, sync::Arc, time::Duration,
+    collections::BTreeMap,
+    io,
+    os::fd::AsFd,
+    process::ExitStatus,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -40,6 +48,8 @@ pub struct Kernel {
     stderr: pipe::Receiver,
     handle: KernelHandle,
     cells: u64,
+    /// A frame has begun to arrive and is not whole.
+    receiving: Arc<AtomicBool>,
 }
 
 /// What one cell left behind.
@@ -136,6 +146,7 @@ impl Kernel {
             stderr,
             handle,
             cells: 0,
+            receiving: Arc::default(),
         };
         loop {
             match frame::take(&mut kernel.frames)? {
@@ -158,6 +169,12 @@ impl Kernel {
     #[must_use]
     pub fn handle(&self) -> &KernelHandle {
         &self.handle
+    }
+
+    /// Whether a part of an answer is here and takes memory: known to whoever waits for the answer, too.
+    #[must_use]
+    pub fn receiving(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.receiving)
     }
 
     /// Runs a cell to its end, whatever ends it.
@@ -264,6 +281,8 @@ impl Kernel {
                 },
                 Err(_) => return Err(Gone::Broken),
             }
+            let receiving = !self.frames.is_empty();
+            self.receiving.store(receiving, Ordering::Relaxed);
             tokio::select! {
                 written = writer.write(unsent), if !unsent.is_empty() => match written {
                     Ok(count) => unsent = unsent.get(count..).unwrap_or_default(),

@@ -66,9 +66,23 @@ impl Kernel {
     /// # Errors
     /// The kernel dies, breaks, or has not answered `within` this time.
     pub async fn snapshot(&mut self, within: Duration) -> Result<Snapshot, VariablesError> {
+        let snapshot = self.begin_snapshot(earlier(within));
+        let answer = tokio::time::timeout(within, snapshot).await;
+        answer.map_err(|_| VariablesError::TooSlow(within))?
+    }
+
+    /// The same for as long as it takes; the kernel leaves out what it does not reach within `stop_after`.
+    /// Whoever does not wait for the end has a kernel that is of no further use.
+    ///
+    /// # Errors
+    /// The kernel dies or breaks.
+    pub async fn begin_snapshot(
+        &mut self,
+        stop_after: Duration,
+    ) -> Result<Snapshot, VariablesError> {
         let request = ToKernel::Snapshot {
             max_bytes: SNAPSHOT_BYTES,
-            within_ms: earlier(within),
+            within_ms: milliseconds(stop_after),
         };
         let heard = |said| match said {
             FromKernel::Snapshot {
@@ -77,7 +91,7 @@ impl Kernel {
             } => Some(Snapshot { data, lost }),
             _ => None,
         };
-        self.ask_about_variables(&request, within, heard).await
+        self.ask_about_variables(&request, heard).await
     }
 
     /// Takes the variables of a [`Snapshot`] over. For a fresh kernel, before its first cell. The names of
@@ -96,31 +110,35 @@ impl Kernel {
         }
         let request = ToKernel::Restore {
             variables: data,
-            within_ms: earlier(within),
+            within_ms: milliseconds(earlier(within)),
         };
         let heard = |said| match said {
             FromKernel::Restored { lost: Lost(lost) } => Some(lost),
             _ => None,
         };
-        self.ask_about_variables(&request, within, heard).await
+        let answer = self.ask_about_variables(&request, heard);
+        let answer = tokio::time::timeout(within, answer).await;
+        answer.map_err(|_| VariablesError::TooSlow(within))?
     }
 
     async fn ask_about_variables<T>(
         &mut self,
         request: &ToKernel<'_>,
-        within: Duration,
         heard: impl FnMut(FromKernel) -> Option<T>,
     ) -> Result<T, VariablesError> {
         let mut dropped = Output::new(0);
-        let asked = self.ask(request, &mut dropped, heard);
-        let answer = tokio::time::timeout(within, asked)
-            .await
-            .map_err(|_| VariablesError::TooSlow(within))??;
+        let answer = self.ask(request, &mut dropped, heard).await?;
         self.drain(&mut dropped);
         Ok(answer)
     }
 }
 
-fn earlier(within: Duration) -> u64 {
-    u64::try_from((within / EARLIER).as_millis()).unwrap_or(u64::MAX)
+/// When a kernel is told to stop that is given up after `within`.
+#[must_use]
+pub fn earlier(within: Duration) -> Duration {
+    within / EARLIER
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

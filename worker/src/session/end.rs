@@ -22,13 +22,12 @@ use super::{
     actor::{Actor, Sandbox},
     execution::Caller,
     file_job::with_heartbeats,
+    hand_over,
     machine::End,
-    saver::Saver,
     work::Work,
 };
 use crate::{
     bus::Responder,
-    kernel::Kernel,
     lease::{HeldLease, LeaseError, Ownership, keeper::Keeper},
     record,
     sandbox::Cage,
@@ -36,8 +35,6 @@ use crate::{
 
 /// File operations that are under way when a session ends may take this long.
 const FILE_JOBS_WITHIN: Duration = Duration::from_secs(5);
-/// How long the variables of a session may take to leave its interpreter.
-const SNAPSHOT_WITHIN: Duration = Duration::from_secs(5);
 /// How long, and how often, a session's end is told to a bus that does not answer.
 const RELEASE_WITHIN: Duration = Duration::from_secs(12);
 const RELEASE_AGAIN: Duration = Duration::from_millis(250);
@@ -274,11 +271,7 @@ async fn finish(mut file_jobs: JoinSet<()>, why: End) {
 
 /// Ends committer and sandbox. Says whether there is anything in the session's log.
 async fn tear_down(work: Work, sandbox: Option<Sandbox>, why: End, context: &Context) -> bool {
-    let permit = match why {
-        // Closed by nobody.
-        End::HandedOver => context.handing_over.acquire().await.ok(),
-        End::Expired | End::Stopped | End::Fenced | End::Broken => None,
-    };
+    let mut turn = None;
     let mut written = false;
     let mut cage = None;
     let work = match sandbox {
@@ -289,7 +282,12 @@ async fn tear_down(work: Work, sandbox: Option<Sandbox>, why: End, context: &Con
             data,
         }) => {
             let work = match why {
-                End::HandedOver => carry_out(work, &saver).await,
+                End::HandedOver => {
+                    let turns = &context.handing_over;
+                    let (work, last) = hand_over::carry_out(work, &saver, &outer, turns).await;
+                    turn = last;
+                    work
+                }
                 End::Expired | End::Stopped | End::Fenced | End::Broken => work,
             };
             drop((saver, data));
@@ -299,49 +297,9 @@ async fn tear_down(work: Work, sandbox: Option<Sandbox>, why: End, context: &Con
         }
         None => work,
     };
-    drop(permit);
+    drop(turn);
     destroy(work, cage).await;
     written
-}
-
-/// Saves the files, then the variables, for the next owner.
-async fn carry_out(work: Work, saver: &Saver) -> Work {
-    if let Err(error) = saver.all().await {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "files not handed over"
-        );
-        return work;
-    }
-    match work {
-        Work::Idle(mut kernel) => {
-            carry_variables(&mut kernel, saver).await;
-            Work::Idle(kernel)
-        }
-        other => other,
-    }
-}
-
-async fn carry_variables(kernel: &mut Kernel, saver: &Saver) {
-    let snapshot = match kernel.snapshot(SNAPSHOT_WITHIN).await {
-        Ok(snapshot) => snapshot,
-        Err(error) => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "variables not handed over"
-            );
-            return;
-        }
-    };
-    if snapshot.data.is_empty() {
-        return;
-    }
-    if let Err(error) = saver.variables(snapshot).await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "variables not saved"
-        );
-    }
 }
 
 async fn destroy(work: Work, cage: Option<Arc<Cage>>) {

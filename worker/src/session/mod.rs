@@ -15,6 +15,7 @@ pub mod answer;
 pub mod end;
 pub mod execution;
 pub mod file_job;
+mod hand_over;
 pub mod machine;
 pub mod opening;
 mod perform;
@@ -24,6 +25,7 @@ pub mod recent;
 pub mod recorded;
 pub mod saver;
 pub mod table;
+pub mod turns;
 pub mod work;
 
 /// What every session of a worker shares.
@@ -51,7 +53,6 @@ pub struct Context {
     pub draining: CancellationToken,
     /// Memory for files on their way between sessions and the store.
     pub transfers: Transfers,
-    /// One permit for each session that may be handed over at once: each takes processor time and
-    /// memory for its variables.
-    pub handing_over: Arc<Semaphore>,
+    /// Turns of sessions that are handed over.
+    pub handing_over: turns::Turns,
 }
