@@ -1,11 +1,21 @@
 //! The server: what handlers share, and how it starts, serves and stops.
 
-use std::{collections::HashMap, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, TcpListener},
+    ops::Deref,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use axum::Extension;
 use axum_server::{Handle, accept::NoDelayAcceptor};
-use proto::pool::{Pool, Pools};
+use process::hangup::Hangup;
+use proto::{
+    health::{Check, Health},
+    pool::{Pool, Pools},
+};
 use store::Store;
 use time::OffsetDateTime;
 use tokio::{
@@ -19,6 +29,7 @@ use crate::{
     auth::{Authenticator, keys::Keys, token::Rules},
     bus::{Bus, NatsAuth},
     config::Config,
+    readiness::Readiness,
     service::Service,
     tls,
 };
@@ -37,7 +48,11 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// Checks tokens.
     pub authenticator: Authenticator,
-    /// The bus, for readiness.
+    /// How this process's checks stand.
+    pub health: Health,
+    /// What is measured of them.
+    pub readiness: Readiness,
+    /// The bus.
     pub bus: Bus,
     /// The use cases.
     pub service: Service,
@@ -71,9 +86,19 @@ impl App {
         let instance = instance.unwrap_or_else(|| Ulid::new().to_string().to_lowercase());
         let bus = Bus::connect(&config.nats, NatsAuth::read(&config.nats_auth)?, &instance).await?;
         let wait = Duration::from_secs(config.sync_seconds.into());
+        let health = Health::default();
+        let readiness = Readiness {
+            health: health.clone(),
+            bus: bus.clone(),
+            store: store.clone(),
+            instance,
+        };
         let service = Service::new(bus.clone(), store, config.read_cluster_key()?, wait);
+        readiness.begin().await;
         Ok(Self(Arc::new(Parts {
             authenticator,
+            health,
+            readiness,
             bus,
             service,
             pools,
@@ -116,22 +141,25 @@ fn by_address(pools: Pools) -> HashMap<(String, String, String), Arc<Pool>> {
     keyed.collect()
 }
 
-/// Serves until SIGTERM or SIGINT, then lets open requests end.
+/// Serves until SIGTERM or SIGINT, then lets open requests end. SIGHUP has the certificate read again.
 ///
 /// # Errors
 /// It cannot start, or a listener fails.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let plain = std::net::TcpListener::bind(config.listen)
-        .with_context(|| format!("{} cannot be listened at", config.listen))?;
-    let secure = config
-        .tls_listen
-        .map(|address| {
-            std::net::TcpListener::bind(address)
-                .with_context(|| format!("{address} cannot be listened at"))
-        })
-        .transpose()?;
-    let app = App::start(&config).await?;
+pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let plain = listen(config.listen)?;
+    let secure = config.tls_listen.map(listen).transpose()?;
+    let app = tokio::select! {
+        started = App::start(&config) => started?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let health = app.health.clone();
     tokio::spawn(app.authenticator.keys().clone().keep_fresh());
+    tokio::spawn(app.readiness.clone().keep());
     let router = api::router(app);
 
     let handle = Handle::new();
@@ -150,6 +178,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(secure) = secure {
         secure.set_nonblocking(true)?;
         let tls = tls::config(&config).await?;
+        tokio::spawn(tls::follow(tls.clone(), config.clone(), hangup));
         let server = axum_server::from_tcp_rustls(secure, tls)?.handle(handle.clone());
         let server = server.first_request_timeout(HEAD_WITHIN);
         let server = server.map(|acceptor| acceptor.acceptor(NoDelayAcceptor::new()));
@@ -158,12 +187,18 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     tracing::info!(listen = %config.listen, tls = ?config.tls_listen, "serving");
 
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
     tokio::select! {
-        _ = terminate.recv() => {}
+        _ = terminate.recv() => {
+            health.fail(Check::Draining, "this process was asked to end");
+            // Whoever balances load looks at readiness now and then, and must not meet a closed door.
+            let lame_duck = Duration::from_secs(config.lame_duck_seconds.into());
+            tokio::select! {
+                () = tokio::time::sleep(lame_duck) => {}
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                Some(ended) = servers.join_next() => return Ok(ended??),
+            }
+        }
         _ = interrupt.recv() => {}
         Some(ended) = servers.join_next() => return Ok(ended??),
     }
@@ -172,4 +207,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         ended??;
     }
     Ok(())
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("failed to listen at {address}"))
 }

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use process::{failure::line_of, log::LogSettings, preflight::Output};
 use proto::{
     id::{ClusterKey, IdError},
     pool::{PoolError, Pools},
@@ -13,9 +14,9 @@ use time::OffsetDateTime;
 #[derive(Debug, Parser)]
 #[command(name = "ingress", version)]
 pub struct Arguments {
-    /// What is logged: a `tracing` filter.
-    #[arg(long, env = "HEARTH_LOG", default_value = "info", global = true)]
-    pub log: String,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogSettings,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -26,6 +27,9 @@ pub struct Arguments {
 pub enum Command {
     /// Serve requests.
     Serve(Box<Config>),
+    /// Look at this host and the settings of `serve` without serving: a line for each thing, and exit status 1
+    /// when it would not serve.
+    Check(Box<CheckArguments>),
     /// Make a signing key and its public key set for development.
     DevKeys(OutDir),
     /// Make a self-signed certificate for localhost.
@@ -34,6 +38,17 @@ pub enum Command {
     Documents(OutDir),
     /// Print a token signed with a development key.
     Token(TokenArguments),
+}
+
+/// What `check` looks at.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// The settings of `serve`.
+    #[command(flatten)]
+    pub config: Config,
+    /// How findings are written.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 /// Where files are written; keys that exist are kept.
@@ -120,6 +135,10 @@ pub struct Config {
     #[arg(long, env = "HEARTH_SYNC_SECONDS", default_value_t = proto::limits::SYNC_SECONDS,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub sync_seconds: u32,
+    /// How long, in seconds, it goes on taking requests after SIGTERM while `/readyz` already answers 503, so
+    /// that load balancers leave before the port is closed.
+    #[arg(long, env = "HEARTH_LAME_DUCK_SECONDS", default_value_t = 5)]
+    pub lame_duck_seconds: u32,
     /// Name of this process on the bus: letters, digits and `-`. Random by default.
     #[arg(long, env = "HEARTH_INSTANCE", value_parser = instance)]
     pub instance: Option<String>,
@@ -132,8 +151,15 @@ pub enum ConfigError {
     #[error("{0} cannot be read")]
     Read(PathBuf, #[source] std::io::Error),
     /// The pool file is not TOML of the expected shape.
-    #[error("{0} is not a pool file")]
-    Pools(PathBuf, #[source] toml::de::Error),
+    #[error("{path} is not a pool file: line {line}: {message}")]
+    Pools {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
     /// A pool is refused.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -149,8 +175,11 @@ impl Config {
     /// It cannot be read, or a pool in it is refused.
     pub fn read_pools(&self) -> Result<Pools, ConfigError> {
         let text = read(&self.pools)?;
-        let pools: Pools =
-            toml::from_str(&text).map_err(|error| ConfigError::Pools(self.pools.clone(), error))?;
+        let pools: Pools = toml::from_str(&text).map_err(|error| ConfigError::Pools {
+            path: self.pools.clone(),
+            line: line_of(&text, error.span().map_or(0, |span| span.start)),
+            message: error.message().to_owned(),
+        })?;
         pools.check()?;
         Ok(pools)
     }

@@ -49,6 +49,8 @@ macro_rules! checks {
 }
 
 checks! {
+    /// The process has finished its start.
+    Starting = "starting", Process;
     /// The process was asked to end.
     Draining = "draining", Process;
     /// The bus answers a round trip.

@@ -110,6 +110,12 @@ pub fn worker(worker: &WorkerId) -> String {
     format!("$KV.h1_workers.{worker}")
 }
 
+/// Subjects of all workers' keys.
+#[must_use]
+pub fn worker_wildcard() -> &'static str {
+    "$KV.h1_workers.*"
+}
+
 /// Subject of one execution's record.
 #[must_use]
 pub fn execution(pool: &PoolId, session: &SessionKey, key: &RecordKey) -> String {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use proto::{
     about::About,
+    health::Check,
     id::{PoolId, WorkerId},
     lease::WorkerBeat,
     limits,
@@ -20,11 +21,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     about::{self, Image},
-    bus,
+    admin, bus,
     config::Config,
     journal::Journal,
     lease::{Ledger, beat::Heart, streams},
     presence, queue,
+    readiness::Readiness as Measured,
     record::Records,
     sandbox::Sandboxes,
     session::{
@@ -63,6 +65,7 @@ impl Worker {
     /// # Errors
     /// A setting, the bus, the store or the sandbox machinery fails.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let health = admin::open(config.admin_listen).await?;
         let pools = config.read_pools()?;
         let store = Store::open(&config.store)?;
         store.probe().await?;
@@ -104,6 +107,7 @@ impl Worker {
         let (stop, background) = (CancellationToken::new(), TaskTracker::new());
         let stock = open_stock(&config, &pools, &sandboxes, &background, &stop);
         let context = Context {
+            health,
             client,
             doubt,
             store,
@@ -129,6 +133,7 @@ impl Worker {
         worker.start_background(ledgers, told);
         worker.context.stock.filled().await;
         worker.serve_queues(&bus, queues);
+        worker.measure(bus).await;
         worker.say_ready()?;
         Ok(worker)
     }
@@ -190,7 +195,24 @@ impl Worker {
         }
     }
 
+    /// Measures readiness from here on.
+    async fn measure(&self, bus: Bus) {
+        let measured = Measured {
+            health: self.context.health.clone(),
+            bus,
+            store: self.context.store.clone(),
+            sandboxes: self.sandboxes.clone(),
+            worker: self.config.id.to_string(),
+        };
+        measured.begin().await;
+        let stop = self.stop.clone();
+        self.background.spawn(async move {
+            stop.run_until_cancelled_owned(measured.keep()).await;
+        });
+    }
+
     fn say_ready(&self) -> anyhow::Result<()> {
+        self.context.health.pass(Check::Starting);
         tracing::info!(worker.id = %self.config.id, worker.run = %self.run, "ready");
         match &self.config.ready_file {
             Some(file) => std::fs::write(file, b"").context("the ready file was not written"),
@@ -218,6 +240,8 @@ impl Worker {
         {
             tracing::warn!(%error, "the ready file was not removed");
         }
+        let health = &self.context.health;
+        health.fail(Check::Draining, "this worker was asked to end");
         self.context.draining.cancel();
         let draining = self.describer()();
         let last = tokio::time::timeout(LAST_BEAT_WITHIN, self.heart.beat(&draining)).await;

@@ -1,8 +1,9 @@
 //! Settings, read once from flags and environment. The doc comments are the manual.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
+use process::{failure::line_of, log::LogSettings, preflight::Output};
 use proto::{
     id::WorkerId,
     limits,
@@ -11,9 +12,53 @@ use proto::{
 
 use crate::{lease::Replicas, sandbox};
 
+/// What the binary can do.
+#[derive(Debug)]
+pub enum Arguments {
+    /// Serve sessions: `worker SETTINGS`.
+    Serve(Box<Config>),
+    /// Look at this host and the settings without serving: `worker check SETTINGS`.
+    Check(Box<CheckArguments>),
+}
+
+impl Arguments {
+    /// Reads them; ends the process when they are wrong. Serving has no name of its own, because it had none
+    /// when it was all that a worker did.
+    #[must_use]
+    pub fn parse() -> Self {
+        let mut words: Vec<_> = std::env::args_os().collect();
+        if words.get(1).is_some_and(|word| word == CHECK) {
+            drop(words.remove(1));
+            Self::Check(Box::new(CheckArguments::parse_from(words)))
+        } else {
+            Self::Serve(Box::new(Config::parse_from(words)))
+        }
+    }
+}
+
+/// First word of the command line that has a worker look instead of serve.
+const CHECK: &str = "check";
+
+/// Looks at this host and at the settings of a worker without starting one: a line for each thing, and exit
+/// status 1 when it would not serve.
+#[derive(Debug, Parser)]
+#[command(name = "worker check", version)]
+pub struct CheckArguments {
+    /// The settings of the worker.
+    #[command(flatten)]
+    pub config: Config,
+    /// How findings are written.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
 /// Runs the sandboxes of Hearth's sessions. Needs root.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "worker", version)]
+#[command(
+    name = "worker",
+    version,
+    after_help = "`worker check` with the same settings looks at this host and at them without starting."
+)]
 pub struct Config {
     /// Name of this worker: unique on its host, the same over restarts.
     #[arg(long = "id", env = "HEARTH_WORKER_ID")]
@@ -75,9 +120,13 @@ pub struct Config {
     /// that ran twice; nowhere by default.
     #[arg(long, env = "HEARTH_START_JOURNAL")]
     pub start_journal: Option<PathBuf>,
-    /// What is logged: a `tracing` filter.
-    #[arg(long, env = "HEARTH_LOG", default_value = "info")]
-    pub log: String,
+    /// Address at which `GET /healthz` and `GET /readyz` are answered, best one that only the host reaches;
+    /// none by default.
+    #[arg(long, env = "HEARTH_ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogSettings,
 }
 
 /// Why the settings cannot be used.
@@ -87,8 +136,15 @@ pub enum ConfigError {
     #[error("{0} cannot be read")]
     Read(PathBuf, #[source] std::io::Error),
     /// The pool file is not TOML of the expected shape.
-    #[error("{0} is not a pool file")]
-    Pools(PathBuf, #[source] toml::de::Error),
+    #[error("{path} is not a pool file: line {line}: {message}")]
+    Pools {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
     /// A pool is refused.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -105,8 +161,11 @@ impl Config {
     /// It cannot be read, or a pool in it is refused.
     pub fn read_pools(&self) -> Result<Pools, ConfigError> {
         let text = read(&self.pools)?;
-        let pools: Pools =
-            toml::from_str(&text).map_err(|error| ConfigError::Pools(self.pools.clone(), error))?;
+        let pools: Pools = toml::from_str(&text).map_err(|error| ConfigError::Pools {
+            path: self.pools.clone(),
+            line: line_of(&text, error.span().map_or(0, |span| span.start)),
+            message: error.message().to_owned(),
+        })?;
         pools.check()?;
         Ok(pools)
     }

@@ -3,6 +3,7 @@
 //! Data flows one way: `bus → session → {kernel, files, sync, lease, stock} → sandbox`.
 
 pub mod about;
+pub mod admin;
 pub mod app;
 pub mod bus;
 pub mod config;
@@ -12,9 +13,12 @@ pub mod kernel;
 pub mod lease;
 pub mod listener;
 pub mod outlet;
+pub mod preflight;
 pub mod presence;
 pub mod queue;
+pub mod readiness;
 pub mod record;
+pub mod remedy;
 pub mod sandbox;
 pub mod session;
 pub mod stock;

@@ -1,13 +1,20 @@
 //! The worker's binary. Run again under the names that [`worker::sandbox`] defines, it is one of
 //! the worker's helper processes instead.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
+use process::{failure, hangup::Hangup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
-use worker::{app::Worker, config::Config, sandbox};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+use worker::{
+    app::Worker,
+    config::{Arguments, Config},
+    preflight, remedy, sandbox,
+};
 
 fn main() -> ExitCode {
     // The helpers must stay single-threaded and touch neither arguments nor environment.
@@ -20,24 +27,40 @@ fn main() -> ExitCode {
         Some(sandbox::ZYGOTE) => sandbox::launcher::main(),
         _ => {}
     }
-    match run(Config::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(Arguments::parse()) {
+        Ok(code) => code,
         Err(error) => {
-            tracing::error!("{error:#}");
+            // Not through the log, which may be turned off or be what failed.
+            eprintln!("{}", failure::line("worker", &error, remedy::of(&error)));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
-    allow_many_files().context("the limit of open files was not raised")?;
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&config.log)?)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
-    let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
-    runtime.block_on(serve(config))
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let runtime = Runtime::new().context("failed to start the runtime")?;
+    // First of all: until it is heard, a SIGHUP ends the process.
+    let hangup = runtime.block_on(async { Hangup::listen() })?;
+    match arguments {
+        Arguments::Serve(config) => {
+            let log = config.log.clone().start()?;
+            runtime.spawn(log.follow(hangup));
+            sandbox::require_root()?;
+            preflight::require_memory()?;
+            allow_many_files().context("failed to raise the limit of open files")?;
+            runtime.block_on(serve(*config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Arguments::Check(check) => {
+            let found = runtime.block_on(preflight::look(&check.config));
+            found.print(check.output)?;
+            Ok(if found.passes() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+    }
 }
 
 /// A session takes about seven descriptors, and the usual soft limit is 1024.

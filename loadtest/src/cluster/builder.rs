@@ -204,7 +204,7 @@ impl ClusterBuilder {
             members.push(roll.ingress(number)?);
         }
         for number in 0..self.workers {
-            members.push(roll.worker(number, &format!("{prefix}-{}", number + 1)));
+            members.push(roll.worker(number, &format!("{prefix}-{}", number + 1))?);
         }
         members.sort_by_key(|entry| entry.member.stage());
         let pool = specs.first().map(PoolSpec::path).unwrap_or_default();
@@ -245,6 +245,7 @@ pub(super) enum Kind {
         id: String,
         state: PathBuf,
         journal: PathBuf,
+        admin: SocketAddr,
     },
 }
 
@@ -330,6 +331,9 @@ impl Roll<'_> {
         arguments.extend(self.ingress_arguments.iter().cloned());
         let mut process = self.process(member, &self.places.ingress, arguments);
         process.environment.extend(self.shelf.environment.clone());
+        // Nobody balances load here. An argument goes before it.
+        let at_once = ("HEARTH_LAME_DUCK_SECONDS".to_owned(), "0".to_owned());
+        process.environment.push(at_once);
         Ok(Entry {
             member,
             process,
@@ -338,7 +342,7 @@ impl Roll<'_> {
         })
     }
 
-    fn worker(&self, number: usize, id: &str) -> Entry {
+    fn worker(&mut self, number: usize, id: &str) -> Result<Entry> {
         let member = Member::Worker(number);
         let ready = self.layout.file(&format!("{member}.ready"));
         let state = self.layout.file(&format!("{member}"));
@@ -346,7 +350,9 @@ impl Roll<'_> {
         let data = self.layout.file(&format!("{member}-data"));
         let journal = self.layout.file(&format!("{member}.journal"));
         let replicas = self.layout.nats.len().min(REPLICAS_MAX);
-        let options: [(&str, OsString); 8] = [
+        let admin = self.ports.address()?;
+        let options: [(&str, OsString); 9] = [
+            ("--admin-listen", admin.to_string().into()),
             ("--id", id.into()),
             ("--image", self.places.image.clone().into()),
             (
@@ -368,7 +374,7 @@ impl Roll<'_> {
         let mut process = self.process(member, &self.places.worker, arguments);
         process.environment.extend(self.shelf.environment.clone());
         process.cgroup = Some(id.to_owned());
-        Entry {
+        Ok(Entry {
             member,
             process,
             ready: Ready::Wrote(ready),
@@ -376,8 +382,9 @@ impl Roll<'_> {
                 id: id.to_owned(),
                 state,
                 journal,
+                admin,
             },
-        }
+        })
     }
 }
 

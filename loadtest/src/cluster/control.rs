@@ -62,6 +62,14 @@ impl Cluster {
         self.wait_until_ready(member).await
     }
 
+    /// Starts a process that never ran and does not wait until it serves.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn launch(&self, member: Member) -> Result<()> {
+        self.run(self.entry(member)?).await
+    }
+
     /// Starts a process unless it runs, but does not wait until it serves; says whether it did.
     ///
     /// # Errors
@@ -165,6 +173,15 @@ impl Cluster {
             self.paused().insert(member, pid);
         }
         Ok(())
+    }
+
+    /// Tells a process to read its settings again (SIGHUP).
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn hang_up(&self, member: Member) -> Result<()> {
+        let pid = self.pid(member).await?;
+        self.push(member, pid, Push::HangUp).await
     }
 
     /// Lets a paused process go on (SIGCONT).

@@ -28,6 +28,8 @@ pub(crate) struct Process {
 pub(crate) enum Push {
     /// Stop where it stands.
     Pause,
+    /// Read settings again.
+    HangUp,
     /// Go on.
     Resume,
     /// End in its own way.
@@ -40,6 +42,7 @@ impl Push {
     /// The signal that says so.
     pub(crate) fn signal(self) -> Signal {
         match self {
+            Self::HangUp => Signal::HUP,
             Self::Pause => Signal::STOP,
             Self::Resume => Signal::CONT,
             Self::End => Signal::TERM,

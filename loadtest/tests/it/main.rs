@@ -15,6 +15,8 @@ mod client_wire;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod command;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod errors;
@@ -55,6 +57,12 @@ mod ownership;
 #[cfg(test)]
 mod pools;
 #[cfg(test)]
+mod preflight;
+#[cfg(test)]
+mod readiness;
+#[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod results;
 #[cfg(test)]
 mod sessions;
@@ -62,6 +70,8 @@ mod sessions;
 mod shell;
 #[cfg(test)]
 mod stack;
+#[cfg(test)]
+mod start_failures;
 #[cfg(test)]
 mod store_proxy;
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod objects;
 mod open;
 mod probe;
 mod results;
+mod round_trip;
 mod staging;
 #[cfg(test)]
 mod tests;
@@ -15,4 +16,5 @@ mod tests;
 pub use objects::{Store, StoreError};
 pub use open::OpenError;
 pub use probe::ProbeError;
+pub use round_trip::RoundTripError;
 pub use staging::{Owner, Upload};

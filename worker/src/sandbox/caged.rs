@@ -69,12 +69,37 @@ fn start() -> io::Result<Caged> {
             Ok(caged)
         }
         Err(error) => {
-            let refused = Reply::Refused {
-                error: error.to_string(),
-            };
-            channel::send(&control, &message::encode(&refused), &[])?;
-            Err(error)
+            channel::send(&control, &message::encode(&error.reply()), &[])?;
+            Err(error.into())
         }
+    }
+}
+
+/// Why there is no `caged`.
+#[derive(Debug, thiserror::Error)]
+enum SetUpError {
+    #[error("the image cannot be mounted: {0}")]
+    Image(rustix::io::Errno),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl SetUpError {
+    fn reply(&self) -> Reply {
+        match self {
+            Self::Image(error) => Reply::NoImage {
+                error: io::Error::from(*error).to_string(),
+            },
+            Self::Io(error) => Reply::Refused {
+                error: error.to_string(),
+            },
+        }
+    }
+}
+
+impl From<SetUpError> for io::Error {
+    fn from(error: SetUpError) -> Self {
+        Self::other(error.to_string())
     }
 }
 
@@ -144,7 +169,11 @@ struct Dying {
 }
 
 impl Caged {
-    fn new(settings: CagedSettings, lock: Vec<OwnedFd>, control: &OwnedFd) -> io::Result<Self> {
+    fn new(
+        settings: CagedSettings,
+        lock: Vec<OwnedFd>,
+        control: &OwnedFd,
+    ) -> Result<Self, SetUpError> {
         let hierarchies = Hierarchies::discover()?;
         private::enter()?;
         for directory in [IMAGE, BUNDLES, CONTAINERS, DATA] {
@@ -159,7 +188,7 @@ impl Caged {
             flags,
             None,
         )
-        .map_err(|error| io::Error::other(format!("the image cannot be mounted: {error}")))?;
+        .map_err(SetUpError::Image)?;
         Ok(Self {
             control: control.try_clone()?,
             hierarchies,

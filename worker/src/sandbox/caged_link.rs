@@ -16,7 +16,8 @@ use super::channel::{self, Channel, Packet};
 use super::config::Config;
 use super::error::{SandboxError, StartError};
 use super::message::{self, CagedSettings, Make, Reply, Request};
-use super::zygote_link::finish;
+use super::sys;
+use super::zygote_link::{ended_early, finish};
 
 /// Cages being made at once. `caged` makes one after the other, and beats wait in the same line.
 const MAKES_MAX: usize = 8;
@@ -58,16 +59,17 @@ impl CagedLink {
             source,
         };
         let (ours, theirs) = channel::pair().map_err(failed)?;
-        let child = Command::new(&config.helper)
+        let mut command = Command::new(&config.helper);
+        command
             .arg0(super::CAGED)
             .env_clear()
             .process_group(0)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(
                 io::stderr().as_fd().try_clone_to_owned().map_err(failed)?,
-            ))
-            .spawn()
-            .map_err(failed)?;
+            ));
+        sys::ignore_hangup(&mut command);
+        let mut child = command.spawn().map_err(failed)?;
         let channel = Channel::new(ours).map_err(failed)?;
         let settings = CagedSettings {
             worker: config.worker.as_str().to_owned(),
@@ -86,11 +88,23 @@ impl CagedLink {
         let packet = first
             .map_err(|_| refused("it is not ready in time"))?
             .map_err(failed)?;
-        let packet = packet.ok_or_else(|| refused("it ended at once"))?;
-        match message::decode(&packet.bytes).map_err(failed)? {
-            Reply::Ready => {}
-            Reply::Refused { error } => return Err(refused(&error)),
-            _ => return Err(refused("it answered before it was asked")),
+        let Some(packet) = packet else {
+            return Err(ended_early(super::CAGED, &mut child, PATIENCE).await);
+        };
+        let refusal = match message::decode(&packet.bytes).map_err(failed)? {
+            Reply::Ready => None,
+            Reply::Refused { error } => Some(refused(&error)),
+            Reply::NoImage { error } => Some(StartError::Mount {
+                path: config.image.clone(),
+                reason: error,
+            }),
+            _ => Some(refused("it answered before it was asked")),
+        };
+        if let Some(refusal) = refusal {
+            // What it says itself comes before this worker's last line, and the lock is free again.
+            channel.close();
+            finish(super::CAGED, &mut child, PATIENCE).await;
+            return Err(refusal);
         }
         let link = Arc::new(Self {
             channel,

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use tokio::time::Instant;
 
+use super::error::StartError;
 use super::meter::Peak;
 use super::spec::Swap;
 use super::unified::{self, HandDownError};
@@ -121,6 +122,29 @@ impl Hierarchies {
         let mut all = self.0.iter();
         let unified = all.find(|hierarchy| hierarchy.kind == Kind::Unified);
         unified.map(|hierarchy| hierarchy.mount.as_path())
+    }
+
+    /// 1 or 2; a hybrid host is version 1.
+    pub(super) fn version(&self) -> u8 {
+        if self.unified().is_some() { 2 } else { 1 }
+    }
+
+    /// Whether cgroups with limits can be made; makes none.
+    pub(super) fn look(&self) -> Result<(), StartError> {
+        for hierarchy in &self.0 {
+            let family = hierarchy.mount.join(FAMILY);
+            let directory = if family.exists() {
+                &family
+            } else {
+                &hierarchy.mount
+            };
+            rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)
+                .map_err(|error| StartError::Cgroups(about(directory, error.into())))?;
+        }
+        match self.unified() {
+            Some(mount) => Ok(unified::look(mount)?),
+            None => Ok(()),
+        }
     }
 
     /// Makes the cgroup of a worker, where cages cannot be limited without.

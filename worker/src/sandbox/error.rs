@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 
 use zygote::wire::Step;
 
+use super::loops::LoopError;
 use super::seccomp::FilterError;
 use super::uids::UidError;
 use super::unified::HandDownError;
@@ -15,8 +16,19 @@ use super::volume::VolumeError;
 /// Why a worker cannot make sandboxes at all.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Namespaces, mounts and cgroups take root.
+    #[error("sandboxes need root")]
+    NotRoot,
+    /// The image is no filesystem that the kernel can mount.
+    #[error("image {path} cannot be mounted: {reason}")]
+    Mount {
+        /// The image.
+        path: PathBuf,
+        /// In the words of `caged`.
+        reason: String,
+    },
     /// A directory cannot be made or emptied.
-    #[error("directory {path}")]
+    #[error("directory {path} cannot be used")]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -39,7 +51,7 @@ pub enum StartError {
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// The image cannot be opened or attached to a loop device.
-    #[error("image {path}")]
+    #[error("image {path} cannot be opened")]
     Image {
         /// The image.
         path: PathBuf,
@@ -54,7 +66,24 @@ pub enum StartError {
         /// The cause.
         source: io::Error,
     },
-    /// A helper process gave up; its reason, or where to find it.
+    /// A helper process was killed by the kernel.
+    #[error("helper process `{name}` was killed at its start, for lack of memory")]
+    Killed {
+        /// `caged` or `zygote`.
+        name: &'static str,
+    },
+    /// A helper process ended without saying why over its socket.
+    #[error("helper process `{name}` ended at its start: {status}")]
+    EndedEarly {
+        /// `caged` or `zygote`.
+        name: &'static str,
+        /// How.
+        status: ExitStatus,
+    },
+    /// A loop device for the image.
+    #[error("loop device for the image")]
+    Loop(#[from] LoopError),
+    /// A helper process gave up; its reason.
     #[error("helper process `{name}`: {reason}")]
     Refused {
         /// `caged` or `zygote`.

@@ -27,6 +27,25 @@ const AFTER_YOU: Duration = Duration::from_millis(1);
 /// hundred at once, the last would need a hundred attempts.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Why there is no loop device.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// The kernel gives none away.
+    #[error("{CONTROL} gives no loop device")]
+    Control(#[source] io::Error),
+    /// One cannot be used.
+    #[error("{path} cannot be used")]
+    Device {
+        /// The device.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Others always take them first.
+    #[error("all loop devices are taken")]
+    Taken,
+}
+
 /// An attached loop device. Dropping this detaches it, unless it is mounted: then the last
 /// unmount does.
 #[derive(Debug)]
@@ -39,23 +58,25 @@ pub(super) struct LoopDevice {
 
 impl LoopDevice {
     /// Attaches a file. Blocks. `label` shows up in the device's status; it names the owner.
-    pub(super) fn attach(file: impl AsFd, access: Access, label: &str) -> io::Result<Self> {
-        let control = OpenOptions::new().read(true).write(true).open(CONTROL)?;
+    pub(super) fn attach(file: impl AsFd, access: Access, label: &str) -> Result<Self, LoopError> {
+        let control = OpenOptions::new().read(true).write(true).open(CONTROL);
+        let control = control.map_err(LoopError::Control)?;
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 std::thread::sleep(AFTER_YOU);
             }
-            let number = sys::free_loop(&control)?;
+            let number = sys::free_loop(&control).map_err(LoopError::Control)?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
             let device = match open(&path, number, access) {
                 // Somebody else is faster at times, and the device may even be gone again.
                 Err(error) if is_taken(&error) => continue,
-                opened => opened?,
+                Err(source) => return Err(LoopError::Device { path, source }),
+                Ok(opened) => opened,
             };
             match sys::attach_loop(&device, &file, access, label) {
                 Err(error) if is_taken(&error) => {}
-                Err(error) => return Err(error),
+                Err(source) => return Err(LoopError::Device { path, source }),
                 Ok(()) => {
                     let backing = format!("/sys/block/loop{number}/loop/backing_file").into();
                     return Ok(Self {
@@ -66,10 +87,7 @@ impl LoopDevice {
                 }
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            "all loop devices are taken",
-        ))
+        Err(LoopError::Taken)
     }
 
     /// Path of the device node.
@@ -96,6 +114,14 @@ impl Released {
     pub(super) fn is_attached(&self) -> bool {
         self.backing.exists()
     }
+}
+
+/// Whether the kernel would give a device away; takes none.
+pub(super) fn look() -> Result<(), LoopError> {
+    let control = OpenOptions::new().read(true).write(true).open(CONTROL);
+    let control = control.map_err(LoopError::Control)?;
+    sys::free_loop(&control).map_err(LoopError::Control)?;
+    Ok(())
 }
 
 fn is_taken(error: &io::Error) -> bool {

@@ -60,8 +60,10 @@ pub(super) struct CageLimits {
 pub(super) enum Reply {
     /// The settings were taken, the image is mounted.
     Ready,
-    /// `caged` cannot start.
+    /// `caged` or the launcher cannot start.
     Refused { error: String },
+    /// `caged` cannot start, because the image cannot be mounted.
+    NoImage { error: String },
     /// The cage exists. A pidfd of its PID 1 and its data directory come along.
     Made { id: u64, pid: u32 },
     /// The cage's processes and cgroups are gone.

@@ -27,6 +27,7 @@ mod cgroup;
 mod channel;
 mod config;
 mod error;
+pub(crate) mod host;
 mod kernel;
 pub mod launcher;
 mod loops;
@@ -54,6 +55,7 @@ pub use cage::Cage;
 pub use config::Config;
 pub use error::{SandboxError, StartError};
 pub use kernel::{KernelHandle, KernelProcess};
+pub use loops::LoopError;
 pub use meter::Meter;
 pub use sandboxes::Sandboxes;
 pub use seccomp::FilterError;
@@ -62,6 +64,18 @@ pub use uids::UidError;
 pub use unified::HandDownError;
 pub use verify::Mismatch;
 pub use volume::VolumeError;
+
+/// Refuses to go on without root, which everything here needs.
+///
+/// # Errors
+/// This process does not run as root.
+pub fn require_root() -> Result<(), StartError> {
+    if rustix::process::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(StartError::NotRoot)
+    }
+}
 
 /// Filesystem of session images: read-only, compressed, and one set of cached pages for all.
 const IMAGE_FILESYSTEM: &str = "erofs";

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use proto::health::{Check, Health};
 use proto::pool::Limits;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -151,6 +152,28 @@ impl Sandboxes {
         self.0.caged.ended().await;
     }
 
+    /// Reports whether sandboxes can be made, until they cannot be made ever again.
+    pub async fn report(&self, health: &Health) {
+        let mut zygote = self.0.zygotes.watch();
+        loop {
+            if zygote.borrow_and_update().is_some() {
+                health.pass(Check::Sandboxes);
+            } else {
+                health.fail(
+                    Check::Sandboxes,
+                    "the zygote ended and no other is warm yet",
+                );
+            }
+            tokio::select! {
+                changed = zygote.changed() => if changed.is_err() { return },
+                () = self.failed() => {
+                    health.fail(Check::Sandboxes, "caged has ended, and every sandbox with it");
+                    return;
+                }
+            }
+        }
+    }
+
     /// Kills all cages and ends the helper processes. Waits for what destruction is already under
     /// way; what is left is removed by the next start.
     pub async fn stop(self) {
@@ -265,7 +288,7 @@ fn attach_image(config: &Config) -> Result<LoopDevice, StartError> {
     };
     let file = File::open(&config.image).map_err(failed)?;
     let label = format!("hearth/{}/image", config.worker.as_str());
-    LoopDevice::attach(&file, Access::ReadOnly, &label).map_err(failed)
+    Ok(LoopDevice::attach(&file, Access::ReadOnly, &label)?)
 }
 
 fn in_directory(path: &Path, source: io::Error) -> StartError {

@@ -17,6 +17,20 @@ pub(super) fn close_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::close_range(first, libc::c_uint::MAX, 0) })
 }
 
+/// Has a program ignore SIGHUP from its birth on: whoever tells the worker to read its settings again may
+/// signal all processes of its service.
+pub(super) fn ignore_hangup(command: &mut tokio::process::Command) {
+    let ignore = || {
+        // SAFETY: sets one signal's action and touches no memory, which a new process may do.
+        match unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) } {
+            libc::SIG_ERR => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: `ignore` neither allocates nor takes a lock.
+    unsafe { command.pre_exec(ignore) };
+}
+
 /// Gives the process a private copy of its mount namespace.
 pub(super) fn unshare_mounts() -> io::Result<()> {
     // SAFETY: affects mounts and the shared working directory only; the callers have one thread.

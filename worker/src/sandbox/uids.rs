@@ -19,6 +19,12 @@ const FIRST_ID: u32 = 0x2000_0000;
 /// Blocks of a host: up to 2^31, above which programs take ids for negative.
 const BLOCKS: u32 = 24;
 
+/// All ids that the workers of a host may use.
+pub(super) fn ids() -> std::ops::Range<u64> {
+    let first = u64::from(FIRST_ID);
+    first..first + u64::from(BLOCKS) * u64::from(RANGES) * u64::from(RANGE_IDS)
+}
+
 /// Why a worker has no user ids.
 #[derive(Debug, thiserror::Error)]
 pub enum UidError {

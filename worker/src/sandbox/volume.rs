@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use tokio::process::Command;
 
 use super::loops::LoopDevice;
-use super::sys::Access;
+use super::sys::{self, Access};
 
 /// Smallest data filesystem; below it ext4's own bookkeeping leaves no room.
 pub(super) const DATA_BYTES_MIN: u64 = 1 << 20;
@@ -76,7 +76,8 @@ impl Volumes {
             let image = template
                 .copy_to(&path)
                 .map_err(|source| VolumeError::Image { directory, source })?;
-            LoopDevice::attach(&image, Access::ReadWrite, &label).map_err(VolumeError::Attach)
+            let device = LoopDevice::attach(&image, Access::ReadWrite, &label);
+            device.map_err(|error| VolumeError::Attach(io::Error::other(error)))
         });
         made.await
             .map_err(|error| VolumeError::Attach(io::Error::other(error)))?
@@ -102,7 +103,8 @@ impl Volumes {
         };
         let path = self.directory.join(format!("template.{bytes}"));
         let file = create(&path, bytes).map_err(image)?;
-        let output = Command::new(MKFS)
+        let mut command = Command::new(MKFS);
+        command
             // No journal: the commit log is what survives a crash. No reserved blocks, no tables
             // written ahead of their use.
             .args([
@@ -117,9 +119,9 @@ impl Volumes {
             ])
             .args(["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"])
             .arg(&path)
-            .stdin(Stdio::null())
-            .output()
-            .await;
+            .stdin(Stdio::null());
+        sys::ignore_hangup(&mut command);
+        let output = command.output().await;
         std::fs::remove_file(&path).map_err(image)?;
         let output = output.map_err(VolumeError::Run)?;
         if !output.status.success() {

@@ -70,6 +70,11 @@ impl Zygotes {
         }
     }
 
+    /// The current zygote, as it changes.
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Arc<Zygote>>> {
+        self.current.subscribe()
+    }
+
     /// Lets all zygotes end, each after its last kernel.
     pub(super) fn stop(&self) {
         self.stopping.send_replace(true);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_nats::Client;
+use proto::health::Health;
 use store::Store;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,6 +30,8 @@ pub mod work;
 /// What every session of a worker shares.
 #[derive(Clone, Debug)]
 pub struct Context {
+    /// How this worker's checks stand.
+    pub health: Health,
     /// The connection to the bus.
     pub client: Client,
     /// Occasions to make sure of an ownership.

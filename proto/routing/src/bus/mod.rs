@@ -21,10 +21,13 @@ use records::{
 use crate::placement::Record;
 
 mod answers;
+pub mod clock;
 pub mod connect;
 pub mod executions;
 pub mod inbox;
 pub mod leases;
+pub mod rights;
+pub mod workers;
 
 pub use connect::{AuthError, ConnectError, Connected, NatsAuth};
 
@@ -69,6 +72,17 @@ pub enum BusError {
     /// A record was not read or written.
     #[error(transparent)]
     Record(#[from] records::cas::BusError),
+}
+
+impl BusError {
+    /// What to do about it at a start.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Connect(error) => error.remedy(),
+            _ => None,
+        }
+    }
 }
 
 impl Bus {
@@ -261,6 +275,7 @@ impl Bus {
     /// # Errors
     /// It does not.
     pub async fn check(&self) -> Result<(), BusError> {
+        self.up()?;
         let someone: WorkerId = "readiness"
             .parse()
             .map_err(|error| BusError::Read(Box::new(error)))?;
