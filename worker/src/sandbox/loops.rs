@@ -32,7 +32,7 @@ static TURN: Mutex<()> = Mutex::new(());
 #[derive(Debug)]
 pub(super) struct LoopDevice {
     path: PathBuf,
-    backing: PathBuf,
+    attached: Attached,
     // Held, not read: the device lives while somebody has it open.
     _open: File,
 }
@@ -57,10 +57,10 @@ impl LoopDevice {
                 Err(error) if is_taken(&error) => {}
                 Err(error) => return Err(error),
                 Ok(()) => {
-                    let backing = format!("/sys/block/loop{number}/loop/backing_file").into();
+                    let attached = Attached::now(format!("/sys/block/loop{number}").into());
                     return Ok(Self {
                         path,
-                        backing,
+                        attached,
                         _open: device,
                     });
                 }
@@ -79,22 +79,42 @@ impl LoopDevice {
 
     /// Closes this handle; what comes back tells when the device is free again.
     pub(super) fn release(self) -> Released {
-        Released {
-            backing: self.backing.clone(),
-        }
+        Released(self.attached)
     }
 }
 
 /// A device that this process no longer holds open.
 #[derive(Debug)]
-pub(super) struct Released {
-    backing: PathBuf,
-}
+pub(super) struct Released(Attached);
 
 impl Released {
-    /// Whether anything, such as a mount, still keeps the device attached.
+    /// Whether anything, such as a mount, still keeps the device attached. Once it is not, the kernel may
+    /// give its number to another file at any moment.
     pub(super) fn is_attached(&self) -> bool {
-        self.backing.exists()
+        let Attached { device, file, life } = &self.0;
+        let now = Attached::now(device.clone());
+        now.file.is_some() && (&now.file, &now.life) == (file, life)
+    }
+}
+
+/// What a device stands for, as `/sys` tells it.
+#[derive(Clone, Debug)]
+struct Attached {
+    device: PathBuf,
+    /// Name of the file; `None` if there is none.
+    file: Option<String>,
+    /// Another one each time that something is attached (Linux 5.15).
+    life: Option<String>,
+}
+
+impl Attached {
+    fn now(device: PathBuf) -> Self {
+        let read = |name| std::fs::read_to_string(device.join(name)).ok();
+        Self {
+            file: read("loop/backing_file"),
+            life: read("diskseq"),
+            device,
+        }
     }
 }
 
@@ -119,5 +139,33 @@ fn open(path: &Path, number: u32, access: Access) -> io::Result<File> {
             }
         }
         opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attach(device: &Path, file: &str, life: &str) {
+        std::fs::create_dir_all(device.join("loop")).unwrap();
+        std::fs::write(device.join("loop/backing_file"), file).unwrap();
+        std::fs::write(device.join("diskseq"), life).unwrap();
+    }
+
+    #[test]
+    fn a_device_that_was_given_to_another_file_is_not_attached_any_more() {
+        let sys = tempfile::tempdir().unwrap();
+        let device = sys.path().join("loop7");
+        attach(&device, "/data/one (deleted)", "7");
+        let released = Released(Attached::now(device.clone()));
+        assert!(released.is_attached());
+        attach(&device, "/data/two (deleted)", "7");
+        assert!(!released.is_attached());
+        attach(&device, "/data/one (deleted)", "8");
+        assert!(!released.is_attached());
+        attach(&device, "/data/one (deleted)", "7");
+        assert!(released.is_attached());
+        std::fs::remove_dir_all(device.join("loop")).unwrap();
+        assert!(!released.is_attached());
     }
 }
