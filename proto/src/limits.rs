@@ -83,6 +83,17 @@ pub const DISPLAY_BYTES: usize = 32 * 1024 * 1024;
 pub const KERNEL_FRAME_BYTES: usize = 32 * 1024 * 1024;
 /// All frames of one cell, in bytes; beyond it the kernel counts as broken.
 pub const KERNEL_CELL_BYTES: usize = 256 * 1024 * 1024;
+/// Longest text form of one output, in bytes; a longer one is cut. Images are not cut.
+pub const OUTPUT_TEXT_BYTES: usize = 4 * 1024 * 1024;
+/// Longest mime type of a form of an output, in bytes.
+pub const MIME_TYPE_BYTES: usize = 255;
+/// Longest class name of an exception, in bytes; a longer one is cut.
+pub const ERROR_NAME_BYTES: usize = 256;
+/// Longest text of an exception beside its traceback, in bytes; a longer one is cut.
+pub const ERROR_MESSAGE_BYTES: usize = 64 * 1024;
+/// A kernel that waits between cells, or has begun a frame, goes on within this time. It also takes a
+/// request off its socket within this time; one that does not runs other code.
+pub const KERNEL_SILENCE: Duration = Duration::from_secs(10);
 /// Variables that are carried from one kernel to another, in bytes together.
 pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
 /// Most names that are told of variables that were lost; more are counted in the last.

@@ -3,6 +3,7 @@
 //! Data flows one way: `bus → session → {kernel, files, sync, lease, stock} → sandbox`.
 
 pub mod about;
+pub mod allowance;
 pub mod app;
 pub mod bus;
 pub mod config;

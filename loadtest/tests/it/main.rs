@@ -35,6 +35,8 @@ mod hostile_code;
 #[cfg(test)]
 mod hostile_files;
 #[cfg(test)]
+mod hostile_frames;
+#[cfg(test)]
 mod identifiers;
 #[cfg(test)]
 mod isolation;

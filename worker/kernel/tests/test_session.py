@@ -3,6 +3,7 @@
 import unittest
 
 from session import Case, Session
+import hearth_frames
 
 
 class Life(Case):
@@ -105,6 +106,23 @@ class Processes(Case):
                 "with multiprocessing.get_context('spawn').Pool(1) as pool: roots = pool.map(math.sqrt, [4, 9])\nroots"
             )
             self.assertEqual(cell.text, "[2.0, 3.0]")
+
+    def test_nothing_follows_the_end_of_a_cell(self):
+        # A thread that began to show something while its cell ran comes too late with it.
+        self.succeeds(
+            "import hearth_shell, threading\n"
+            "begun, over, said = threading.Event(), threading.Event(), threading.Event()\n"
+            "def late(show):\n"
+            "    begun.set(); over.wait(); show({'text/plain': 'late'}); said.set()\n"
+            "threading.Thread(target=late, args=(hearth_shell.SINK.displayed,)).start()\n"
+            "begun.wait()"
+        )
+        cell = self.succeeds("over.set(); said.wait(); display('now')")
+        self.assertEqual([shown["text/plain"] for shown in cell.displays], ["'now'"])
+
+    def test_a_probe_is_read_and_not_answered(self):
+        self.session.socket.sendall(hearth_frames.encode({"type": "probe"}))
+        self.assertEqual(self.succeeds("1 + 1").text, "2")
 
     def test_threads_print_into_their_cell(self):
         cell = self.succeeds(

@@ -6,7 +6,7 @@ use std::{fmt, process::ExitStatus, time::Duration};
 use proto::limits::SNAPSHOT_BYTES;
 
 use super::{
-    Gone, Kernel, Output,
+    Gone, Heard, Kernel, Output, Violation,
     frame::{FromKernel, Lost, ToKernel, Variables},
 };
 
@@ -42,9 +42,9 @@ pub enum VariablesError {
     /// It has not answered in time.
     #[error("the interpreter did not answer within {0:?}")]
     TooSlow(Duration),
-    /// It said something that is no frame, or closed its socket.
+    /// It broke the protocol.
     #[error("the interpreter broke the protocol")]
-    Broken,
+    Broken(#[source] Violation),
     /// More than [`SNAPSHOT_BYTES`]; the kernel was not asked and is as it was.
     #[error("variables of {0} bytes, at most {SNAPSHOT_BYTES} are carried")]
     TooLong(usize),
@@ -54,7 +54,7 @@ impl From<Gone> for VariablesError {
     fn from(gone: Gone) -> Self {
         match gone {
             Gone::Died(status) => Self::Died(status),
-            Gone::Broken => Self::Broken,
+            Gone::Broken(violation) => Self::Broken(violation),
         }
     }
 }
@@ -74,8 +74,8 @@ impl Kernel {
             FromKernel::Snapshot {
                 variables: Variables(data),
                 lost: Lost(lost),
-            } => Some(Snapshot { data, lost }),
-            _ => None,
+            } => Heard::Answer(Snapshot { data, lost }),
+            _ => Heard::OutOfTurn,
         };
         self.ask_about_variables(&request, within, heard).await
     }
@@ -99,8 +99,8 @@ impl Kernel {
             within_ms: earlier(within),
         };
         let heard = |said| match said {
-            FromKernel::Restored { lost: Lost(lost) } => Some(lost),
-            _ => None,
+            FromKernel::Restored { lost: Lost(lost) } => Heard::Answer(lost),
+            _ => Heard::OutOfTurn,
         };
         self.ask_about_variables(&request, within, heard).await
     }
@@ -109,7 +109,7 @@ impl Kernel {
         &mut self,
         request: &ToKernel<'_>,
         within: Duration,
-        heard: impl FnMut(FromKernel) -> Option<T>,
+        heard: impl FnMut(FromKernel) -> Heard<T>,
     ) -> Result<T, VariablesError> {
         let mut dropped = Output::new(0);
         let asked = self.ask(request, &mut dropped, heard);

@@ -18,8 +18,10 @@ use super::kernel::{KernelHandle, KernelProcess};
 use super::loops::Released;
 use super::meter::Meter;
 use super::sandboxes::Shared;
+use super::sys;
 use super::uids::UidRange;
 use super::verify::{self, Namespaces};
+use crate::allowance::Allowance;
 
 /// How long a forked kernel may take to send its first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(15);
@@ -38,6 +40,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 pub struct Cage {
     shared: Arc<Shared>,
     parts: Option<Parts>,
+    allowance: Arc<Allowance>,
 }
 
 /// What a cage consists of. Everything that it holds open is released by [`Parts::destroy`].
@@ -58,6 +61,7 @@ impl Cage {
         Self {
             shared,
             parts: Some(parts),
+            allowance: Arc::default(),
         }
     }
 
@@ -69,6 +73,10 @@ impl Cage {
     pub async fn join(&self) -> Result<KernelProcess, SandboxError> {
         let parts = self.parts();
         let (socket, inner_socket) = UnixStream::pair()?;
+        if let Err(error) = sys::refuse_descriptors(&socket) {
+            // An older Linux: then they end the kernel when they are received.
+            tracing::debug!(%error, "descriptors cannot be refused before they are sent");
+        }
         let (stdout, inner_stdout) = std::io::pipe()?;
         let (stderr, inner_stderr) = std::io::pipe()?;
         let inner_socket = inner_socket.into_std()?;
@@ -95,6 +103,7 @@ impl Cage {
             stdout: pipe::Receiver::from_owned_fd(stdout.into())?,
             stderr: pipe::Receiver::from_owned_fd(stderr.into())?,
             process,
+            allowance: Arc::clone(&self.allowance),
         };
         let ready = async {
             first_byte(&kernel).await?;
@@ -141,6 +150,12 @@ impl Cage {
     pub fn owner(&self) -> (u32, u32) {
         let id = self.parts().uids.base() + SESSION_ID;
         (id, id)
+    }
+
+    /// What the worker itself may spend on the session in here.
+    #[must_use]
+    pub fn allowance(&self) -> &Arc<Allowance> {
+        &self.allowance
     }
 
     /// Name within the worker, for logs.

@@ -57,7 +57,7 @@ pub use kernel::{KernelHandle, KernelProcess};
 pub use meter::Meter;
 pub use sandboxes::Sandboxes;
 pub use seccomp::FilterError;
-pub(crate) use sys::{SharedMapping, next_shared_mapping};
+pub(crate) use sys::{SharedMapping, next_shared_mapping, unread_by_peer};
 pub use uids::UidError;
 pub use unified::HandDownError;
 pub use verify::Mismatch;

@@ -207,6 +207,32 @@ pub(crate) fn next_shared_mapping(maps: impl AsFd, from: u64) -> io::Result<Opti
     }
 }
 
+/// Bytes, with some overhead, that were sent over a local stream socket and that its other side has not
+/// taken.
+pub(crate) fn unread_by_peer(socket: impl AsFd) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: this request writes one number, which outlives the call.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    Ok(u32::try_from(bytes).unwrap_or_default())
+}
+
+/// Has the other side of a local socket refused when it sends descriptors (Linux 6.16).
+pub(super) fn refuse_descriptors(socket: impl AsFd) -> io::Result<()> {
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let no: libc::c_int = 0;
+    let length = libc::socklen_t::try_from(mem::size_of_val(&no)).unwrap_or_default();
+    // SAFETY: the option is a number of this length, which outlives the call.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const no).cast(),
+            length,
+        )
+    })
+}
+
 /// Makes a descriptor's readiness something to await. Needs a runtime.
 pub(super) fn asynchronous(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` names the same open file until it is dropped, and nothing but dropping

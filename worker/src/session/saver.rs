@@ -104,7 +104,7 @@ impl Saver {
     ) -> (Self, Committer) {
         let (requests, incoming) = mpsc::channel(REQUESTS);
         let task = Task {
-            files,
+            files: files.paid_by(cage.allowance()),
             cage,
             window,
             tell,

@@ -1,5 +1,6 @@
 //! Sandboxes on a real kernel, with the real image: needs root.
 
+mod forged;
 mod inside;
 mod isolation;
 mod lifecycle;
