@@ -50,7 +50,7 @@ async fn a_long_traceback_counts_as_standard_error() {
     let stack = shared().await;
     for code in [
         "raise ValueError('x' * (4 << 20))",
-        "long = 'x' * (30 << 20)\nsay(done(error={'name': 'E', 'message': '', 'traceback': long}))\ntime.sleep(60)",
+        "long = 'x' * (8 << 20)\nsay(done(error={'name': 'E', 'message': '', 'traceback': long}))\ntime.sleep(60)",
     ] {
         // Each in a session of its own: the second is still asleep after its answer.
         let executed = fail(&forger(stack.session()).await, code).await;

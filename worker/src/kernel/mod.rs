@@ -442,7 +442,7 @@ impl Kernel {
             return Gone::Died(status);
         }
         let pid = self.handle.pid();
-        tracing::warn!(pid, ?violation, "a kernel broke its protocol and is killed");
+        tracing::warn!(pid, %violation, "a kernel broke its protocol and is killed");
         self.handle.kill();
         Gone::Broken(violation)
     }
