@@ -24,6 +24,7 @@ import hearth_variables
 # User code may replace what modules hold: keep what is needed after it ran.
 _alarm, _signal, _SIGINT = signal.alarm, signal.signal, signal.SIGINT
 _exit, _getpid, _get_ident = os._exit, os.getpid, threading.get_ident
+_close, _fstat = os.close, os.fstat
 _encode, _read, _TooLong = hearth_frames.encode, hearth_frames.read, hearth_frames.TooLong
 _run, _describe = hearth_shell.run, hearth_shell.describe
 _save, _load, _ALL = hearth_variables.save, hearth_variables.load, hearth_variables.ALL
@@ -46,7 +47,7 @@ def main(shell, descriptor):
 def _serve(shell, descriptor):
     kernel = _getpid()
     channel = Channel(descriptor)
-    os.register_at_fork(after_in_child=lambda close=os.close: close(descriptor))
+    os.register_at_fork(after_in_child=channel.leave)
     _become_a_session(shell)
     channel.send({"type": "ready"})
     if not channel.has_request_within(_AT_ONCE_SECONDS):
@@ -76,8 +77,16 @@ class Channel:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.set_inheritable(False)
         self._stream = self._socket.makefile("rb", buffering=1 << 16)
+        self._detach, self._identity = self._socket.detach, _identity(descriptor)
         # Threads may display while the cell goes on.
         self._sending = threading.Lock()
+
+    def leave(self):
+        """Closes the socket in a child. In the child's own children, and where the descriptor has been
+        replaced, the number belongs to the user's code and stays."""
+        descriptor = self._detach()
+        if descriptor >= 0 and _identity(descriptor) == self._identity:
+            _close(descriptor)
 
     def has_request_within(self, seconds):
         """Whether the first request, or the end, comes so soon."""
@@ -95,6 +104,15 @@ class Channel:
             whole = _encode(_instead(frame, f"the output is too long for one answer: {error}"))
         with self._sending:
             self._socket.sendall(whole)
+
+
+def _identity(descriptor):
+    """What a descriptor refers to; None when it is closed."""
+    try:
+        status = _fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _instead(frame, why):
