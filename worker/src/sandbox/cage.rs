@@ -117,7 +117,8 @@ impl Cage {
     }
 
     /// Kills everything inside but the cage itself, and returns when it is gone. `/mnt/data` and
-    /// the private directories stay.
+    /// the private directories stay; what is left of shared memory and message queues goes with the
+    /// next join.
     ///
     /// # Errors
     /// When the processes do not end in time; the cage must be replaced then.

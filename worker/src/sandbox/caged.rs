@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,8 +29,10 @@ use super::message::{self, CagedSettings, Make, Reply, Request};
 use super::private;
 use super::reaper::Reaper;
 use super::spec::{self, Description};
+use super::still_files;
 use super::sys;
 use super::unified::HandDownError;
+use super::user_namespace;
 
 /// How long killed cages may take to be gone before `caged` ends without having tidied up.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -40,6 +42,7 @@ const IMAGE: &str = "image";
 const BUNDLES: &str = "bundles";
 const CONTAINERS: &str = "containers";
 const DATA: &str = "data";
+const STILL: &str = "still";
 
 fn place(directory: &str) -> PathBuf {
     Path::new(private::DIRECTORY).join(directory)
@@ -147,7 +150,7 @@ impl Caged {
     fn new(settings: CagedSettings, lock: Vec<OwnedFd>, control: &OwnedFd) -> io::Result<Self> {
         let hierarchies = Hierarchies::discover()?;
         private::enter()?;
-        for directory in [IMAGE, BUNDLES, CONTAINERS, DATA] {
+        for directory in [IMAGE, BUNDLES, CONTAINERS, DATA, STILL] {
             fs::create_dir(place(directory))?;
         }
         let image = place(IMAGE);
@@ -286,11 +289,18 @@ impl Caged {
         let directory = mount_data(make, data)?;
         let worker = &self.settings.worker;
         let cgroups = self.hierarchies.make_cage(worker, &make.cage)?;
+        let namespace = user_namespace::make(make.uid_base).during("making the user namespace")?;
+        // The process that enters it is a copy of this one, and so has this descriptor.
+        let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+        let still = place(STILL);
+        still_files::write(&still, make.limits.memory_bytes)
+            .during("writing the files that stand still")?;
         let spec = spec::spec(&Description {
             image: &self.image,
             data,
+            still: &still,
             cgroup: cgroups.path(),
-            uid_base: make.uid_base,
+            user_namespace: Path::new(&path),
             limits: make.limits,
             swap: self.hierarchies.swap(worker),
         });

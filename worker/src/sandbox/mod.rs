@@ -37,6 +37,7 @@ mod reaper;
 mod sandboxes;
 mod seccomp;
 mod spec;
+mod still_files;
 mod sweep;
 #[expect(
     unsafe_code,
@@ -45,6 +46,7 @@ mod sweep;
 mod sys;
 mod uids;
 mod unified;
+mod user_namespace;
 mod verify;
 mod volume;
 mod zygote_link;

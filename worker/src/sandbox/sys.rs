@@ -6,7 +6,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -21,6 +21,61 @@ pub(super) fn close_from(first: u32) -> io::Result<()> {
 pub(super) fn unshare_mounts() -> io::Result<()> {
     // SAFETY: affects mounts and the shared working directory only; the callers have one thread.
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) })
+}
+
+/// Starts a copy of this process, which must have one thread. The copy makes a user namespace that
+/// `owner` owns, enters it and stops there until it is killed; it ends with this process. When it
+/// fails it exits with the `errno`.
+pub(super) fn fork_into_user_namespace_of(owner: u32) -> io::Result<Pid> {
+    let parent = rustix::process::getpid();
+    // SAFETY: the process has one thread, and the copy only makes system calls.
+    let pid = unsafe { libc::fork() };
+    check(pid)?;
+    if let Some(copy) = Pid::from_raw(pid) {
+        return Ok(copy);
+    }
+    let entered = enter_user_namespace_of(owner, parent);
+    exit_now(
+        entered
+            .err()
+            .and_then(|error| error.raw_os_error())
+            .unwrap_or(libc::EIO),
+    )
+}
+
+fn enter_user_namespace_of(owner: u32, parent: Pid) -> io::Result<std::convert::Infallible> {
+    let unchanged = libc::uid_t::MAX;
+    let none: libc::c_ulong = 0;
+    // Hosts may forbid namespaces to those who have lost their capabilities by changing their user.
+    let keep = 1 << 2; // SECBIT_NO_SETUID_FIXUP
+    // SAFETY: passes numbers.
+    check(unsafe {
+        libc::prctl(
+            libc::PR_SET_SECUREBITS,
+            keep as libc::c_ulong,
+            none,
+            none,
+            none,
+        )
+    })?;
+    // Not by the C library, which would look for threads. The effective id is the one that owns.
+    // SAFETY: passes numbers.
+    let changed = unsafe { libc::syscall(libc::SYS_setresuid, unchanged, owner, unchanged) };
+    if changed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: affects nothing but this process, which has one thread.
+    check(unsafe { libc::unshare(libc::CLONE_NEWUSER) })?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have ended already, and the signal is sent only once.
+    if rustix::process::getppid() != Some(parent) {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    rustix::process::kill_process(rustix::process::getpid(), Signal::STOP)?;
+    loop {
+        // SAFETY: no arguments.
+        unsafe { libc::pause() };
+    }
 }
 
 /// Blocks all signals and drops those that arrive, for ever, while `on_child` reaps.

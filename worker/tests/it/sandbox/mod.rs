@@ -1,9 +1,12 @@
 //! Sandboxes on a real kernel, with the real image: needs root.
 
+mod counters;
 mod inside;
 mod isolation;
+mod leftovers;
 mod lifecycle;
 mod limits;
+mod observation;
 mod variables;
 
 use std::path::{Path, PathBuf};
