@@ -19,12 +19,11 @@ use crate::{
     auth::{Authenticator, keys::Keys, token::Rules},
     bus::{Bus, NatsAuth},
     config::Config,
+    connections,
     service::Service,
     tls,
 };
 
-/// Time that a connection has for the head of a request.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Time that open requests have when the server stops: the longest execution.
 const STOP_WITHIN: Duration = Duration::from_secs(proto::limits::EXECUTION_SECONDS as u64 + 10);
 
@@ -138,7 +137,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut servers = JoinSet::new();
     plain.set_nonblocking(true)?;
     let server = axum_server::from_tcp(plain)?.handle(handle.clone());
-    let server = server.first_request_timeout(HEAD_WITHIN);
+    let idle = Duration::from_secs(config.idle_seconds.into());
+    let server = connections::bounded(server, idle);
     servers.spawn(
         server.acceptor(NoDelayAcceptor::new()).serve(
             router
@@ -151,8 +151,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         secure.set_nonblocking(true)?;
         let tls = tls::config(&config).await?;
         let server = axum_server::from_tcp_rustls(secure, tls)?.handle(handle.clone());
-        let server = server.first_request_timeout(HEAD_WITHIN);
-        let server = server.map(|acceptor| acceptor.acceptor(NoDelayAcceptor::new()));
+        let server = connections::bounded(server, idle).map(|acceptor| {
+            let acceptor = acceptor.handshake_timeout(connections::HEAD_WITHIN);
+            acceptor.acceptor(NoDelayAcceptor::new())
+        });
         let router = router.layer(Extension(Scheme::Https));
         servers.spawn(server.serve(router.into_make_service()));
     }

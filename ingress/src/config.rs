@@ -120,6 +120,11 @@ pub struct Config {
     #[arg(long, env = "HEARTH_SYNC_SECONDS", default_value_t = proto::limits::SYNC_SECONDS,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub sync_seconds: u32,
+    /// How long an HTTP/1 connection may be idle, in seconds, the head of its next request included. Longer
+    /// than a proxy in front keeps idle connections.
+    #[arg(long, env = "HEARTH_IDLE_SECONDS", default_value_t = crate::connections::IDLE_SECONDS,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub idle_seconds: u32,
     /// Name of this process on the bus: letters, digits and `-`. Random by default.
     #[arg(long, env = "HEARTH_INSTANCE", value_parser = instance)]
     pub instance: Option<String>,

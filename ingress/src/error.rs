@@ -21,6 +21,7 @@ pub mod page;
 pub use code::ErrorCode;
 
 use crate::{
+    headers::Repeated,
     route::{RouteError, once::OnceError},
     service::ServiceError,
 };
@@ -69,7 +70,11 @@ impl ApiError {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let ran = matches!(
             code,
-            ErrorCode::ExecutionLost | ErrorCode::ExecutionPending | ErrorCode::FilesNotDurable
+            ErrorCode::ExecutionLost
+                | ErrorCode::ExecutionPending
+                | ErrorCode::FilesNotDurable
+                | ErrorCode::TooManyFiles
+                | ErrorCode::PathTooLong
         );
         Self {
             code,
@@ -125,6 +130,12 @@ impl From<PathError> for ApiError {
     }
 }
 
+impl From<Repeated> for ApiError {
+    fn from(error: Repeated) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
 impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
         let code = match fault.code {
@@ -138,6 +149,8 @@ impl From<Fault> for ApiError {
             FaultCode::FileTooLarge => ErrorCode::RequestTooLarge,
             FaultCode::StorageUnavailable => ErrorCode::StorageUnavailable,
             FaultCode::FilesNotDurable => ErrorCode::FilesNotDurable,
+            FaultCode::TooManyFiles => ErrorCode::TooManyFiles,
+            FaultCode::PathTooLong => ErrorCode::PathTooLong,
             FaultCode::SandboxUnavailable => ErrorCode::SandboxUnavailable,
             FaultCode::Fenced | FaultCode::ExecutionLost => ErrorCode::ExecutionLost,
             FaultCode::OperationConflict => ErrorCode::OperationConflict,

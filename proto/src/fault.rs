@@ -33,6 +33,11 @@ pub enum FaultCode {
     StorageUnavailable,
     /// The work was done, but what it left in `/mnt/data` is not in the object store.
     FilesNotDurable,
+    /// The work was done, but what is in `/mnt/data` is not saved: there is too much of something, until
+    /// the session removes some of it.
+    TooManyFiles,
+    /// The work was done, but what is in `/mnt/data` is not saved: a path in it is too long.
+    PathTooLong,
     /// A sandbox could not be made or died while it was needed.
     SandboxUnavailable,
     /// The worker lost the session while it worked; the work may have had effects.

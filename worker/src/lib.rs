@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod lease;
 pub mod listener;
 pub mod outlet;
+pub mod patience;
 pub mod presence;
 pub mod queue;
 pub mod record;

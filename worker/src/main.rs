@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use worker::{app::Worker, config::Config, sandbox};
+use worker::{app::Worker, config::Config, patience, sandbox};
 
 fn main() -> ExitCode {
     // The helpers must stay single-threaded and touch neither arguments nor environment.
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
+    patience::set(config.patience);
     allow_many_files().context("the limit of open files was not raised")?;
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_new(&config.log)?)

@@ -178,4 +178,13 @@ codes! {
     /// `/mnt/data` is full.
     DiskFull: INSUFFICIENT_STORAGE, Useless,
         "loadtest/tests/it/hostile_code.rs::a_full_data_directory_is_named_to_code_and_to_callers";
+    /// It was done, but nothing in `/mnt/data` is saved from now on: it holds more than 100,000 files,
+    /// directories and links, or 32 MiB of their paths, or files in more than 400,000 pieces. Code may
+    /// run, and what it leaves is saved again once there is less.
+    TooManyFiles: INSUFFICIENT_STORAGE, Unsafe,
+        "loadtest/tests/it/unkept_files.rs::code_makes_room_where_there_are_too_many_files";
+    /// It was done, but nothing in `/mnt/data` is saved from now on: a path in it is longer than 4,096
+    /// bytes. Code may run, and what it leaves is saved again once there is none.
+    PathTooLong: INSUFFICIENT_STORAGE, Unsafe,
+        "loadtest/tests/it/unkept_files.rs::code_makes_room_where_a_path_is_too_long";
 }

@@ -45,6 +45,8 @@ mod leaks;
 #[cfg(test)]
 mod libraries;
 #[cfg(test)]
+mod malformed;
+#[cfg(test)]
 mod new_contract;
 #[cfg(test)]
 mod object_store;
@@ -66,6 +68,8 @@ mod stack;
 mod store_proxy;
 #[cfg(test)]
 mod streaming;
+#[cfg(test)]
+mod unkept_files;
 #[cfg(test)]
 mod uploads;
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::meter::Meter;
 use super::sandboxes::Shared;
 use super::uids::UidRange;
 use super::verify::{self, Namespaces};
+use crate::patience::patiently;
 
 /// How long a forked kernel may take to send its first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(15);
@@ -129,7 +130,8 @@ impl Cage {
             .await?)
     }
 
-    /// The root directory of `/mnt/data`. Its contents belong to the session: nothing in it may be
+    /// The root of the data filesystem, which [`layout`](super::layout) describes. Its files belong to
+    /// the session: nothing in them may be
     /// followed or trusted. Whoever keeps a copy delays the destruction of the cage.
     #[must_use]
     pub fn data(&self) -> &Arc<OwnedFd> {
@@ -273,7 +275,7 @@ impl Parts {
             destroyed => destroyed,
         };
         drop(self.data);
-        let deadline = tokio::time::Instant::now() + LET_GO;
+        let deadline = tokio::time::Instant::now() + patiently(LET_GO);
         let mut pause = LOOK_AGAIN;
         while self.device.is_attached() {
             if tokio::time::Instant::now() > deadline {
@@ -293,7 +295,7 @@ async fn first_byte(kernel: &KernelProcess) -> Result<(), SandboxError> {
         let (_, length) = rustix::net::recv(&kernel.socket, &mut byte, RecvFlags::PEEK)?;
         Ok(length)
     });
-    match tokio::time::timeout(FIRST_BYTE, peek).await {
+    match tokio::time::timeout(patiently(FIRST_BYTE), peek).await {
         Err(_) => Err(SandboxError::Silent),
         Ok(Ok(1..)) => Ok(()),
         Ok(Ok(0) | Err(_)) => Err(ended_early(&kernel.process).await),

@@ -18,13 +18,14 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use zygote::wire::SESSION_ID;
 
 use super::cgroup::{Cgroups, Hierarchies};
 use super::channel;
+use super::layout;
 use super::message::{self, CagedSettings, Make, Reply, Request};
 use super::private;
 use super::reaper::Reaper;
@@ -288,7 +289,7 @@ impl Caged {
         let cgroups = self.hierarchies.make_cage(worker, &make.cage)?;
         let spec = spec::spec(&Description {
             image: &self.image,
-            data,
+            data: &data.join(layout::FILES),
             cgroup: cgroups.path(),
             uid_base: make.uid_base,
             limits: make.limits,
@@ -416,7 +417,7 @@ impl Caged {
     }
 }
 
-/// Mounts a session's filesystem and hands it to the session's user.
+/// Mounts a session's filesystem and hands its files to the session's user.
 fn mount_data(make: &Make, target: &PathBuf) -> Result<OwnedFd, CageError> {
     fs::create_dir(target).during("making the mount point of the data filesystem")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
@@ -436,10 +437,7 @@ fn mount_data(make: &Make, target: &PathBuf) -> Result<OwnedFd, CageError> {
     rustix::fs::unlinkat(&directory, "lost+found", AtFlags::REMOVEDIR)
         .during("emptying the data filesystem")?;
     let id = make.uid_base + SESSION_ID;
-    rustix::fs::fchown(&directory, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
-        .during("handing over the data filesystem")?;
-    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755))
-        .during("handing over the data filesystem")?;
+    layout::lay_out(&directory, (id, id)).during("laying out the data filesystem")?;
     Ok(directory)
 }
 

@@ -17,6 +17,7 @@ use super::config::Config;
 use super::error::{SandboxError, StartError};
 use super::message::{self, CagedSettings, Make, Reply, Request};
 use super::zygote_link::finish;
+use crate::patience::patiently;
 
 /// Cages being made at once. `caged` makes one after the other, and beats wait in the same line.
 const MAKES_MAX: usize = 8;
@@ -82,7 +83,7 @@ impl CagedLink {
             name: super::CAGED,
             reason: reason.to_owned(),
         };
-        let first = tokio::time::timeout(PATIENCE, channel.receive()).await;
+        let first = tokio::time::timeout(patiently(PATIENCE), channel.receive()).await;
         let packet = first
             .map_err(|_| refused("it is not ready in time"))?
             .map_err(failed)?;
@@ -187,7 +188,7 @@ impl CagedLink {
                 }
             }
         }
-        finish(super::CAGED, &mut child, PATIENCE).await;
+        finish(super::CAGED, &mut child, patiently(PATIENCE)).await;
         *self.waiting() = None;
         self.ended.send_replace(true);
     }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::meter::Peak;
 use super::spec::Swap;
 use super::unified::{self, HandDownError};
+use crate::patience::patiently;
 
 /// Directory of all cages of all workers, below each hierarchy's root.
 const FAMILY: &str = "hearth";
@@ -360,7 +361,7 @@ impl Cgroups {
     /// Stops every process inside; returns when none runs any more.
     pub(super) async fn freeze(&self) -> io::Result<()> {
         self.set_frozen(true)?;
-        let deadline = Instant::now() + FREEZE_TIMEOUT;
+        let deadline = Instant::now() + patiently(FREEZE_TIMEOUT);
         while !self.is_frozen()? {
             if Instant::now() > deadline {
                 self.set_frozen(false)?;
@@ -402,7 +403,7 @@ impl Cgroups {
     /// Kills every process but one and returns when they are gone. They are frozen meanwhile, so that
     /// none can fork away.
     pub(super) async fn kill_all_but(&self, survivor: Option<Pid>) -> io::Result<()> {
-        let deadline = Instant::now() + EMPTY_TIMEOUT;
+        let deadline = Instant::now() + patiently(EMPTY_TIMEOUT);
         if self.is_unified() {
             // Here frozen processes can die, and who is not frozen yet freezes before it can fork
             // again. So this need not wait until all stand still, as it would for a busy crowd.

@@ -62,7 +62,7 @@ pub(super) enum Reply {
     Ready,
     /// `caged` cannot start.
     Refused { error: String },
-    /// The cage exists. A pidfd of its PID 1 and its data directory come along.
+    /// The cage exists. A pidfd of its PID 1 and the root of its data filesystem come along.
     Made { id: u64, pid: u32 },
     /// The cage's processes and cgroups are gone.
     Gone { id: u64 },

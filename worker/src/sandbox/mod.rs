@@ -29,6 +29,7 @@ mod config;
 mod error;
 mod kernel;
 pub mod launcher;
+pub mod layout;
 mod loops;
 mod message;
 mod meter;

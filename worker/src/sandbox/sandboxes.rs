@@ -26,6 +26,7 @@ use super::volume::Volumes;
 use super::zygote_link::Seed;
 use super::zygotes::Zygotes;
 use super::{seccomp, sweep};
+use crate::patience::patiently;
 
 /// Name of the lock file in the state directory.
 const LOCK: &str = "lock";
@@ -157,7 +158,7 @@ impl Sandboxes {
         let shared = &self.0;
         shared.cages.close();
         shared.zygotes.stop();
-        if tokio::time::timeout(FAREWELL, shared.cages.wait())
+        if tokio::time::timeout(patiently(FAREWELL), shared.cages.wait())
             .await
             .is_err()
         {
@@ -165,7 +166,7 @@ impl Sandboxes {
         }
         shared.caged.close();
         shared.helpers.close();
-        if tokio::time::timeout(FAREWELL, shared.helpers.wait())
+        if tokio::time::timeout(patiently(FAREWELL), shared.helpers.wait())
             .await
             .is_err()
         {
@@ -245,7 +246,7 @@ async fn lock(directory: &Path) -> Result<File, StartError> {
         .truncate(false)
         .open(&path);
     let file = file.map_err(|source| in_directory(directory, source))?;
-    let deadline = tokio::time::Instant::now() + TIDYING_UP;
+    let deadline = tokio::time::Instant::now() + patiently(TIDYING_UP);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),

@@ -34,7 +34,7 @@ pub(super) enum Swap {
 pub(super) struct Description<'a> {
     /// Mount point of the image.
     pub(super) image: &'a Path,
-    /// Mount point of the data filesystem.
+    /// The session's files on the data filesystem.
     pub(super) data: &'a Path,
     /// Path of the cgroup below each hierarchy's root.
     pub(super) cgroup: &'a str,
@@ -142,7 +142,7 @@ mod tests {
     fn description(swap: Swap) -> Description<'static> {
         Description {
             image: Path::new("/run/hearth/worker-1/image"),
-            data: Path::new("/run/hearth/worker-1/data/7"),
+            data: Path::new("/run/hearth/worker-1/data/7/files"),
             cgroup: "/hearth/worker-1/7",
             uid_base: 0x2000_0000,
             limits: CageLimits {

@@ -19,6 +19,7 @@ use super::config::Config;
 use super::error::{SandboxError, StartError};
 use super::kernel::{Exit, KernelHandle};
 use super::message::{self, LauncherSettings};
+use crate::patience::patiently;
 
 /// How long a zygote may take to import everything.
 const WARM_UP: Duration = Duration::from_secs(60);
@@ -84,7 +85,7 @@ impl Zygote {
             .await
             .map_err(failed)?;
         channel.send(&seed.filter, &[]).await.map_err(failed)?;
-        let first = tokio::time::timeout(WARM_UP, channel.receive()).await;
+        let first = tokio::time::timeout(patiently(WARM_UP), channel.receive()).await;
         let refused = |reason: &str| StartError::Refused {
             name: super::ZYGOTE,
             reason: format!("{reason}; its words are in the log"),

@@ -338,6 +338,15 @@ impl Actor {
         let event = match &saved {
             Ok(_) => Event::Saved,
             Err(SaveError::Fenced) => Event::LeaseLost,
+            // The session's own doing, and its caller's to hear.
+            Err(SaveError::Unkeepable(limit)) => {
+                tracing::info!(
+                    session.key = %self.first.session,
+                    error = limit as &dyn std::error::Error,
+                    "files not kept"
+                );
+                Event::Unkeepable
+            }
             Err(error) => {
                 tracing::error!(
                     session.key = %self.first.session,

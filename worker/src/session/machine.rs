@@ -10,6 +10,8 @@
 //!                 Restarting <───────┘ └──────> Unsaved   the object store did not take the files:
 //!                 (kernel dead)        NotSaved          the next execution waits for it first
 //!
+//!  `Unkeepable` leads on as `Saved` does: only code can make room, so the next execution runs
+//!
 //!  Ending   after Expired, Stop, HandOver, LeaseLost or Failed
 //! ```
 //!
@@ -90,6 +92,8 @@ pub enum Event {
     Saved,
     /// They are not, and were not for as long as is worth waiting.
     NotSaved,
+    /// They are not, and cannot be before the session's code has removed some of them.
+    Unkeepable,
     /// The cell's time is over.
     Deadline,
     /// The running cell's caller cancelled it.
@@ -160,7 +164,7 @@ pub fn on(state: State, event: Event, waiting: bool) -> (State, Vec<Action>) {
     };
     use Event::{
         Cancel, Deadline, Died, Expired, Failed, Finished, GraceOver, HandOver, LeaseLost,
-        NotSaved, Queued, Ready, Saved, Stop,
+        NotSaved, Queued, Ready, Saved, Stop, Unkeepable,
     };
     use Kernel::{Alive, Dead};
     use State::{
@@ -213,6 +217,8 @@ pub fn on(state: State, event: Event, waiting: bool) -> (State, Vec<Action>) {
             (Unsaved(kernel), vec![AnswerUnsaved, RefuseWaiting])
         }
         (Saving(None, kernel), NotSaved) => (Unsaved(kernel), vec![RefuseWaiting]),
+        (Saving(Some(_), kernel), Unkeepable) => next(vec![AnswerUnsaved], kernel),
+        (Saving(None, kernel), Unkeepable) => next(vec![], kernel),
         (Saving(verdict, Alive), Died) => (Saving(verdict, Dead), vec![NoteLoss]),
         (Saving(..), Queued) => (state, vec![]),
 
@@ -242,7 +248,7 @@ pub fn on(state: State, event: Event, waiting: bool) -> (State, Vec<Action>) {
         // Nothing else is being saved.
         (
             Starting | Idle | Running | Interrupted(_) | Killing(_) | Unsaved(_) | Restarting,
-            Saved | NotSaved,
+            Saved | NotSaved | Unkeepable,
         ) => (state, vec![]),
     }
 }

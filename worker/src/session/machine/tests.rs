@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const EVENTS: [Event; 14] = [
+const EVENTS: [Event; 15] = [
     Event::Ready,
     Event::Failed,
     Event::Queued,
@@ -10,6 +10,7 @@ const EVENTS: [Event; 14] = [
     Event::Died,
     Event::Saved,
     Event::NotSaved,
+    Event::Unkeepable,
     Event::Deadline,
     Event::Cancel,
     Event::GraceOver,
@@ -96,6 +97,23 @@ fn no_cell_runs_before_the_files_of_the_last_are_saved() {
 }
 
 #[test]
+fn code_runs_that_may_make_room_for_what_cannot_be_kept() {
+    let (saving, _) = on(State::Running, Event::Finished, false);
+    let answered = vec![Action::AnswerUnsaved];
+    let refused = on(saving, Event::Unkeepable, false);
+    assert_eq!(refused, (State::Idle, answered.clone()));
+    let next = [answered, vec![Action::RunNext]].concat();
+    assert_eq!(on(saving, Event::Unkeepable, true), (State::Running, next));
+    // The store came back, and this is what it was to take.
+    let (saving, _) = on(State::Unsaved(Kernel::Alive), Event::Queued, true);
+    let runs = (State::Running, vec![Action::RunNext]);
+    assert_eq!(on(saving, Event::Unkeepable, true), runs);
+    let (saving, _) = on(State::Unsaved(Kernel::Dead), Event::Queued, true);
+    let restarts = (State::Restarting, vec![Action::Restart]);
+    assert_eq!(on(saving, Event::Unkeepable, true), restarts);
+}
+
+#[test]
 fn only_a_session_at_rest_expires_or_moves() {
     for (event, why) in [
         (Event::Expired, End::Expired),
@@ -135,7 +153,8 @@ proptest! {
                         running = false;
                     }
                     Action::AnswerUnsaved => {
-                        prop_assert!(running && event == Event::NotSaved, "{before:?}");
+                        let unsaved = matches!(event, Event::NotSaved | Event::Unkeepable);
+                        prop_assert!(running && unsaved, "{before:?}");
                         running = false;
                     }
                     Action::RefuseAll => running = false,
