@@ -19,7 +19,7 @@ use crate::{
     auth::{Authenticator, keys::Keys, token::Rules},
     bus::{Bus, NatsAuth},
     config::Config,
-    connections,
+    connections, patience,
     service::Service,
     tls,
 };
@@ -120,6 +120,7 @@ fn by_address(pools: Pools) -> HashMap<(String, String, String), Arc<Pool>> {
 /// # Errors
 /// It cannot start, or a listener fails.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
+    patience::set(config.patience);
     let plain = std::net::TcpListener::bind(config.listen)
         .with_context(|| format!("{} cannot be listened at", config.listen))?;
     let secure = config

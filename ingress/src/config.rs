@@ -125,6 +125,10 @@ pub struct Config {
     #[arg(long, env = "HEARTH_IDLE_SECONDS", default_value_t = crate::connections::IDLE_SECONDS,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub idle_seconds: u32,
+    /// Factor on the time that a session's owner may be silent, for machines much slower than others.
+    #[arg(long, env = "HEARTH_PATIENCE", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub patience: u32,
     /// Name of this process on the bus: letters, digits and `-`. Random by default.
     #[arg(long, env = "HEARTH_INSTANCE", value_parser = instance)]
     pub instance: Option<String>,

@@ -18,6 +18,7 @@ use ulid::Ulid;
 
 use crate::{
     bus::executions::Page,
+    patience::patiently,
     route::{Missing, RouteError, once::OnceError, route},
     service::{Code, Service, ServiceError, Session},
 };
@@ -285,7 +286,7 @@ impl Service {
             ..session.job(Request::Cancel { target }, CANCELLED_WITHIN)
         };
         let asked = route(&self.bus, &job, Missing::Refuse, None);
-        if let Ok(Err(error)) = timeout(limits::ACCEPT_WITHIN, asked).await {
+        if let Ok(Err(error)) = timeout(patiently(limits::ACCEPT_WITHIN), asked).await {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "execution not cancelled yet");
         }

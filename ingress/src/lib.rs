@@ -19,4 +19,4 @@ pub mod sessions;
 pub mod tls;
 pub mod unowned;
 
-pub use routing::{bus, placement, reader, route};
+pub use routing::{bus, patience, placement, reader, route};

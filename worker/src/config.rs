@@ -51,8 +51,8 @@ pub struct Config {
     /// Directory for the sessions' data filesystems; `/var/lib/hearth/<id>` by default.
     #[arg(long, env = "HEARTH_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Factor on the time that steps of making and clearing sandboxes may take, for machines much slower
-    /// than others.
+    /// Factor on the time that steps of making and clearing sandboxes may take and that the owner of a session
+    /// may be silent, for machines much slower than others.
     #[arg(long, env = "HEARTH_PATIENCE", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=100))]
     pub patience: u32,

@@ -12,7 +12,6 @@ pub mod kernel;
 pub mod lease;
 pub mod listener;
 pub mod outlet;
-pub mod patience;
 pub mod presence;
 pub mod queue;
 pub mod record;
@@ -21,3 +20,5 @@ pub mod session;
 pub mod stock;
 pub mod sweep;
 pub mod sync;
+
+pub use routing::patience;

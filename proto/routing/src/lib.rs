@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod patience;
 pub mod placement;
 pub mod reader;
 pub mod route;

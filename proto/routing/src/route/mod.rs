@@ -19,6 +19,7 @@ use crate::{
         Bus, BusError,
         inbox::{Arrival, Inbox},
     },
+    patience::patiently,
     placement::{self, Next, Owner, Record},
     reader::Reader,
 };
@@ -275,7 +276,14 @@ async fn ask_owner(
     payload: Bytes,
 ) -> Result<Heard, RouteError> {
     let subject = subject::session(&job.pool, &job.session, job.request.verb());
-    ask(bus, (job, reader), subject, payload, limits::ACCEPT_WITHIN).await
+    ask(
+        bus,
+        (job, reader),
+        subject,
+        payload,
+        patiently(limits::ACCEPT_WITHIN),
+    )
+    .await
 }
 
 /// Sends the job to one subject and listens to the end.
@@ -313,7 +321,7 @@ async fn listen(
     }
     let mut hang_up = HangUp::of(bus, job);
     loop {
-        match timeout(limits::SILENCE, inbox.next()).await {
+        match timeout(patiently(limits::SILENCE), inbox.next()).await {
             Ok(Arrival::Frame(frame)) => match frame.body {
                 FrameBody::Accepted | FrameBody::Heartbeat => {}
                 FrameBody::Output(output) => {

@@ -1,7 +1,8 @@
 //! Machines that are much slower than others: emulated ones, and those with far too much to do.
 //!
-//! Most limits on steps of making and clearing sandboxes only guard against what hangs. Where everything takes
-//! several times as long, nothing hangs yet, so these limits can be made longer by one factor.
+//! Limits on steps of making and clearing sandboxes, and on the silence of a session's owner, only guard against
+//! what hangs. Where everything takes several times as long, nothing hangs yet, so these limits can be made longer by
+//! one factor.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
