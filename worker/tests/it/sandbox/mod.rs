@@ -146,6 +146,8 @@ pub(crate) fn config() -> (TempDir, Config) {
     config.state_dir = directory.path().join("state");
     config.data_dir = directory.path().join("data");
     config.helper = env!("CARGO_BIN_EXE_worker").into();
+    be_patient();
+    config.beat_ttl = patiently(config.beat_ttl);
     (directory, config)
 }
 
