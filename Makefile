@@ -1,10 +1,10 @@
 # `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
-.PHONY: help up down test bench chaos stall lint documents build image nats stores prerequisites clean
+.PHONY: help up down test test-v2 bench chaos stall lint documents build image nats stores prerequisites clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 up: build image nats ## install, build and start everything, and prove it with a request
 	@infra/dev/up.sh
@@ -14,6 +14,9 @@ down: ## stop what `make up` started
 
 test: build image nats stores ## every test
 	@infra/dev/test.sh
+
+test-v2: build image nats ## tests on a kernel with control groups of version 2 alone
+	@infra/dev/test-v2.sh
 
 bench: build image nats ## figures beside Jupyter Kernel Gateway and ipykernel
 	@target/release/loadtest bench

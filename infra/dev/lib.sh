@@ -19,6 +19,8 @@ issuer=https://hearth.localhost
 http_port=${HEARTH_HTTP_PORT:-8080}
 https_port=${HEARTH_HTTPS_PORT:-8443}
 nats_port=${HEARTH_NATS_PORT:-4222}
+# First port at which workers tell their readiness.
+admin_port=${HEARTH_ADMIN_PORT:-9080}
 
 fail() {
   echo "error: $*" >&2

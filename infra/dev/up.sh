@@ -21,6 +21,9 @@ claim_port() { # NAME PORT SETTING
     fail "port $2 for $1 is taken; set $3 to another one"
 }
 claim_port nats "$nats_port" HEARTH_NATS_PORT
+for ((n = 1; n <= workers; n++)); do
+  claim_port "worker-$n" $((admin_port + n - 1)) HEARTH_ADMIN_PORT
+done
 for ((n = 1; n <= ingresses; n++)); do
   claim_port "ingress-$n" $((http_port + n - 1)) HEARTH_HTTP_PORT
   claim_port "ingress-$n" $((https_port + n - 1)) HEARTH_HTTPS_PORT
@@ -79,6 +82,7 @@ for ((n = 1; n <= workers; n++)); do
   rm -f "$home/run/worker-$n.ready"
   start "worker-$n" "$programs/worker" --id "$worker_prefix-$n" "${bus[@]}" \
     --nats-auth "$home/nats-worker.auth" --image "$shared/image/current.erofs" \
+    --admin-listen "127.0.0.1:$((admin_port + n - 1))" \
     --data-dir "$home/data/worker-$n" --drain-seconds 10 --ready-file "$home/run/worker-$n.ready"
 done
 for ((n = 1; n <= ingresses; n++)); do
@@ -86,7 +90,7 @@ for ((n = 1; n <= ingresses; n++)); do
   start "ingress-$n" "$programs/ingress" serve "${bus[@]}" \
     --nats-auth "$home/nats-ingress.auth" --cluster-key "$home/cluster.key" \
     --listen "127.0.0.1:$((http_port + n - 1))" \
-    --tls-listen "127.0.0.1:$((https_port + n - 1))" \
+    --tls-listen "127.0.0.1:$((https_port + n - 1))" --lame-duck-seconds 0 \
     --tls-cert "$home/keys/cert.pem" --tls-key "$home/keys/key.pem" \
     --jwks "$home/keys/jwks.json" --jwt-issuer "$issuer"
 done

@@ -1,11 +1,22 @@
 //! The server: what handlers share, and how it starts, serves and stops.
 
-use std::{collections::HashMap, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, TcpListener},
+    ops::Deref,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use axum::Extension;
 use axum_server::{Handle, accept::NoDelayAcceptor};
-use proto::pool::{Pool, Pools};
+use process::hangup::Hangup;
+use proto::{
+    health::{Check, Health},
+    pool::{Pool, Pools},
+};
+use records::{share::Share, watch::watch};
 use store::Store;
 use time::OffsetDateTime;
 use tokio::{
@@ -19,12 +30,15 @@ use crate::{
     auth::{Authenticator, keys::Keys, token::Rules},
     bus::{Bus, NatsAuth},
     config::Config,
+    connections,
+    membership::Membership,
+    patience,
+    readiness::Readiness,
+    seal::Sealer,
     service::Service,
     tls,
 };
 
-/// Time that a connection has for the head of a request.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Time that open requests have when the server stops: the longest execution.
 const STOP_WITHIN: Duration = Duration::from_secs(proto::limits::EXECUTION_SECONDS as u64 + 10);
 
@@ -37,10 +51,15 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// Checks tokens.
     pub authenticator: Authenticator,
-    /// The bus, for readiness.
+    /// How this process's checks stand.
+    pub health: Health,
+    /// What is measured of them.
+    pub readiness: Readiness,
+    /// The bus.
     pub bus: Bus,
     /// The use cases.
     pub service: Service,
+    membership: Membership,
     pools: HashMap<(String, String, String), Arc<Pool>>,
     pools_written: OffsetDateTime,
 }
@@ -59,7 +78,8 @@ impl App {
     /// # Errors
     /// A setting, the key set, the store or the bus fails.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
-        let pools = by_address(config.read_pools()?);
+        let pools = config.read_pools()?;
+        let cluster_key = config.read_cluster_key()?;
         let keys = Keys::open(&config.jwks).await.context("key set")?;
         let rules = Rules {
             issuer: config.jwt_issuer.clone(),
@@ -70,13 +90,34 @@ impl App {
         let instance = config.instance.clone();
         let instance = instance.unwrap_or_else(|| Ulid::new().to_string().to_lowercase());
         let bus = Bus::connect(&config.nats, NatsAuth::read(&config.nats_auth)?, &instance).await?;
+        let health = Health::default();
+        let membership = Membership::take(
+            store.clone(),
+            &bus,
+            &instance,
+            &cluster_key,
+            &pools,
+            &health,
+        );
+        let membership = membership.await?;
         let wait = Duration::from_secs(config.sync_seconds.into());
-        let service = Service::new(bus.clone(), store, config.read_cluster_key()?, wait);
+        let readiness = Readiness {
+            health: health.clone(),
+            bus: bus.clone(),
+            store: store.clone(),
+            instance,
+        };
+        let sealer = Sealer::new(&cluster_key)?;
+        let service = Service::new(bus.clone(), store, cluster_key, sealer, wait);
+        readiness.begin().await;
         Ok(Self(Arc::new(Parts {
             authenticator,
+            health,
+            readiness,
             bus,
             service,
-            pools,
+            membership,
+            pools: by_address(pools),
             pools_written: config.pools_written(),
         })))
     }
@@ -85,6 +126,14 @@ impl App {
     #[must_use]
     pub fn pools_written(&self) -> OffsetDateTime {
         self.pools_written
+    }
+
+    /// Reports whether every pool has room for records of executions, for ever.
+    pub fn watch_records(&self, health: Health) -> impl Future<Output = ()> + Send + use<> {
+        let shares = self.pools.values().map(|pool| Share::from(&**pool));
+        let mut shares: Vec<_> = shares.collect();
+        shares.sort_by(|one, other| one.pool.cmp(&other.pool));
+        watch(self.bus.records().clone(), shares, health)
     }
 
     /// The pool at an address; subscription and resource group are compared without case.
@@ -116,29 +165,35 @@ fn by_address(pools: Pools) -> HashMap<(String, String, String), Arc<Pool>> {
     keyed.collect()
 }
 
-/// Serves until SIGTERM or SIGINT, then lets open requests end.
+/// Serves until SIGTERM or SIGINT, then lets open requests end. SIGHUP has the certificate read again.
 ///
 /// # Errors
 /// It cannot start, or a listener fails.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let plain = std::net::TcpListener::bind(config.listen)
-        .with_context(|| format!("{} cannot be listened at", config.listen))?;
-    let secure = config
-        .tls_listen
-        .map(|address| {
-            std::net::TcpListener::bind(address)
-                .with_context(|| format!("{address} cannot be listened at"))
-        })
-        .transpose()?;
-    let app = App::start(&config).await?;
+pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
+    patience::set(config.patience);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let plain = listen(config.listen)?;
+    let secure = config.tls_listen.map(listen).transpose()?;
+    let app = tokio::select! {
+        started = App::start(&config) => started?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let health = app.health.clone();
     tokio::spawn(app.authenticator.keys().clone().keep_fresh());
-    let router = api::router(app);
+    tokio::spawn(app.readiness.clone().keep());
+    tokio::spawn(app.watch_records(app.health.clone()));
+    let router = api::router(app.clone());
 
     let handle = Handle::new();
     let mut servers = JoinSet::new();
     plain.set_nonblocking(true)?;
     let server = axum_server::from_tcp(plain)?.handle(handle.clone());
-    let server = server.first_request_timeout(HEAD_WITHIN);
+    let idle = Duration::from_secs(config.idle_seconds.into());
+    let server = connections::bounded(server, idle);
     servers.spawn(
         server.acceptor(NoDelayAcceptor::new()).serve(
             router
@@ -150,21 +205,31 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(secure) = secure {
         secure.set_nonblocking(true)?;
         let tls = tls::config(&config).await?;
+        tokio::spawn(tls::follow(tls.clone(), config.clone(), hangup));
         let server = axum_server::from_tcp_rustls(secure, tls)?.handle(handle.clone());
-        let server = server.first_request_timeout(HEAD_WITHIN);
-        let server = server.map(|acceptor| acceptor.acceptor(NoDelayAcceptor::new()));
+        let server = connections::bounded(server, idle).map(|acceptor| {
+            let acceptor = acceptor.handshake_timeout(connections::HEAD_WITHIN);
+            acceptor.acceptor(NoDelayAcceptor::new())
+        });
         let router = router.layer(Extension(Scheme::Https));
         servers.spawn(server.serve(router.into_make_service()));
     }
     tracing::info!(listen = %config.listen, tls = ?config.tls_listen, "serving");
 
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
     tokio::select! {
-        _ = terminate.recv() => {}
+        _ = terminate.recv() => {
+            health.fail(Check::Draining, "this process was asked to end");
+            // Whoever balances load looks at readiness now and then, and must not meet a closed door.
+            let lame_duck = Duration::from_secs(config.lame_duck_seconds.into());
+            tokio::select! {
+                () = tokio::time::sleep(lame_duck) => {}
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                Some(ended) = servers.join_next() => return Ok(ended??),
+            }
+        }
         _ = interrupt.recv() => {}
+        misfit = app.membership.ended() => return Err(misfit.into()),
         Some(ended) = servers.join_next() => return Ok(ended??),
     }
     handle.graceful_shutdown(Some(STOP_WITHIN));
@@ -172,4 +237,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         ended??;
     }
     Ok(())
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("failed to listen at {address}"))
 }

@@ -1,8 +1,9 @@
 //! Settings, read once from flags and environment. The doc comments are the manual.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use process::{failure::line_of, log::LogSettings, preflight::Output};
 use proto::{
     id::{ClusterKey, IdError},
     pool::{PoolError, Pools},
@@ -13,9 +14,9 @@ use time::OffsetDateTime;
 #[derive(Debug, Parser)]
 #[command(name = "ingress", version)]
 pub struct Arguments {
-    /// What is logged: a `tracing` filter.
-    #[arg(long, env = "HEARTH_LOG", default_value = "info", global = true)]
-    pub log: String,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogSettings,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -26,6 +27,12 @@ pub struct Arguments {
 pub enum Command {
     /// Serve requests.
     Serve(Box<Config>),
+    /// Make the fleet take this cluster key in place of the one that it has: every session of before becomes
+    /// unreachable, and ingresses with the old key end.
+    AcceptNewKey(Box<AcceptNewKey>),
+    /// Look at this host and the settings of `serve` without serving: a line for each thing, and exit status 1
+    /// when it would not serve.
+    Check(Box<CheckArguments>),
     /// Make a signing key and its public key set for development.
     DevKeys(OutDir),
     /// Make a self-signed certificate for localhost.
@@ -34,6 +41,40 @@ pub enum Command {
     Documents(OutDir),
     /// Print a token signed with a development key.
     Token(TokenArguments),
+}
+
+/// What changing the cluster key needs.
+#[derive(Debug, Args)]
+pub struct AcceptNewKey {
+    /// NATS servers, separated by commas.
+    #[arg(
+        long,
+        env = "HEARTH_NATS",
+        default_value = "nats://127.0.0.1:4222",
+        value_delimiter = ',',
+        num_args = 1
+    )]
+    pub nats: Vec<async_nats::ServerAddr>,
+    /// File with `user:password` for NATS; only its owner may read it.
+    #[arg(long, env = "HEARTH_NATS_AUTH")]
+    pub nats_auth: PathBuf,
+    /// File with the new cluster key.
+    #[arg(long, env = "HEARTH_CLUSTER_KEY")]
+    pub cluster_key: PathBuf,
+    /// Do it.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What `check` looks at.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// The settings of `serve`.
+    #[command(flatten)]
+    pub config: Config,
+    /// How findings are written.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 /// Where files are written; keys that exist are kept.
@@ -120,6 +161,19 @@ pub struct Config {
     #[arg(long, env = "HEARTH_SYNC_SECONDS", default_value_t = proto::limits::SYNC_SECONDS,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub sync_seconds: u32,
+    /// How long, in seconds, it goes on taking requests after SIGTERM while `/readyz` already answers 503, so
+    /// that load balancers leave before the port is closed.
+    #[arg(long, env = "HEARTH_LAME_DUCK_SECONDS", default_value_t = 5)]
+    pub lame_duck_seconds: u32,
+    /// How long an HTTP/1 connection may be idle, in seconds, the head of its next request included. Longer
+    /// than a proxy in front keeps idle connections.
+    #[arg(long, env = "HEARTH_IDLE_SECONDS", default_value_t = crate::connections::IDLE_SECONDS,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub idle_seconds: u32,
+    /// Factor on the time that a session's owner may be silent, for machines much slower than others.
+    #[arg(long, env = "HEARTH_PATIENCE", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub patience: u32,
     /// Name of this process on the bus: letters, digits and `-`. Random by default.
     #[arg(long, env = "HEARTH_INSTANCE", value_parser = instance)]
     pub instance: Option<String>,
@@ -132,14 +186,24 @@ pub enum ConfigError {
     #[error("{0} cannot be read")]
     Read(PathBuf, #[source] std::io::Error),
     /// The pool file is not TOML of the expected shape.
-    #[error("{0} is not a pool file")]
-    Pools(PathBuf, #[source] toml::de::Error),
+    #[error("{path} is not a pool file: line {line}: {message}")]
+    Pools {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
     /// A pool is refused.
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The cluster key file holds something else.
     #[error("{0} does not hold a cluster key")]
     ClusterKey(PathBuf, #[source] IdError),
+    /// Others may read the cluster key.
+    #[error("{0} holds the cluster key and must be readable by its owner only (chmod 600)")]
+    Readable(PathBuf),
 }
 
 impl Config {
@@ -149,8 +213,11 @@ impl Config {
     /// It cannot be read, or a pool in it is refused.
     pub fn read_pools(&self) -> Result<Pools, ConfigError> {
         let text = read(&self.pools)?;
-        let pools: Pools =
-            toml::from_str(&text).map_err(|error| ConfigError::Pools(self.pools.clone(), error))?;
+        let pools: Pools = toml::from_str(&text).map_err(|error| ConfigError::Pools {
+            path: self.pools.clone(),
+            line: line_of(&text, error.span().map_or(0, |span| span.start)),
+            message: error.message().to_owned(),
+        })?;
         pools.check()?;
         Ok(pools)
     }
@@ -165,12 +232,25 @@ impl Config {
     /// Reads the cluster key.
     ///
     /// # Errors
-    /// The file cannot be read or holds something else.
+    /// The file cannot be read, others may read it, or it holds something else.
     pub fn read_cluster_key(&self) -> Result<ClusterKey, ConfigError> {
-        let text = read(&self.cluster_key)?;
-        text.parse()
-            .map_err(|error| ConfigError::ClusterKey(self.cluster_key.clone(), error))
+        read_cluster_key(&self.cluster_key)
     }
+}
+
+/// Reads a cluster key from a file that is its owner's alone.
+///
+/// # Errors
+/// The file cannot be read, others may read it, or it holds something else.
+pub fn read_cluster_key(path: &PathBuf) -> Result<ClusterKey, ConfigError> {
+    let file = std::fs::metadata(path);
+    let file = file.map_err(|error| ConfigError::Read(path.clone(), error))?;
+    if file.permissions().mode() & 0o077 != 0 {
+        return Err(ConfigError::Readable(path.clone()));
+    }
+    let text = read(path)?;
+    text.parse()
+        .map_err(|error| ConfigError::ClusterKey(path.clone(), error))
 }
 
 fn read(path: &PathBuf) -> Result<String, ConfigError> {

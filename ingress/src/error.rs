@@ -20,7 +20,11 @@ pub mod page;
 
 pub use code::ErrorCode;
 
+use routing::served::Served;
+
 use crate::{
+    bus::BusError,
+    headers::Repeated,
     route::{RouteError, once::OnceError},
     service::ServiceError,
 };
@@ -38,14 +42,15 @@ impl ErrorCode {
         )
     }
 
-    /// Seconds after which trying again makes sense.
+    /// Seconds after which trying again makes sense, where nothing better is known.
     #[must_use]
     pub fn retry_after(self) -> Option<u32> {
         match self {
             Self::SessionBusy | Self::ExecutionPending => Some(1),
             Self::NoCapacity | Self::BusUnavailable | Self::StorageUnavailable => Some(2),
             Self::ExecutionQueueFull => Some(5),
-            Self::SessionPoolFull | Self::ExecutionRecordsFull => Some(10),
+            Self::SessionPoolFull | Self::ExecutionRecordsFull | Self::PoolNotServed => Some(10),
+            Self::BusLost => Some(30),
             _ => None,
         }
     }
@@ -61,6 +66,8 @@ pub struct ApiError {
     pub message: String,
     /// Whether the code may have run, where that is known and not obvious.
     pub may_have_executed: Option<bool>,
+    /// Seconds after which trying again makes sense, where that is known better than from the code.
+    pub retry_after: Option<u32>,
 }
 
 impl ApiError {
@@ -69,12 +76,17 @@ impl ApiError {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let ran = matches!(
             code,
-            ErrorCode::ExecutionLost | ErrorCode::ExecutionPending | ErrorCode::FilesNotDurable
+            ErrorCode::ExecutionLost
+                | ErrorCode::ExecutionPending
+                | ErrorCode::FilesNotDurable
+                | ErrorCode::TooManyFiles
+                | ErrorCode::PathTooLong
         );
         Self {
             code,
             message: message.into(),
             may_have_executed: ran.then_some(true),
+            retry_after: None,
         }
     }
 
@@ -113,7 +125,8 @@ impl From<IdError> for ApiError {
             | IdError::SessionKey
             | IdError::RecordKey
             | IdError::BodyDigest
-            | IdError::ClusterKey => ErrorCode::SessionRequestValidationFailed,
+            | IdError::ClusterKey
+            | IdError::Fingerprint => ErrorCode::SessionRequestValidationFailed,
         };
         Self::new(code, error.to_string())
     }
@@ -121,6 +134,12 @@ impl From<IdError> for ApiError {
 
 impl From<PathError> for ApiError {
     fn from(error: PathError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<Repeated> for ApiError {
+    fn from(error: Repeated) -> Self {
         Self::invalid(error.to_string())
     }
 }
@@ -134,13 +153,16 @@ impl From<Fault> for ApiError {
             FaultCode::WrongFileType | FaultCode::InvalidPath => {
                 ErrorCode::SessionRequestValidationFailed
             }
-            FaultCode::DiskFull => ErrorCode::DiskFull,
+            FaultCode::DiskFull | FaultCode::StoppedForDisk => ErrorCode::DiskFull,
             FaultCode::FileTooLarge => ErrorCode::RequestTooLarge,
             FaultCode::StorageUnavailable => ErrorCode::StorageUnavailable,
             FaultCode::FilesNotDurable => ErrorCode::FilesNotDurable,
+            FaultCode::TooManyFiles => ErrorCode::TooManyFiles,
+            FaultCode::PathTooLong => ErrorCode::PathTooLong,
             FaultCode::SandboxUnavailable => ErrorCode::SandboxUnavailable,
             FaultCode::Fenced | FaultCode::ExecutionLost => ErrorCode::ExecutionLost,
             FaultCode::OperationConflict => ErrorCode::OperationConflict,
+            FaultCode::BusLost => ErrorCode::BusLost,
             FaultCode::RecordsFull => ErrorCode::ExecutionRecordsFull,
             FaultCode::Stopping => ErrorCode::SessionStopped,
             FaultCode::Busy | FaultCode::Expired | FaultCode::Refused => ErrorCode::NoCapacity,
@@ -150,7 +172,13 @@ impl From<Fault> for ApiError {
             | FaultCode::Internal
             | FaultCode::Unknown => ErrorCode::InternalError,
         };
-        Self::new(code, fault.message)
+        let stopped = fault.code == FaultCode::StoppedForDisk;
+        let error = Self::new(code, fault.message);
+        Self {
+            may_have_executed: error.may_have_executed.or(stopped.then_some(true)),
+            retry_after: fault.retry_after_s,
+            ..error
+        }
     }
 }
 
@@ -193,6 +221,17 @@ impl From<RouteError> for ApiError {
                 ErrorCode::NoCapacity,
                 "no worker has room for a new session",
             ),
+            RouteError::PoolNotServed(served) => {
+                let message = match served {
+                    Served::Differently => {
+                        "the workers serve this pool with other settings than this ingress has"
+                    }
+                    Served::Same | Served::Nowhere | Served::Unknown => {
+                        "no worker serves this pool"
+                    }
+                };
+                Self::new(ErrorCode::PoolNotServed, message)
+            }
             RouteError::OwnerSilent => {
                 let message = "the session's worker does not answer; nothing was done";
                 Self::new(ErrorCode::NoCapacity, message)
@@ -203,6 +242,10 @@ impl From<RouteError> for ApiError {
             ),
             // The service reads the session's log then.
             RouteError::Unowned(_) => Self::internal(&error),
+            RouteError::Bus(BusError::Lost(_)) => Self::new(
+                ErrorCode::BusLost,
+                "the service lost the data that tells which sessions live; this request did nothing",
+            ),
             RouteError::Bus(cause) => {
                 tracing::error!(error = &cause as &dyn std::error::Error, "bus");
                 Self::new(
@@ -297,14 +340,14 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let code = self.code;
+        let (code, retry_after) = (self.code, self.retry_after);
         let mut response = (code.status(), Json(self.into_body())).into_response();
         let headers = response.headers_mut();
         headers.insert(ERROR_CODE, HeaderValue::from_static(code.name()));
         if code == ErrorCode::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = code.retry_after() {
+        if let Some(seconds) = retry_after.or(code.retry_after()) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

@@ -12,12 +12,18 @@ use proto::{
     record::{ExecutionRecord, Queued, RecordKey, RecordRef, RecordState, Recorded, Submission},
     subject, wire,
 };
-use records::execution::{Found, Put, stamp};
+use records::{
+    execution::{Found, Put, stamp},
+    room::{Entry, Room},
+    share::{self, Share},
+};
+use routing::served::Served;
 use tokio::time::{Instant, sleep, timeout};
 use ulid::Ulid;
 
 use crate::{
     bus::executions::Page,
+    patience::patiently,
     route::{Missing, RouteError, once::OnceError, route},
     service::{Code, Service, ServiceError, Session},
 };
@@ -111,7 +117,7 @@ impl Service {
                 Some((_, revision)) => revision,
                 None => 0,
             };
-            self.check_room(session).await?;
+            let _entry = self.check_room(session).await?;
             let digest = reference.digest.clone();
             let record = ExecutionRecord::new(RecordState::Queued, digest, None, stamp())
                 .submitted(reference.submission.clone());
@@ -119,23 +125,29 @@ impl Service {
             match put.map_err(RouteError::Bus)? {
                 Put::At(revision) => return Ok(Entered::New(record, revision)),
                 Put::Taken(newer) => found = newer,
-                Put::Full => return Err(no_room().into()),
+                Put::Full => return Err(no_room(limits::RECORDS_AGAIN).into()),
             }
         }
         Err(OnceError::Pending.into())
     }
 
-    async fn check_room(&self, session: &Session) -> Result<(), ServiceError> {
-        if !self.bus.have_room().await.map_err(RouteError::Bus)? {
-            return Err(no_room().into());
+    async fn check_room(&self, session: &Session) -> Result<Entry, ServiceError> {
+        match self.bus.served(&session.pool.id).await {
+            Served::Same | Served::Unknown => {}
+            other => return Err(RouteError::PoolNotServed(other).into()),
         }
+        let room = self.bus.admit_record(&Share::from(&*session.pool)).await;
+        let entry = match room.map_err(RouteError::Bus)? {
+            Room::Left(entry) => entry,
+            Room::Full { retry_after } => return Err(no_room(retry_after).into()),
+        };
         let queue = self.bus.queue().map_err(RouteError::Bus)?;
         let waiting = queue.len(&session.pool.id).await;
         let waiting = waiting.map_err(|error| RouteError::Bus(error.into()))?;
         if waiting >= u64::from(session.pool.queued_executions) {
             return Err(ServiceError::QueueFull);
         }
-        Ok(())
+        Ok(entry)
     }
 
     async fn send_to_queue(
@@ -285,7 +297,7 @@ impl Service {
             ..session.job(Request::Cancel { target }, CANCELLED_WITHIN)
         };
         let asked = route(&self.bus, &job, Missing::Refuse, None);
-        if let Ok(Err(error)) = timeout(limits::ACCEPT_WITHIN, asked).await {
+        if let Ok(Err(error)) = timeout(patiently(limits::ACCEPT_WITHIN), asked).await {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "execution not cancelled yet");
         }
@@ -333,7 +345,11 @@ fn forgets(code: FaultCode) -> bool {
     )
 }
 
-fn no_room() -> RouteError {
-    let words = "no more executions can be recorded for now";
-    Fault::new(FaultCode::RecordsFull, words).into()
+fn no_room(retry_after: Duration) -> RouteError {
+    let wait = share::words(retry_after);
+    let words = format!(
+        "the pool has recorded as many executions within 24 hours as it may; there is room again in {wait}"
+    );
+    let full = Fault::new(FaultCode::RecordsFull, words);
+    full.retry_after(retry_after).into()
 }

@@ -1,22 +1,24 @@
 //! The ingress's binary.
 #![forbid(unsafe_code)]
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use ingress::{
     app,
-    config::{Arguments, Command},
-    devkeys, documents,
+    config::{Arguments, CheckArguments, Command, Config},
+    devkeys, documents, membership, preflight, remedy,
 };
+use process::{failure, hangup::Hangup, log::LogSettings};
+use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("ingress: {error:#}");
+            eprintln!("{}", failure::line("ingress", &error, remedy::of(&error)));
             ExitCode::FAILURE
         }
     }
@@ -26,26 +28,46 @@ fn main() -> ExitCode {
     clippy::print_stdout,
     reason = "a token is printed for the caller of the command"
 )]
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::DevKeys(place) => devkeys::make(&place.out_dir),
-        Command::Certificate(place) => devkeys::certificate(&place.out_dir),
-        Command::Documents(place) => documents::write(&place.out_dir),
-        Command::Token(token) => {
-            println!("{}", devkeys::token(&token)?);
-            Ok(())
+        Command::AcceptNewKey(arguments) => {
+            runtime()?.block_on(membership::accept_new_key(&arguments))?;
         }
-        Command::Serve(config) => {
-            tracing_subscriber::fmt()
-                .with_env_filter(tracing_subscriber::EnvFilter::try_new(&arguments.log)?)
-                .with_ansi(std::io::stderr().is_terminal())
-                .with_writer(std::io::stderr)
-                .init();
-            rustls::crypto::aws_lc_rs::default_provider()
-                .install_default()
-                .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
-            let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
-            runtime.block_on(app::serve(*config))
-        }
+        Command::DevKeys(place) => devkeys::make(&place.out_dir)?,
+        Command::Certificate(place) => devkeys::certificate(&place.out_dir)?,
+        Command::Documents(place) => documents::write(&place.out_dir)?,
+        Command::Token(token) => println!("{}", devkeys::token(&token)?),
+        Command::Check(check) => return look(&check),
+        Command::Serve(config) => runtime()?.block_on(serve(arguments.log, *config))?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Runtime::new().context("failed to start the runtime")
+}
+
+fn look(check: &CheckArguments) -> anyhow::Result<ExitCode> {
+    tls_provider()?;
+    let found = runtime()?.block_on(preflight::look(&check.config));
+    found.print(check.output)?;
+    Ok(if found.passes() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn tls_provider() -> anyhow::Result<()> {
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))
+}
+
+async fn serve(log: LogSettings, config: Config) -> anyhow::Result<()> {
+    // First of all: until it is heard, a SIGHUP ends the process.
+    let hangup = Hangup::listen()?;
+    tokio::spawn(log.start()?.follow(hangup.clone()));
+    tls_provider()?;
+    app::serve(config, hangup).await
 }

@@ -12,6 +12,7 @@ use proto::{
     message::{Answer, Carried, Job, Request},
     pool::Pool,
     record::{BodyDigest, Queued, RecordKey, RecordRef, Submission},
+    recovery::SealedIdentifier,
     wire,
 };
 use store::{
@@ -29,6 +30,7 @@ use crate::{
         once::{OnceError, route_once},
         route,
     },
+    seal::Sealer,
     unowned,
 };
 
@@ -47,6 +49,7 @@ pub struct Service {
     pub(crate) bus: Bus,
     pub(crate) store: Store,
     pub(crate) cluster_key: ClusterKey,
+    sealer: Sealer,
     /// How long the caller of an execution that it named waits for its end.
     wait: Duration,
 }
@@ -63,6 +66,7 @@ pub struct Session {
     /// The caller named it, and may ask for it again: an execution gets a record.
     pub named: bool,
     pub(crate) key: SessionKey,
+    pub(crate) sealed: Option<SealedIdentifier>,
 }
 
 impl Session {
@@ -164,11 +168,18 @@ pub enum ServiceError {
 impl Service {
     /// The use cases over this bus and store.
     #[must_use]
-    pub fn new(bus: Bus, store: Store, cluster_key: ClusterKey, wait: Duration) -> Self {
+    pub fn new(
+        bus: Bus,
+        store: Store,
+        cluster_key: ClusterKey,
+        sealer: Sealer,
+        wait: Duration,
+    ) -> Self {
         Self {
             bus,
             store,
             cluster_key,
+            sealer,
             wait,
         }
     }
@@ -183,12 +194,15 @@ impl Service {
         named: bool,
     ) -> Session {
         let key = SessionKey::derive(&self.cluster_key, &pool.id, &identifier);
+        // Without it the session is served all the same.
+        let sealed = self.sealer.seal(&identifier, (&pool.id, &key)).ok();
         Session {
             pool,
             identifier,
             operation,
             named,
             key,
+            sealed,
         }
     }
 
@@ -540,6 +554,7 @@ fn job(session: &Session, request: Request, budget: Duration) -> Job {
         pool: session.pool.id.clone(),
         session: session.key.clone(),
         identifier: session.identifier.clone(),
+        sealed: session.sealed.clone(),
         budget_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
         request,
     }

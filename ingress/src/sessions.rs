@@ -12,6 +12,7 @@ use proto::{
     pool::Pool,
     subject, wire,
 };
+use routing::served::Served;
 use time::OffsetDateTime;
 
 use crate::{
@@ -83,7 +84,11 @@ impl Service {
         let subject = subject::lease_wildcard(&pool.id);
         let leases = self.bus.leases(&pool.id, &subject).await;
         let leases = leases.map_err(RouteError::from)?;
-        let now = OffsetDateTime::now_utc();
+        if leases.is_empty() {
+            return Ok(vec![]);
+        }
+        // Leases carry the bus's times, so their ages are counted by its clock.
+        let now = self.bus.time().await.map_err(RouteError::from)?;
         let living = leases
             .into_iter()
             .filter_map(|(lease, written)| Living::of(lease, written, now, pool));
@@ -108,7 +113,8 @@ impl Service {
             return Ok(None);
         };
         let is_served = lease.state == LeaseState::Active;
-        let living = Living::of(lease, written, OffsetDateTime::now_utc(), pool);
+        let now = self.bus.time().await.map_err(RouteError::from)?;
+        let living = Living::of(lease, written, now, pool);
         let Some(living) = living else {
             return Ok(None);
         };
@@ -120,7 +126,7 @@ impl Service {
         let payload = Bytes::from(wire::encode(&job)?);
         let asked = ask(&self.bus, subject, payload).await;
         Ok(Some(match asked.map_err(RouteError::from)? {
-            Some(Answer::Session(info)) => living.told(&info, OffsetDateTime::now_utc()),
+            Some(Answer::Session(info)) => living.told(&info, now),
             _ => living,
         }))
     }
@@ -134,7 +140,11 @@ impl Service {
         match asked.map_err(RouteError::from)? {
             Some(Answer::About(about)) => Ok(about),
             Some(_) => Err(ServiceError::Answer),
-            None => Err(RouteError::NoCapacity.into()),
+            None => Err(match self.bus.served(&pool.id).await {
+                Served::Same | Served::Unknown => RouteError::NoCapacity,
+                other => RouteError::PoolNotServed(other),
+            }
+            .into()),
         }
     }
 }
@@ -184,6 +194,7 @@ mod tests {
             development: false,
             write_behind_ms: None,
             queued_executions: limits::QUEUED_OF_POOL,
+            recorded_executions: limits::RECORDED_OF_POOL,
             limits: Limits::default(),
         }
     }

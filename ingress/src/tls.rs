@@ -1,9 +1,26 @@
 //! The certificate of the HTTPS listener.
 
-use anyhow::Context;
+use std::{io, path::PathBuf};
+
 use axum_server::tls_rustls::RustlsConfig;
+use process::hangup::Hangup;
 
 use crate::{config::Config, devkeys};
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The files cannot be read, hold something else, or do not fit each other.
+    #[error("failed to use the certificate {certificate} with the key {key}")]
+    Use {
+        /// File of the certificate chain.
+        certificate: PathBuf,
+        /// File of the private key.
+        key: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
 
 /// The configured certificate, or a self-signed one for localhost.
 ///
@@ -13,11 +30,40 @@ pub async fn config(config: &Config) -> anyhow::Result<RustlsConfig> {
     match (&config.tls_cert, &config.tls_key) {
         (Some(certificate), Some(key)) => RustlsConfig::from_pem_file(certificate, key)
             .await
-            .context("the certificate cannot be used"),
+            .map_err(|source| {
+                CertificateError::Use {
+                    certificate: certificate.clone(),
+                    key: key.clone(),
+                    source,
+                }
+                .into()
+            }),
         _ => {
             tracing::warn!("HTTPS with a self-signed certificate made now: for development only");
             let (certificate, key) = devkeys::self_signed()?;
             Ok(RustlsConfig::from_pem(certificate.into(), key.into()).await?)
+        }
+    }
+}
+
+/// Reads the configured certificate and its key again at every SIGHUP, for ever; new connections get it.
+/// Files that cannot be used change nothing.
+pub async fn follow(tls: RustlsConfig, config: Config, mut hangup: Hangup) {
+    let (Some(certificate), Some(key)) = (config.tls_cert, config.tls_key) else {
+        return;
+    };
+    loop {
+        hangup.next().await;
+        match tls.reload_from_pem_file(&certificate, &key).await {
+            Ok(()) => {
+                tracing::info!(certificate = %certificate.display(), "certificate read again")
+            }
+            Err(error) => tracing::error!(
+                %error,
+                certificate = %certificate.display(),
+                key = %key.display(),
+                "certificate not changed"
+            ),
         }
     }
 }

@@ -99,7 +99,7 @@ pub async fn run(options: &Options, out: &mut impl Write) -> Result<Report> {
         }
     };
     writeln!(out, "{report}")?;
-    if !report.violations().is_empty() {
+    if !report.violations().is_empty() || !report.casualties().is_empty() {
         std::fs::write(cluster.directory().join("report"), report.to_string())?;
         writeln!(
             out,

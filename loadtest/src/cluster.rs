@@ -164,6 +164,31 @@ impl Cluster {
         }
     }
 
+    /// Where a worker tells its readiness.
+    ///
+    /// # Errors
+    /// There is no such worker.
+    pub fn admin_address(&self, worker: usize) -> Result<SocketAddr> {
+        match self.entry(Member::Worker(worker))?.kind {
+            Kind::Worker { admin, .. } => Ok(admin),
+            Kind::Nats | Kind::Store | Kind::Ingress { .. } => bail!("worker {worker} is none"),
+        }
+    }
+
+    /// The command that a process of the stack is started by, to be run by other means.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn command(&self, member: Member) -> Result<std::process::Command> {
+        let process = &self.entry(member)?.process;
+        let mut command = std::process::Command::new(&process.program);
+        command
+            .args(&process.arguments)
+            .envs(process.environment.iter().cloned())
+            .current_dir(&self.layout.directory);
+        Ok(command)
+    }
+
     /// Where a worker notes what it starts; the file is there once it has run.
     ///
     /// # Errors

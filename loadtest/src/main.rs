@@ -56,7 +56,7 @@ fn main() -> Result<()> {
         Command::Chaos(options) => {
             let mut out = std::io::stdout();
             let report = block_on(loadtest::chaos::run(&options, &mut out))?;
-            match report.violations().len() {
+            match report.violations().len() + report.casualties().len() {
                 0 => Ok(()),
                 count => bail!("{count} violations"),
             }

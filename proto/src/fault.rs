@@ -1,5 +1,7 @@
 //! The closed set of platform failures on the wire. Ingress maps them to HTTP in one file.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// A failure's name.
@@ -27,12 +29,20 @@ pub enum FaultCode {
     InvalidPath,
     /// `/mnt/data` is full.
     DiskFull,
+    /// The disk of the session's worker is full, and the session, which grew, was stopped; the work may
+    /// have begun, and what it left is not saved.
+    StoppedForDisk,
     /// The file is too large to be sent.
     FileTooLarge,
     /// The object store did not answer as it should.
     StorageUnavailable,
     /// The work was done, but what it left in `/mnt/data` is not in the object store.
     FilesNotDurable,
+    /// The work was done, but what is in `/mnt/data` is not saved: there is too much of something, until
+    /// the session removes some of it.
+    TooManyFiles,
+    /// The work was done, but what is in `/mnt/data` is not saved: a path in it is too long.
+    PathTooLong,
     /// A sandbox could not be made or died while it was needed.
     SandboxUnavailable,
     /// The worker lost the session while it worked; the work may have had effects.
@@ -45,6 +55,8 @@ pub enum FaultCode {
     Refused,
     /// No more records of executions can be kept.
     RecordsFull,
+    /// The bus lost its data; nothing was done.
+    BusLost,
     /// The job's time was over before it started.
     Expired,
     /// The message is of a kind or version that this worker does not know.
@@ -64,6 +76,9 @@ pub struct Fault {
     pub code: FaultCode,
     /// What happened, for people.
     pub message: String,
+    /// Seconds after which trying again makes sense, where whoever refuses knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u32>,
 }
 
 impl Fault {
@@ -73,6 +88,49 @@ impl Fault {
         Self {
             code,
             message: message.into(),
+            retry_after_s: None,
+        }
+    }
+
+    /// The same, saying when trying again makes sense: not before the next full second.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self {
+            retry_after_s: Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire;
+
+    #[test]
+    fn a_fault_of_an_older_peer_does_not_say_when_to_try_again() {
+        #[derive(Serialize)]
+        struct Older {
+            code: FaultCode,
+            message: String,
+        }
+        let older = Older {
+            code: FaultCode::RecordsFull,
+            message: "full".to_owned(),
+        };
+        let fault = Fault::new(FaultCode::RecordsFull, "full");
+        let encoded = wire::encode(&older).unwrap();
+        assert_eq!(wire::decode::<Fault>(&encoded).unwrap(), fault);
+        assert_eq!(wire::encode(&fault).unwrap(), encoded);
+    }
+
+    #[test]
+    fn who_is_told_when_to_try_again_does_not_come_too_early() {
+        for (wait, seconds) in [(1000, 1), (1001, 2), (86_399_999, 86_400), (0, 0)] {
+            let fault = Fault::new(FaultCode::RecordsFull, "full");
+            let fault = fault.retry_after(Duration::from_millis(wait));
+            assert_eq!(fault.retry_after_s, Some(seconds));
         }
     }
 }

@@ -49,6 +49,8 @@ macro_rules! checks {
 }
 
 checks! {
+    /// The process has finished its start.
+    Starting = "starting", Process;
     /// The process was asked to end.
     Draining = "draining", Process;
     /// The bus answers a round trip.
@@ -57,8 +59,8 @@ checks! {
     BusGeneration = "bus-generation", Process;
     /// The host's clock agrees with the bus's.
     Clock = "clock", Process;
-    /// Keys and settings agree with those of the fleet.
-    Configuration = "configuration", Process;
+    /// Pools agree with those of the fleet: a pool that does not is refused by itself, and the others go on.
+    Configuration = "configuration", Shared;
     /// Sandboxes can be made.
     Sandboxes = "sandboxes", Process;
     /// The disk of the sessions' files has more room than its reserve.

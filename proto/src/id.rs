@@ -2,13 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
-use data_encoding::{BASE32_NOPAD, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE32_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use ulid::Ulid;
 
-use crate::limits;
+use crate::{fleet::KeyFingerprint, limits};
 
 /// Why a piece of text is not an identifier of the wanted kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,9 @@ pub enum IdError {
     /// Not 64 hexadecimal digits.
     #[error("a cluster key is 64 hexadecimal digits")]
     ClusterKey,
+    /// Not the expected number of lower-case hexadecimal digits.
+    #[error("not a fingerprint")]
+    Fingerprint,
 }
 
 macro_rules! text_id {
@@ -132,7 +135,7 @@ text_id!(
 );
 
 text_id!(
-    /// A worker. Its operator names it, uniquely on its host and the same over restarts; on the bus
+    /// A worker. Its operator names it, uniquely in the fleet and the same over restarts; on the bus
     /// every run of it has a name of its own, [`WorkerId::of_run`].
     WorkerId,
     |text| {
@@ -213,6 +216,21 @@ impl SessionKey {
 pub struct ClusterKey([u8; 32]);
 
 impl ClusterKey {
+    /// A key for one purpose that tells nothing of this one.
+    #[must_use]
+    pub fn subkey(&self, purpose: &str) -> [u8; 32] {
+        let mut mac = self.mac();
+        mac.update(purpose.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
+    /// What this key can be told by without being known.
+    #[must_use]
+    pub fn fingerprint(&self) -> KeyFingerprint {
+        let digest = HEXLOWER.encode(&self.subkey("hearth cluster key fingerprint v1"));
+        KeyFingerprint::of_digits(&digest)
+    }
+
     pub(crate) fn mac(&self) -> Hmac<Sha256> {
         // HMAC takes a key of any length (RFC 2104 §2), so the error cannot happen.
         #[expect(clippy::expect_used, reason = "RFC 2104: every key length is valid")]
@@ -372,6 +390,17 @@ mod tests {
         let ulid = Ulid::from_string("01JDE1KZ0000000000000000PX").unwrap();
         let guid = Incarnation::from_ulid(ulid).guid();
         assert_eq!(guid, "01935c19-fc00-0000-0000-0000000002dd");
+    }
+
+    #[test]
+    fn a_cluster_keys_fingerprint_and_subkeys_differ_from_each_other() {
+        let key: ClusterKey = "00".repeat(32).parse().unwrap();
+        let other: ClusterKey = "01".repeat(32).parse().unwrap();
+        assert_eq!(key.fingerprint(), key.fingerprint());
+        assert_ne!(key.fingerprint(), other.fingerprint());
+        assert_ne!(key.subkey("a"), key.subkey("b"));
+        let printed = key.fingerprint().to_string();
+        assert_eq!(printed.parse(), Ok(key.fingerprint()));
     }
 
     #[test]

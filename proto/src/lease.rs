@@ -1,11 +1,12 @@
 //! Records of ownership: slots, leases and worker keys, as they lie on the bus.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{Epoch, Identifier, Incarnation, WorkerId},
+    fleet::PoolDigest,
+    id::{Epoch, Identifier, Incarnation, PoolId, WorkerId},
     pool::Pool,
 };
 
@@ -86,6 +87,18 @@ pub struct WorkerBeat {
     pub draining: bool,
     /// Wire versions that it understands, oldest and newest.
     pub versions: (u16, u16),
+    /// The pools that it serves, with their settings. An older worker does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pools: Option<BTreeMap<PoolId, PoolDigest>>,
+}
+
+/// The claim of a worker's id by one of its runs: no other may have the id while it lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerClaim {
+    /// The run.
+    pub run: WorkerId,
+    /// The boot id of the kernel that it runs on: it tells hosts apart, and the times between two boots.
+    pub boot: String,
 }
 
 #[cfg(test)]
@@ -106,6 +119,7 @@ mod tests {
             development: false,
             write_behind_ms: None,
             queued_executions: crate::limits::QUEUED_OF_POOL,
+            recorded_executions: crate::limits::RECORDED_OF_POOL,
             limits: Limits::default(),
         }
     }

@@ -83,6 +83,17 @@ pub const DISPLAY_BYTES: usize = 32 * 1024 * 1024;
 pub const KERNEL_FRAME_BYTES: usize = 32 * 1024 * 1024;
 /// All frames of one cell, in bytes; beyond it the kernel counts as broken.
 pub const KERNEL_CELL_BYTES: usize = 256 * 1024 * 1024;
+/// Longest text form of one output, in bytes; a longer one is cut. Images are not cut.
+pub const OUTPUT_TEXT_BYTES: usize = 4 * 1024 * 1024;
+/// Longest mime type of a form of an output, in bytes.
+pub const MIME_TYPE_BYTES: usize = 255;
+/// Longest class name of an exception, in bytes; a longer one is cut.
+pub const ERROR_NAME_BYTES: usize = 256;
+/// Longest text of an exception beside its traceback, in bytes; a longer one is cut.
+pub const ERROR_MESSAGE_BYTES: usize = 64 * 1024;
+/// A kernel that waits between cells, or has begun a frame, goes on within this time. It also takes a
+/// request off its socket within this time; one that does not runs other code.
+pub const KERNEL_SILENCE: Duration = Duration::from_secs(10);
 /// Variables that are carried from one kernel to another, in bytes together.
 pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
 /// Most names that are told of variables that were lost; more are counted in the last.
@@ -130,6 +141,8 @@ pub const SILENCE: Duration = Duration::from_secs(2);
 /// keeps the keys when it loses a server (4 to 9 s, measured up to 6 s here), beats before and after
 /// included: no worker may be taken for dead because of that.
 pub const WORKER_TTL: Duration = Duration::from_secs(20);
+/// By how much a worker's clock may differ from the bus's before it takes no new sessions and sweeps nothing.
+pub const CLOCK_OFFSET: Duration = Duration::from_secs(60);
 /// Interval of a worker's beats.
 pub const WORKER_BEAT: Duration = Duration::from_secs(3);
 /// Pause after a beat that failed.
@@ -159,19 +172,39 @@ pub const SLOT_GRACE: Duration = Duration::from_secs(60);
 pub const LEASE_MARGIN: Duration = Duration::from_secs(60);
 /// How long the record and the result of an execution are kept after the last change.
 pub const RECORD_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// Longest encoded outcome inside a record, in bytes; a longer one is an object in the store.
-pub const RECORD_OUTCOME_BYTES: usize = 64 * 1024;
-/// All records of all pools on the bus, in bytes together; beyond it new ones are refused.
-pub const RECORDS_BYTES: i64 = 512 * 1024 * 1024;
+/// Longest encoded outcome inside a record, in bytes; a longer one is an object in the store. A record in the
+/// store costs an object, a longer one on the bus the room of several: see [`RECORD_BYTES`].
+pub const RECORD_OUTCOME_BYTES: usize = 2 * 1024;
+/// Longest text of a failure inside a record, in bytes; a longer one is cut.
+pub const RECORD_FAULT_BYTES: usize = 512;
+/// The most that one record takes on the bus, its name and the server's own bytes included: so much is
+/// reserved for each that a pool may have.
+pub const RECORD_BYTES: u64 = 3 * 1024;
+/// What the record of a short execution takes of that: 10^6 a day take less than 1 GiB.
+pub const SHORT_RECORD_BYTES: u64 = 1024;
+/// Records of one pool's executions within [`RECORD_LIFE`], where the pool sets no other bound, and the
+/// highest that it may set. Beyond it new ones are refused.
+pub const RECORDED_OF_POOL: u32 = 100_000;
+/// When trying again is advised where a record found no room and it is not known for how long.
+pub const RECORDS_AGAIN: Duration = Duration::from_secs(10);
+/// See [`RECORDED_OF_POOL`].
+pub const RECORDED_OF_POOL_MAX: u32 = 10_000_000;
 /// How long whoever waits for an execution with a record tries to hear of it again, after its owner
 /// fell silent. Longer than it takes to know that an owner is gone after the bus was restarted: a
 /// worker's key must expire and an ingress be sure of what it sees.
 pub const REATTACH_BUDGET: Duration = Duration::from_secs(60);
+/// How long files stay in the store of sessions that only a lost bus knew.
+pub const LOST_LOGS_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long the caller of an execution with a record waits for its end unless set otherwise: the
 /// longest execution and some waiting for its turn.
 pub const SYNC_SECONDS: u32 = EXECUTION_SECONDS + 30;
 
 const _: () = assert!(RECORD_OUTCOME_BYTES < INLINE_BYTES);
+const _: () = assert!(
+    SHORT_RECORD_BYTES < RECORD_BYTES
+        && (RECORD_OUTCOME_BYTES as u64) < RECORD_BYTES
+        && (RECORD_FAULT_BYTES as u64) < RECORD_BYTES
+);
 const _: () = assert!((ASYNC_EXECUTION_SECONDS as u64) < RECORD_LIFE.as_secs());
 const _: () = assert!(EXECUTION_SECONDS <= ASYNC_EXECUTION_SECONDS);
 const _: () = assert!(WORKER_TTL.as_millis() * 2 < REATTACH_BUDGET.as_millis());

@@ -10,6 +10,7 @@ use crate::{
     file::{DirectoryPath, FileEntry, FilePath},
     id::{Epoch, Identifier, Incarnation, OperationId, PoolId, SessionKey},
     record::RecordRef,
+    recovery::SealedIdentifier,
 };
 
 /// Version of the messages inside wire major `h1`. Only optional fields are added within a major.
@@ -35,6 +36,9 @@ pub struct Job {
     pub session: SessionKey,
     /// The session's name as its caller gave it.
     pub identifier: Identifier,
+    /// The same as it may be written into the store. An older ingress does not send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<SealedIdentifier>,
     /// Time left for the whole job when it was sent, in milliseconds.
     pub budget_ms: u64,
     /// What to do.

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
     execution::Language,
+    fleet::PoolDigest,
     id::{PoolId, PoolName},
-    limits,
+    limits, wire,
 };
 
 /// What every sandbox of a pool may use. All of it is enforced from outside the sandbox.
@@ -116,6 +119,10 @@ pub struct Pool {
     /// add one, so that those at work at the same moment may go beyond it by one each.
     #[serde(default = "queued_executions")]
     pub queued_executions: u32,
+    /// Executions that are recorded (those with an `operation-id` or that nobody waits for) within
+    /// [`limits::RECORD_LIFE`], 1 to 10000000. The bus reserves [`limits::RECORD_BYTES`] for each.
+    #[serde(default = "recorded_executions")]
+    pub recorded_executions: u32,
     /// What one sandbox may use.
     #[serde(default)]
     pub limits: Limits,
@@ -123,6 +130,10 @@ pub struct Pool {
 
 fn queued_executions() -> u32 {
     limits::QUEUED_OF_POOL
+}
+
+fn recorded_executions() -> u32 {
+    limits::RECORDED_OF_POOL
 }
 
 /// The `[[pool]]` tables of a pool file.
@@ -151,6 +162,9 @@ pub enum PoolError {
     /// Outside 1..=100000.
     #[error("pool `{0}`: queued_executions must be 1 to 100000, not {1}")]
     QueuedExecutions(PoolName, u32),
+    /// Outside 1..=10000000.
+    #[error("pool `{0}`: recorded_executions must be 1 to 10000000, not {1}")]
+    RecordedExecutions(PoolName, u32),
     /// Egress is not built yet.
     #[error(
         "pool `{0}`: network = \"EgressEnabled\" is not supported yet; use \"EgressDisabled\" (sandboxes have no network)"
@@ -167,6 +181,9 @@ pub enum PoolError {
     /// Empty or with a character that an address cannot hold.
     #[error("pool `{0}`: {1} must be 1 to 90 letters, digits, `-`, `_`, `.`, `(` or `)`")]
     Address(PoolName, &'static str),
+    /// A pool file without a pool.
+    #[error("there is no pool: add a `[[pool]]` table, see README.md")]
+    Empty,
     /// Two pools share an id or an address.
     #[error("pool `{0}`: its id or address is used twice")]
     Duplicate(PoolName),
@@ -183,6 +200,24 @@ impl Pool {
     #[must_use]
     pub fn renewed_every(&self) -> Duration {
         limits::LEASE_RENEWED.min(self.cooldown() / 10)
+    }
+
+    /// Digest of the settings that ingress and workers must agree on; its address and what only ingress
+    /// looks at are not among them.
+    #[must_use]
+    pub fn digest(&self) -> PoolDigest {
+        let settings = (
+            &self.id,
+            self.container_type,
+            self.max_sessions,
+            self.cooldown_seconds,
+            self.network,
+            self.write_behind_ms,
+            &self.limits,
+        );
+        // None of these is anything that MessagePack cannot hold.
+        let encoded = wire::encode(&settings).unwrap_or_default();
+        PoolDigest::of_digits(&HEXLOWER.encode(&Sha256::digest(encoded)))
     }
 
     /// How long files may be on their way after an answer; `None` when answers wait for them.
@@ -207,6 +242,10 @@ impl Pool {
         }
         if !(1..=limits::QUEUED_OF_POOL_MAX).contains(&self.queued_executions) {
             return Err(PoolError::QueuedExecutions(name(), self.queued_executions));
+        }
+        if !(1..=limits::RECORDED_OF_POOL_MAX).contains(&self.recorded_executions) {
+            let wanted = self.recorded_executions;
+            return Err(PoolError::RecordedExecutions(name(), wanted));
         }
         if let Some(window) = self.write_behind_ms
             && !(100..=60_000).contains(&window)
@@ -283,11 +322,14 @@ impl Limits {
 }
 
 impl Pools {
-    /// Checks every pool, and that ids and addresses are unique.
+    /// Checks that there are pools, every one of them, and that ids and addresses are unique.
     ///
     /// # Errors
     /// The first bound that does not hold.
     pub fn check(&self) -> Result<(), PoolError> {
+        if self.pool.is_empty() {
+            return Err(PoolError::Empty);
+        }
         for (index, pool) in self.pool.iter().enumerate() {
             pool.check()?;
             let clash = self.pool.iter().take(index).any(|other| {
@@ -330,6 +372,7 @@ mod tests {
             development: false,
             write_behind_ms: None,
             queued_executions: limits::QUEUED_OF_POOL,
+            recorded_executions: limits::RECORDED_OF_POOL,
             limits: Limits::default(),
         }
     }
@@ -357,6 +400,33 @@ mod tests {
     }
 
     #[test]
+    fn a_file_without_pools_is_refused() {
+        assert_eq!(Pools { pool: vec![] }.check(), Err(PoolError::Empty));
+    }
+
+    #[test]
+    fn a_digest_changes_with_what_workers_must_know_and_not_with_the_address() {
+        let digest = pool().digest();
+        assert_eq!(digest.as_str().parse(), Ok(digest.clone()));
+        let moved = Pool {
+            subscription: "other".into(),
+            queued_executions: 5,
+            ..pool()
+        };
+        assert_eq!(moved.digest(), digest);
+        let longer = Pool {
+            cooldown_seconds: 301,
+            ..pool()
+        };
+        assert_ne!(longer.digest(), digest);
+        let limits = Limits {
+            memory_bytes: 1 << 29,
+            ..Limits::default()
+        };
+        assert_ne!(Pool { limits, ..pool() }.digest(), digest);
+    }
+
+    #[test]
     fn a_queue_has_a_bound() {
         let of = |queued_executions| {
             Pool {
@@ -368,6 +438,24 @@ mod tests {
         assert_eq!((of(1), of(100_000)), (Ok(()), Ok(())));
         for outside in [0, 100_001] {
             assert!(matches!(of(outside), Err(PoolError::QueuedExecutions(..))));
+        }
+    }
+
+    #[test]
+    fn records_of_executions_have_a_bound() {
+        let of = |recorded_executions| {
+            Pool {
+                recorded_executions,
+                ..pool()
+            }
+            .check()
+        };
+        assert_eq!((of(1), of(10_000_000)), (Ok(()), Ok(())));
+        for outside in [0, 10_000_001] {
+            assert!(matches!(
+                of(outside),
+                Err(PoolError::RecordedExecutions(..))
+            ));
         }
     }
 

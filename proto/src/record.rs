@@ -16,6 +16,7 @@ use crate::{
     id::{
         ClusterKey, Epoch, IdError, Incarnation, OperationId, PoolId, SessionKey, WorkerId, text_id,
     },
+    limits,
     message::{Answer, Carried, VERSION},
     wire,
 };
@@ -197,6 +198,18 @@ pub enum Recorded {
     Object(Staged),
     /// The platform's failure that ended it.
     Fault(Fault),
+}
+
+impl Recorded {
+    /// A failure as a record holds it: its text is cut after [`crate::limits::RECORD_FAULT_BYTES`].
+    #[must_use]
+    pub fn fault(mut fault: Fault) -> Self {
+        let end = fault
+            .message
+            .floor_char_boundary(limits::RECORD_FAULT_BYTES);
+        fault.message.truncate(end);
+        Self::Fault(fault)
+    }
 }
 
 /// The record of one execution.

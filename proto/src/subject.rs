@@ -20,6 +20,22 @@ pub const EXECUTIONS_STREAM: &str = "KV_h1_executions";
 /// Subjects of all records of executions.
 pub const EXECUTIONS: &str = "$KV.h1_executions.*.*.*";
 
+/// Stream behind what all processes of a fleet must agree on, readable as a key-value bucket.
+pub const FLEET_STREAM: &str = "KV_h1_fleet";
+/// Subjects of all of it.
+pub const FLEET: &str = "$KV.h1_fleet.>";
+/// Where the bus's generation lies.
+pub const FLEET_GENERATION: &str = "$KV.h1_fleet.generation";
+/// Where workers write marks from time to time. Their sequences rise, and on a bus that was put back to an
+/// earlier time the last is lower than the store knows. Nothing else is compared: others write there, too.
+pub const FLEET_MARK: &str = "$KV.h1_fleet.mark";
+/// Where the first ingress writes the fingerprint of the cluster key.
+pub const FLEET_KEY: &str = "$KV.h1_fleet.key";
+/// Subjects of the pools of all ingresses.
+pub const FLEET_POOLS: &str = "$KV.h1_fleet.pools.*";
+/// Subjects of all workers' keys.
+pub const WORKERS: &str = "$KV.h1_workers.*";
+
 /// Stream of the executions that wait in the queues of all pools.
 pub const JOBS_STREAM: &str = "H1_JOBS";
 /// Subjects of all executions that wait.
@@ -110,6 +126,12 @@ pub fn worker(worker: &WorkerId) -> String {
     format!("$KV.h1_workers.{worker}")
 }
 
+/// Subject of the claim of a worker's id, in the same stream. No run of any worker has such a name.
+#[must_use]
+pub fn worker_claim(id: &WorkerId) -> String {
+    format!("$KV.h1_workers.claim_{id}")
+}
+
 /// Subject of one execution's record.
 #[must_use]
 pub fn execution(pool: &PoolId, session: &SessionKey, key: &RecordKey) -> String {
@@ -120,6 +142,12 @@ pub fn execution(pool: &PoolId, session: &SessionKey, key: &RecordKey) -> String
 #[must_use]
 pub fn executions_of(pool: &PoolId, session: &SessionKey) -> String {
     format!("$KV.h1_executions.{pool}.{session}.*")
+}
+
+/// Subjects of the records of all executions of a pool.
+#[must_use]
+pub fn executions_of_pool(pool: &PoolId) -> String {
+    format!("$KV.h1_executions.{pool}.*.*")
 }
 
 /// Subject of an execution that waits in the queue of its pool.
@@ -156,6 +184,12 @@ pub fn queued_code_key(
 #[must_use]
 pub fn ingress_inbox(instance: &str) -> String {
     format!("_INBOX_ingress.{instance}")
+}
+
+/// Where an ingress says which pools it knows; `instance` must be one subject token.
+#[must_use]
+pub fn fleet_pools(instance: &str) -> String {
+    format!("$KV.h1_fleet.pools.{instance}")
 }
 
 /// Inbox prefix of a worker.

@@ -20,6 +20,7 @@ use proto::{
     lease::{Lease, LeaseState, Slot, WorkerBeat},
     message::{Answer, Carried, Frame, FrameBody, Job, Placement, Recalled, Request, SessionInfo},
     record::{ExecutionRecord, Place, Queued, RecordRef, RecordState, Recorded, Stamp, Submission},
+    recovery::SealedIdentifier,
     wire,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -59,6 +60,7 @@ fn job(request: Request) -> Job {
         pool: "01JDE1KZ0000000000000000PY".parse().unwrap(),
         session: "a".repeat(26).parse().unwrap(),
         identifier: identifier(),
+        sealed: None,
         budget_ms: 230_000,
         request,
     }
@@ -472,8 +474,20 @@ fn messages_are_encoded_as_ever() {
         sessions: 3,
         draining: false,
         versions: (1, 1),
+        pools: None,
     };
     encoded.add("beat", &beat);
+    let pools = [(job(execute(None)).pool, "0".repeat(16).parse().unwrap())];
+    let telling = WorkerBeat {
+        pools: Some(pools.into()),
+        ..beat
+    };
+    encoded.add("beat with pools", &telling);
+    let sealed = Job {
+        sealed: Some(SealedIdentifier::new(vec![1, 2, 3])),
+        ..job(execute(None))
+    };
+    encoded.add("job with sealed identifier", &sealed);
     encoded.add("record queued", &queued_record());
     for (name, record) in older_records() {
         encoded.older(&format!("record {name}"), &golden, &record);

@@ -24,6 +24,7 @@ import hearth_variables
 # User code may replace what modules hold: keep what is needed after it ran.
 _alarm, _signal, _SIGINT = signal.alarm, signal.signal, signal.SIGINT
 _exit, _getpid, _get_ident = os._exit, os.getpid, threading.get_ident
+_close, _fstat = os.close, os.fstat
 _encode, _read, _TooLong = hearth_frames.encode, hearth_frames.read, hearth_frames.TooLong
 _run, _describe = hearth_shell.run, hearth_shell.describe
 _save, _load, _ALL = hearth_variables.save, hearth_variables.load, hearth_variables.ALL
@@ -46,13 +47,19 @@ def main(shell, descriptor):
 def _serve(shell, descriptor):
     kernel = _getpid()
     channel = Channel(descriptor)
-    os.register_at_fork(after_in_child=lambda close=os.close: close(descriptor))
+    os.register_at_fork(after_in_child=channel.leave)
     _become_a_session(shell)
-    channel.send({"type": "ready"})
+    channel.answer({"type": "ready"})
     if not channel.has_request_within(_AT_ONCE_SECONDS):
         # Nobody waits: this is a spare.
         _rehearse(shell)
-    answers = {"execute": _cell, "command": _command, "snapshot": _snapshot, "restore": _restore}
+    answers = {
+        "execute": _cell,
+        "command": _command,
+        "snapshot": _snapshot,
+        "restore": _restore,
+        "probe": _probe,
+    }
     while (request := channel.read()) is not None:
         failed = answers[request["type"]](shell, channel, request)
         if _getpid() != kernel:
@@ -76,8 +83,17 @@ class Channel:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.set_inheritable(False)
         self._stream = self._socket.makefile("rb", buffering=1 << 16)
-        # Threads may display while the cell goes on.
+        self._detach, self._identity = self._socket.detach, _identity(descriptor)
+        # Threads may display while the cell goes on, and come too late: nothing follows its end.
         self._sending = threading.Lock()
+        self._cell = None
+
+    def leave(self):
+        """Closes the socket in a child. In the child's own children, and where the descriptor has been
+        replaced, the number belongs to the user's code and stays."""
+        descriptor = self._detach()
+        if descriptor >= 0 and _identity(descriptor) == self._identity:
+            _close(descriptor)
 
     def has_request_within(self, seconds):
         """Whether the first request, or the end, comes so soon."""
@@ -87,14 +103,40 @@ class Channel:
         """The next request, or None at the end."""
         return _read(self._stream)
 
-    def send(self, frame):
-        """Sends a frame, or what is said instead of one that is too long."""
-        try:
-            whole = _encode(frame)
-        except _TooLong as error:
-            whole = _encode(_instead(frame, f"the output is too long for one answer: {error}"))
+    def begin(self, number):
+        """From now on a cell's displays are sent."""
+        self._cell = number
+
+    def display(self, frame):
+        """Sends a display of the cell that runs; one of another belongs to no cell."""
+        whole = _whole(frame)
         with self._sending:
+            if self._cell == frame["id"]:
+                self._socket.sendall(whole)
+
+    def answer(self, frame):
+        """Sends what nothing may follow before the next request."""
+        whole = _whole(frame)
+        with self._sending:
+            self._cell = None
             self._socket.sendall(whole)
+
+
+def _whole(frame):
+    """The bytes of a frame, or of what is said instead of one that is too long."""
+    try:
+        return _encode(frame)
+    except _TooLong as error:
+        return _encode(_instead(frame, f"the output is too long for one answer: {error}"))
+
+
+def _identity(descriptor):
+    """What a descriptor refers to; None when it is closed."""
+    try:
+        status = _fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _instead(frame, why):
@@ -106,19 +148,20 @@ def _instead(frame, why):
 
 def _cell(shell, channel, request):
     number, kernel, thread = request["id"], _getpid(), _get_ident()
+    channel.begin(number)
 
     def displayed(data):
         frame = {"type": "display", "id": number, "data": data}
         if _getpid() != kernel:
             return
         if _get_ident() != thread:
-            channel.send(frame)
+            channel.display(frame)
             return
         # An interrupt in the middle of a frame would break all frames after it: let it wait.
         interrupts = []
         handler = _signal(_SIGINT, lambda *_: interrupts.append(True))
         try:
-            channel.send(frame)
+            channel.display(frame)
         finally:
             _signal(_SIGINT, handler)
         if interrupts:
@@ -139,7 +182,7 @@ def _cell(shell, channel, request):
     _restore_environment(before)
     _settle()
     if _getpid() == kernel:
-        channel.send({"type": "done", "id": number, "result": result, "error": error})
+        channel.answer({"type": "done", "id": number, "result": result, "error": error})
     elif error:
         os.write(2, error["traceback"].encode("utf-8", "backslashreplace") + b"\n")
     return error
@@ -162,7 +205,11 @@ def _restore_environment(before):
 
 def _command(shell, channel, request):
     status = hearth_command.run(request["command"], request.get("environment", {}))
-    channel.send({"type": "exited", "id": request["id"], "status": status})
+    channel.answer({"type": "exited", "id": request["id"], "status": status})
+
+
+def _probe(shell, channel, request):
+    """Who reads it waits for requests, which is all that the worker wants to know."""
 
 
 def _snapshot(shell, channel, request):
@@ -175,7 +222,7 @@ def _snapshot(shell, channel, request):
         data, lost = b"", _ALL
     _settle_between_cells()
     if _getpid() == kernel:
-        channel.send({"type": "snapshot", "variables": _to_base64(data).decode("ascii"), "lost": lost})
+        channel.answer({"type": "snapshot", "variables": _to_base64(data).decode("ascii"), "lost": lost})
 
 
 def _restore(shell, channel, request):
@@ -187,7 +234,7 @@ def _restore(shell, channel, request):
         lost = _ALL
     _settle_between_cells()
     if _getpid() == kernel:
-        channel.send({"type": "restored", "lost": lost})
+        channel.answer({"type": "restored", "lost": lost})
 
 
 def _settle_between_cells():
@@ -229,6 +276,8 @@ def _use_streams(out, err):
 def _become_a_session(shell):
     """What a fork shares with its siblings is made this session's own."""
     _signal(_SIGINT, signal.SIG_IGN)
+    # The zygote ignores it; programs of a session expect what every program does.
+    _signal(signal.SIGHUP, signal.SIG_DFL)
     random.seed()
     numpy = sys.modules.get("numpy")
     if numpy is not None:

@@ -20,8 +20,12 @@ from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 
-# One output of a cell in characters; a longer text form is cut.
+# A text form of an output in bytes. The worker cuts what is longer and says so; what is much longer is
+# not worth the way there.
 TEXT_LIMIT = 4 * 1024 * 1024
+# Forms of one output, and bytes of a mime type. The worker takes no more for an output of the kernel.
+MIME_TYPES = 64
+MIME_TYPE_BYTES = 255
 INLINE = "module://matplotlib_inline.backend_inline"
 
 
@@ -44,8 +48,10 @@ def texts(data):
     """A mime bundle with text values only: binary as base64, JSON types as JSON text."""
     shown = {}
     for mime, content in data.items():
-        if not isinstance(mime, str):
+        if not isinstance(mime, str) or len(str.encode(mime, "utf-8", "backslashreplace")) > MIME_TYPE_BYTES:
             continue
+        if len(shown) == MIME_TYPES:
+            break
         if isinstance(content, bytes):
             content = base64.b64encode(content).decode("ascii")
         elif isinstance(content, str):
@@ -60,7 +66,8 @@ def texts(data):
             # Some sources wrap the lines of their base64.
             content = content.replace("\n", "")
         elif len(content) > TEXT_LIMIT:
-            content = content[:TEXT_LIMIT] + "\n[cut: longer than 4 MiB]"
+            # Characters have at least one byte: it is still longer than what is kept.
+            content = content[: TEXT_LIMIT + 1]
         shown[mime] = content
     return shown
 

@@ -1,11 +1,15 @@
 //! A whole worker: connects the parts, serves, and ends cleanly.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use async_nats::jetstream::{self, consumer::PullConsumer};
+use async_nats::{
+    Client,
+    jetstream::{self, consumer::PullConsumer},
+};
 use proto::{
     about::About,
+    health::{Check, Health},
     id::{PoolId, WorkerId},
     lease::WorkerBeat,
     limits,
@@ -13,31 +17,43 @@ use proto::{
     pool::Pools,
     subject::{self, Readiness},
 };
+use records::fleet::Digests;
 use routing::bus::{Bus, NatsAuth};
 use store::Store;
 use tokio::{sync::Semaphore, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
     about::{self, Image},
     bus,
+    clock::Comparison,
     config::Config,
+    identity::Identity,
     journal::Journal,
     lease::{Ledger, beat::Heart, streams},
-    presence, queue,
+    membership, presence, queue,
+    readiness::Readiness as Measured,
     record::Records,
     sandbox::Sandboxes,
     session::{
         Context,
         table::{Note, Table},
+        turns::Turns,
     },
-    stock::{self, Stock, Targets},
+    stock::{self, Bounds, Stock, Targets},
     sweep,
     sync::Transfers,
 };
 
 /// How long sessions may take to leave when the time for running executions is over.
 const END_WITHIN: Duration = Duration::from_secs(20);
+/// How long running executions may go on when the bus has lost its data.
+const LOST_WITHIN: Duration = Duration::from_secs(2);
+/// The part of it in which sessions get turns to hand over their variables.
+const TURNS_WITHIN: Duration = Duration::from_secs(8);
 /// Sessions that are handed over at once.
 const HAND_OVER_AT_ONCE: usize = 8;
 /// Beats of a draining worker that must arrive before it ends, so that nobody waits for its key.
@@ -52,6 +68,10 @@ pub struct Worker {
     context: Context,
     sandboxes: Sandboxes,
     heart: Heart,
+    /// Cancelled when another worker has this worker's id.
+    replaced: CancellationToken,
+    /// Its pools, as it tells them.
+    digests: Digests,
     /// Ends the background tasks.
     stop: CancellationToken,
     background: TaskTracker,
@@ -62,7 +82,7 @@ impl Worker {
     ///
     /// # Errors
     /// A setting, the bus, the store or the sandbox machinery fails.
-    pub async fn start(config: Config) -> anyhow::Result<Self> {
+    pub async fn start(config: Config, health: Health) -> anyhow::Result<Self> {
         let pools = config.read_pools()?;
         let store = Store::open(&config.store)?;
         store.probe().await?;
@@ -71,8 +91,25 @@ impl Worker {
         let (client, doubt) =
             bus::connect(&config.nats, NatsAuth::read(&config.nats_auth)?, &run).await?;
         let jetstream = jetstream::new(client.clone());
+        let inboxes = subject::worker_inbox(&run);
+        let bus = Bus::over(client.clone(), &inboxes, doubt.connected()).await?;
+        let standing = bus.standing();
+        let joining = membership::join(
+            store.clone(),
+            jetstream.clone(),
+            config.replicas,
+            &pools,
+            standing.clone(),
+            &health,
+        );
+        // Before anything is made or swept: the bus may have lost what it knew.
+        let mut fleet = joining.await?;
         let heart = Heart::open(jetstream.clone(), &run, config.replicas).await?;
-        let records = Records::open(jetstream.clone(), store.clone(), config.replicas).await?;
+        let replaced = CancellationToken::new();
+        let holding = hold_id(&client, &heart, &config.id, &run, replaced.clone()).await?;
+        let (comparison, clock) = Comparison::begin(jetstream.clone(), health.clone()).await?;
+        let records = Records::open(jetstream.clone(), store.clone(), &pools, config.replicas);
+        let records = records.await?;
         let mut ledgers = vec![];
         for pool in &pools.pool {
             let ledger = Ledger::open(
@@ -84,28 +121,20 @@ impl Worker {
             ledgers.push(ledger.await?);
         }
         let queues = streams::open_queues(&jetstream, &pools, config.replicas).await?;
-        let inboxes = subject::worker_inbox(&run);
-        let bus = Bus::over(client.clone(), &inboxes, doubt.connected()).await?;
+        fleet.note(membership::streams(&pools)).await?;
         let sandboxes = Sandboxes::start(config.sandbox())
             .await
             .context("sandboxes")?;
-        let mut told = vec![];
-        for pool in &pools.pool {
-            // A host that cannot make sandboxes says so now, not by never being ready.
-            let cage = sandboxes
-                .cage(&pool.limits)
-                .await
-                .context("a sandbox to try")?;
-            let kernel = stock::join(&cage).await.context("an interpreter to try")?;
-            let image = Image::ask(kernel).await.context("the image's contents")?;
-            told.push((pool.id.clone(), image.of_pool(pool)));
-        }
+        sandboxes.disk().report_to(health.clone());
+        let told = ask_image(&pools, &sandboxes).await?;
 
         let (stop, background) = (CancellationToken::new(), TaskTracker::new());
         let stock = open_stock(&config, &pools, &sandboxes, &background, &stop);
         let context = Context {
             client,
             doubt,
+            clock,
+            health,
             store,
             records,
             stock,
@@ -115,7 +144,8 @@ impl Worker {
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             transfers: Transfers::new(config.transfer_bytes),
-            handing_over: Arc::new(Semaphore::new(HAND_OVER_AT_ONCE)),
+            handing_over: Turns::new(HAND_OVER_AT_ONCE),
+            standing,
         };
         let worker = Self {
             config,
@@ -123,34 +153,48 @@ impl Worker {
             context,
             sandboxes,
             heart,
+            replaced,
+            digests: membership::digests(&pools),
             stop,
             background,
         };
+        worker.until_stop(holding);
+        worker.until_stop(comparison.go_on());
         worker.start_background(ledgers, told);
+        worker.until_stop(fleet.watch());
+        worker.until_stop(membership::compare_pools(
+            bus.clone(),
+            pools,
+            worker.context.health.clone(),
+        ));
+        worker.watch_records(jetstream, worker.context.health.clone());
         worker.context.stock.filled().await;
         worker.serve_queues(&bus, queues);
+        worker.measure(bus).await;
         worker.say_ready()?;
         Ok(worker)
     }
 
+    /// Runs a task until the worker has ended everything else.
+    fn until_stop(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.background.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
     fn start_background(&self, ledgers: Vec<Ledger>, told: Vec<(PoolId, About)>) {
-        let until = |work: futures_util::future::BoxFuture<'static, ()>| {
-            let stop = self.stop.clone();
-            self.background.spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = work => {}
-                }
-            });
-        };
+        let until = |work: futures_util::future::BoxFuture<'static, ()>| self.until_stop(work);
+        let (standing, clock) = (&self.context.standing, &self.context.clock);
         until(Box::pin(self.context.doubt.clone().watch_clock()));
         until(Box::pin(beat(
             self.heart.clone(),
             self.sandboxes.clone(),
             self.describer(),
         )));
-        let (client, run) = (self.context.client.clone(), self.run.clone());
-        until(Box::pin(presence::prove_life(client, run)));
         for (pool, about) in told {
             until(Box::pin(about::tell(
                 self.context.client.clone(),
@@ -158,7 +202,11 @@ impl Worker {
                 about,
             )));
         }
-        until(Box::pin(sweep::staging(self.context.store.clone())));
+        until(Box::pin(sweep::staging(
+            self.context.store.clone(),
+            clock.clone(),
+            standing.clone(),
+        )));
         for ledger in ledgers {
             for readiness in [Readiness::Warm, Readiness::Any] {
                 // A task of those that the worker's end waits for: it ends by answering everybody.
@@ -166,9 +214,25 @@ impl Worker {
                 self.context.tasks.spawn(listening);
             }
             let store = self.context.store.clone();
-            until(Box::pin(sweep::logs(store, ledger.clone())));
-            until(Box::pin(sweep::slots(ledger)));
+            until(Box::pin(sweep::logs(
+                store,
+                ledger.clone(),
+                clock.clone(),
+                standing.clone(),
+            )));
+            until(Box::pin(sweep::slots(
+                ledger,
+                clock.clone(),
+                standing.clone(),
+            )));
         }
+    }
+
+    fn watch_records(&self, jetstream: jetstream::Context, health: Health) {
+        let (stop, records) = (self.stop.clone(), self.context.records.clone());
+        let watching = records.watch(jetstream, self.config.replicas, health);
+        self.background
+            .spawn(async move { stop.run_until_cancelled(watching).await });
     }
 
     /// Takes executions that nobody waits for, now that there are sandboxes.
@@ -182,25 +246,72 @@ impl Worker {
     /// What the worker's key says at any moment.
     fn describer(&self) -> impl Fn() -> WorkerBeat + Send + Sync + 'static {
         let (context, capacity) = (self.context.clone(), self.config.max_sessions);
+        let pools = Some(self.digests.clone());
         move || WorkerBeat {
             capacity,
             sessions: u32::try_from(context.table.len()).unwrap_or(u32::MAX),
             draining: context.draining.is_cancelled(),
             versions: (OLDEST_VERSION, VERSION),
+            pools: pools.clone(),
         }
     }
 
+    /// Measures readiness from here on.
+    async fn measure(&self, bus: Bus) {
+        let measured = Measured {
+            health: self.context.health.clone(),
+            bus,
+            store: self.context.store.clone(),
+            sandboxes: self.sandboxes.clone(),
+            worker: self.config.id.to_string(),
+        };
+        measured.begin().await;
+        self.until_stop(measured.keep());
+    }
+
+    /// Says that this worker takes sessions, which it does once its clock is right.
     fn say_ready(&self) -> anyhow::Result<()> {
-        tracing::info!(worker.id = %self.config.id, worker.run = %self.run, "ready");
-        match &self.config.ready_file {
-            Some(file) => std::fs::write(file, b"").context("the ready file was not written"),
-            None => Ok(()),
+        self.context.health.pass(Check::Starting);
+        let (config, run) = (self.config.clone(), self.run.clone());
+        let clock = self.context.clock.clone();
+        if clock.is_right() {
+            return say_ready(&config, &run);
         }
+        self.until_stop(async move {
+            clock.right().await;
+            if let Err(error) = say_ready(&config, &run) {
+                tracing::error!("{error:#}");
+            }
+        });
+        Ok(())
+    }
+
+    /// The checks of this worker and how they stand.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.context.health
     }
 
     /// Returns when the sandbox machinery has failed for good.
     pub async fn failed(&self) {
         self.sandboxes.failed().await;
+    }
+
+    /// Returns when another worker has this worker's id: this one was cut off from the bus for longer than
+    /// its claim lives.
+    pub async fn replaced(&self) {
+        self.replaced.cancelled().await;
+    }
+
+    /// Returns when the bus has lost its data, and how.
+    pub async fn bus_lost(&self) -> Arc<str> {
+        self.context.standing.lost().await
+    }
+
+    /// How the bus lost its data, if it did.
+    #[must_use]
+    pub fn loss(&self) -> Option<Arc<str>> {
+        self.context.standing.loss()
     }
 
     /// Returns when an operator has told this worker to end.
@@ -213,11 +324,28 @@ impl Worker {
     /// # Errors
     /// Something is left behind after all; the text says what.
     pub async fn end(self) -> anyhow::Result<()> {
+        let patience = Duration::from_secs(self.config.drain_seconds.into());
+        self.end_within(patience).await
+    }
+
+    /// The same when the bus has lost its data: files are saved, and executions that no caller can be
+    /// answered any more are not waited for.
+    ///
+    /// # Errors
+    /// Something is left behind after all; the text says what.
+    pub async fn end_without_bus(self) -> anyhow::Result<()> {
+        self.end_within(LOST_WITHIN).await
+    }
+
+    async fn end_within(self, patience: Duration) -> anyhow::Result<()> {
         if let Some(file) = &self.config.ready_file
             && let Err(error) = std::fs::remove_file(file)
+            && error.kind() != ErrorKind::NotFound
         {
             tracing::warn!(%error, "the ready file was not removed");
         }
+        let health = &self.context.health;
+        health.fail(Check::Draining, "this worker was asked to end");
         self.context.draining.cancel();
         let draining = self.describer()();
         let last = tokio::time::timeout(LAST_BEAT_WITHIN, self.heart.beat(&draining)).await;
@@ -226,19 +354,58 @@ impl Worker {
         }
         self.context.table.tell_all(Note::HandOver);
         self.context.tasks.close();
-        let patience = Duration::from_secs(self.config.drain_seconds.into());
         let mut ended = tokio::time::timeout(patience, self.context.tasks.wait()).await;
         if ended.is_err() {
             tracing::warn!("executions are cut off by the worker's end");
             self.context.table.tell_all(Note::HandOverNow);
-            ended = tokio::time::timeout(END_WITHIN, self.context.tasks.wait()).await;
+            ended = tokio::time::timeout(TURNS_WITHIN, self.context.tasks.wait()).await;
+        }
+        if ended.is_err() {
+            tracing::warn!("sessions whose variables are not there yet leave without them");
+            self.context.handing_over.close();
+            let left = END_WITHIN.saturating_sub(TURNS_WITHIN);
+            ended = tokio::time::timeout(left, self.context.tasks.wait()).await;
         }
         self.stop.cancel();
         self.background.close();
         self.background.wait().await;
         self.context.stock.close().await;
         self.sandboxes.stop().await;
+        // Last, so that no other worker of this id starts while this one sweeps.
+        let jetstream = jetstream::new(self.context.client.clone());
+        let released = Identity::release(&jetstream, &self.config.id, &self.run);
+        match tokio::time::timeout(LAST_BEAT_WITHIN, released).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => tracing::warn!("failed to give the id of this worker back"),
+        }
         ended.context("some sessions did not end in time")
+    }
+}
+
+/// Claims the id of this worker and keeps it until the returned future is dropped. Whoever claims the same id
+/// meanwhile and asks whether this worker lives is answered.
+async fn hold_id(
+    client: &Client,
+    heart: &Heart,
+    id: &WorkerId,
+    run: &WorkerId,
+    replaced: CancellationToken,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let asked = client.subscribe(subject::worker_control(run)).await?;
+    let proof = presence::prove_life(client.clone(), asked);
+    let proof = AbortOnDropHandle::new(tokio::spawn(proof));
+    let context = jetstream::new(client.clone());
+    let identity = Identity::claim(client, context, heart.stream(), id, run).await?;
+    // At once: a worker may take longer to start than a claim lives.
+    let keeping = AbortOnDropHandle::new(tokio::spawn(identity.keep(replaced)));
+    Ok(async move { drop(tokio::join!(proof, keeping)) })
+}
+
+fn say_ready(config: &Config, run: &WorkerId) -> anyhow::Result<()> {
+    tracing::info!(worker.id = %config.id, worker.run = %run, "ready");
+    match &config.ready_file {
+        Some(file) => std::fs::write(file, b"").context("the ready file was not written"),
+        None => Ok(()),
     }
 }
 
@@ -249,12 +416,31 @@ fn open_stock(
     background: &TaskTracker,
     stop: &CancellationToken,
 ) -> Stock {
-    let targets = Targets {
-        cages: config.cages,
-        spares: config.spares,
+    let bounds = Bounds {
+        kind: Targets {
+            cages: config.cages,
+            spares: config.spares,
+        },
+        total: config.stock_total(),
     };
     let kinds = pools.pool.iter().map(|pool| pool.limits.clone());
-    Stock::open(sandboxes.clone(), targets, kinds, background, stop)
+    Stock::open(sandboxes.clone(), bounds, kinds, background, stop)
+}
+
+/// What is told of each pool: all pools have the same image, so one sandbox answers for all.
+async fn ask_image(pools: &Pools, sandboxes: &Sandboxes) -> anyhow::Result<Vec<(PoolId, About)>> {
+    let Some(pool) = pools.pool.first() else {
+        return Ok(vec![]);
+    };
+    // A host that cannot make sandboxes says so now, not by never being ready.
+    let cage = sandboxes.cage(&pool.limits).await;
+    let cage = cage.context("a sandbox to try")?;
+    let kernel = stock::join(&cage).await.context("an interpreter to try")?;
+    let image = Image::ask(kernel).await.context("the image's contents")?;
+    let told = pools.pool.iter();
+    Ok(told
+        .map(|pool| (pool.id.clone(), image.of_pool(pool)))
+        .collect())
 }
 
 async fn beat(heart: Heart, sandboxes: Sandboxes, describe: impl Fn() -> WorkerBeat) {

@@ -1,21 +1,72 @@
 //! Settings, read once from flags and environment. The doc comments are the manual.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
+use process::{failure::line_of, log::LogSettings, preflight::Output};
 use proto::{
     id::WorkerId,
     limits,
     pool::{PoolError, Pools},
 };
 
-use crate::{lease::Replicas, sandbox};
+use crate::{accept, fleet, lease::Replicas, sandbox};
+
+/// What the binary can do.
+#[derive(Debug)]
+pub enum Arguments {
+    /// Serve sessions: `worker SETTINGS`.
+    Serve(Box<Config>),
+    /// Look at this host and the settings without serving: `worker check SETTINGS`.
+    Check(Box<CheckArguments>),
+    /// Accept that the bus lost its data: `worker accept-new-bus`.
+    AcceptNewBus(Box<accept::Arguments>),
+}
+
+impl Arguments {
+    /// Reads them; ends the process when they are wrong. Serving has no name of its own, because it had none
+    /// when it was all that a worker did.
+    #[must_use]
+    pub fn parse() -> Self {
+        let mut words: Vec<_> = std::env::args_os().collect();
+        let command = words.get(1).and_then(|word| word.to_str());
+        if command == Some(CHECK) {
+            drop(words.remove(1));
+            Self::Check(Box::new(CheckArguments::parse_from(words)))
+        } else if command == Some(accept::COMMAND) {
+            drop(words.remove(1));
+            Self::AcceptNewBus(Box::new(accept::Arguments::parse_from(words)))
+        } else {
+            Self::Serve(Box::new(Config::parse_from(words)))
+        }
+    }
+}
+
+/// First word of the command line that has a worker look instead of serve.
+const CHECK: &str = "check";
+
+/// Looks at this host and at the settings of a worker without starting one: a line for each thing, and exit
+/// status 1 when it would not serve.
+#[derive(Debug, Parser)]
+#[command(name = "worker check", version)]
+pub struct CheckArguments {
+    /// The settings of the worker.
+    #[command(flatten)]
+    pub config: Config,
+    /// How findings are written.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
 
 /// Runs the sandboxes of Hearth's sessions. Needs root.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "worker", version)]
+#[command(
+    name = "worker",
+    version,
+    after_help = "`worker check` with the same settings looks at this host and at them without starting."
+)]
 pub struct Config {
-    /// Name of this worker: unique on its host, the same over restarts.
+    /// Name of this worker: unique in the fleet, the same over restarts.
     #[arg(long = "id", env = "HEARTH_WORKER_ID")]
     pub id: WorkerId,
     /// NATS servers, separated by commas.
@@ -45,21 +96,40 @@ pub struct Config {
     /// The zygote's library; `libzygote.so` beside this binary by default.
     #[arg(long, env = "HEARTH_ZYGOTE_LIBRARY")]
     pub zygote_library: Option<PathBuf>,
-    /// Directory for this worker's run-time state; `/run/hearth/<id>` by default.
+    /// Directory for this worker's run-time state; `/run/hearth/<id>` by default. The worker empties it, so
+    /// it must be empty or hold a marker of this worker at the first start.
     #[arg(long, env = "HEARTH_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Directory for the sessions' data filesystems; `/var/lib/hearth/<id>` by default.
+    /// Directory for the sessions' data filesystems; `/var/lib/hearth/<id>` by default. The worker empties
+    /// it, as its state directory.
     #[arg(long, env = "HEARTH_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Bytes of the data directory's disk that stay free. When they are reached no new session is taken and
+    /// those that grow are stopped. By default a tenth of the disk, at most 4 GiB.
+    #[arg(long, env = "HEARTH_DISK_RESERVE_BYTES")]
+    pub disk_reserve_bytes: Option<u64>,
+    /// Allocates every session's data filesystem whole on the disk before it is used, so that none can ever
+    /// lack space; a worker takes only as many sessions as fit.
+    #[arg(long, env = "HEARTH_ALLOCATE_VOLUMES")]
+    pub allocate_volumes: bool,
+    /// Factor on the time that steps of making and clearing sandboxes may take and that the owner of a session
+    /// may be silent, for machines much slower than others.
+    #[arg(long, env = "HEARTH_PATIENCE", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub patience: u32,
     /// Sessions that this worker holds at once.
     #[arg(long, env = "HEARTH_MAX_SESSIONS", default_value_t = 600)]
     pub max_sessions: u32,
-    /// Empty cages kept ready for each kind of limits.
+    /// Empty cages kept ready for each kind of limits, as far as `--stock` allows.
     #[arg(long, env = "HEARTH_CAGES", default_value_t = 8)]
     pub cages: usize,
-    /// Cages with a waiting interpreter kept ready for each kind of limits.
+    /// Cages with a waiting interpreter kept ready for each kind of limits, as far as `--stock` allows.
     #[arg(long, env = "HEARTH_SPARES", default_value_t = 4)]
     pub spares: usize,
+    /// Most cages kept ready for all kinds of limits together, with and without an interpreter. Where
+    /// more are wanted, the kinds that were used lately get them.
+    #[arg(long, env = "HEARTH_STOCK", default_value_t = 48)]
+    pub stock: usize,
     /// Memory for large files on their way to and from the object store, all sessions together, in
     /// bytes.
     #[arg(long, env = "HEARTH_TRANSFER_BYTES", default_value_t = 256 << 20)]
@@ -75,9 +145,13 @@ pub struct Config {
     /// that ran twice; nowhere by default.
     #[arg(long, env = "HEARTH_START_JOURNAL")]
     pub start_journal: Option<PathBuf>,
-    /// What is logged: a `tracing` filter.
-    #[arg(long, env = "HEARTH_LOG", default_value = "info")]
-    pub log: String,
+    /// Address at which `GET /healthz` and `GET /readyz` are answered, best one that only the host reaches;
+    /// none by default.
+    #[arg(long, env = "HEARTH_ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogSettings,
 }
 
 /// Why the settings cannot be used.
@@ -87,8 +161,15 @@ pub enum ConfigError {
     #[error("{0} cannot be read")]
     Read(PathBuf, #[source] std::io::Error),
     /// The pool file is not TOML of the expected shape.
-    #[error("{0} is not a pool file")]
-    Pools(PathBuf, #[source] toml::de::Error),
+    #[error("{path} is not a pool file: line {line}: {message}")]
+    Pools {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
     /// A pool is refused.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -104,11 +185,23 @@ impl Config {
     /// # Errors
     /// It cannot be read, or a pool in it is refused.
     pub fn read_pools(&self) -> Result<Pools, ConfigError> {
-        let text = read(&self.pools)?;
-        let pools: Pools =
-            toml::from_str(&text).map_err(|error| ConfigError::Pools(self.pools.clone(), error))?;
-        pools.check()?;
-        Ok(pools)
+        read_pools(&self.pools)
+    }
+
+    /// How many sandboxes may be kept ready: `--stock`, or what `--max-sessions` leaves of all that a
+    /// worker can have.
+    #[must_use]
+    pub fn stock_total(&self) -> usize {
+        let left = sandbox::CAGES_MAX.saturating_sub(self.max_sessions);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        if left < self.stock {
+            tracing::warn!(
+                stock = left,
+                "less is kept ready than was set: a worker has at most {} cages",
+                sandbox::CAGES_MAX
+            );
+        }
+        self.stock.min(left)
     }
 
     /// What the sandboxes need to know.
@@ -125,9 +218,33 @@ impl Config {
         if let Some(directory) = &self.data_dir {
             config.data_dir.clone_from(directory);
         }
+        config.fleet = fleet::of_store(&self.store);
+        config.elsewhere = vec![
+            self.pools.clone(),
+            self.nats_auth.clone(),
+            config.zygote_library.clone(),
+        ];
+        config.elsewhere.extend(store::local_directory(&self.store));
+        config.disk_reserve_bytes = self.disk_reserve_bytes;
+        config.allocate_volumes = self.allocate_volumes;
         config.beat_ttl = limits::WORKER_TTL - BEAT_MARGIN;
         config
     }
+}
+
+/// Reads and checks a pool file.
+///
+/// # Errors
+/// It cannot be read, or a pool in it is refused.
+pub fn read_pools(path: &PathBuf) -> Result<Pools, ConfigError> {
+    let text = read(path)?;
+    let pools: Pools = toml::from_str(&text).map_err(|error| ConfigError::Pools {
+        path: path.clone(),
+        line: line_of(&text, error.span().map_or(0, |span| span.start)),
+        message: error.message().to_owned(),
+    })?;
+    pools.check()?;
+    Ok(pools)
 }
 
 fn read(path: &PathBuf) -> Result<String, ConfigError> {

@@ -3,20 +3,32 @@
 //! Data flows one way: `bus → session → {kernel, files, sync, lease, stock} → sandbox`.
 
 pub mod about;
+pub mod accept;
+pub mod admin;
+pub mod allowance;
 pub mod app;
 pub mod bus;
+pub mod clock;
 pub mod config;
 pub mod files;
+pub mod fleet;
+pub mod identity;
 pub mod journal;
 pub mod kernel;
 pub mod lease;
 pub mod listener;
+pub mod membership;
 pub mod outlet;
+pub mod preflight;
 pub mod presence;
 pub mod queue;
+pub mod readiness;
 pub mod record;
+pub mod remedy;
 pub mod sandbox;
 pub mod session;
 pub mod stock;
 pub mod sweep;
 pub mod sync;
+
+pub use routing::patience;

@@ -1,13 +1,24 @@
 //! The worker's binary. Run again under the names that [`worker::sandbox`] defines, it is one of
 //! the worker's helper processes instead.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use clap::Parser;
+use process::{failure, hangup::Hangup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
-use worker::{app::Worker, config::Config, sandbox};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+use worker::{
+    accept, admin,
+    app::Worker,
+    config::{Arguments, Config},
+    patience, preflight, remedy, sandbox,
+};
+
+/// Pause before a worker whose bus had lost its data tries again to begin.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     // The helpers must stay single-threaded and touch neither arguments nor environment.
@@ -20,24 +31,45 @@ fn main() -> ExitCode {
         Some(sandbox::ZYGOTE) => sandbox::launcher::main(),
         _ => {}
     }
-    match run(Config::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(Arguments::parse()) {
+        Ok(code) => code,
         Err(error) => {
-            tracing::error!("{error:#}");
+            // Not through the log, which may be turned off or be what failed.
+            eprintln!("{}", failure::line("worker", &error, remedy::of(&error)));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
-    allow_many_files().context("the limit of open files was not raised")?;
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&config.log)?)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
-    let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
-    runtime.block_on(serve(config))
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let runtime = Runtime::new().context("failed to start the runtime")?;
+    // First of all: until it is heard, a SIGHUP ends the process.
+    let hangup = runtime.block_on(async { Hangup::listen() })?;
+    match arguments {
+        Arguments::Serve(config) => {
+            patience::set(config.patience);
+            let log = config.log.clone().start()?;
+            runtime.spawn(log.follow(hangup));
+            sandbox::require_root()?;
+            preflight::require_memory()?;
+            allow_many_files().context("failed to raise the limit of open files")?;
+            runtime.block_on(serve(*config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Arguments::AcceptNewBus(arguments) => {
+            runtime.block_on(accept::accept(*arguments))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Arguments::Check(check) => {
+            let found = runtime.block_on(preflight::look(&check.config));
+            found.print(check.output)?;
+            Ok(if found.passes() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+    }
 }
 
 /// A session takes about seven descriptors, and the usual soft limit is 1024.
@@ -53,22 +85,48 @@ fn allow_many_files() -> std::io::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let worker = tokio::select! {
-        worker = Worker::start(config) => worker?,
-        // The helpers end with this process, and the next start sweeps.
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
-    };
-    let failed = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = worker.told_to_drain() => false,
-        () = worker.failed() => true,
-    };
-    worker.end().await?;
-    if failed {
-        anyhow::bail!("the sandbox machinery failed")
-    } else {
-        Ok(())
+    let health = admin::open(config.admin_listen).await?;
+    // A worker whose bus has lost its data ends its sessions, stays, and begins anew once it is back.
+    let mut lost_before = false;
+    loop {
+        let started = tokio::select! {
+            started = Worker::start(config.clone(), health.clone()) => started,
+            // The helpers end with this process, and the next start sweeps.
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
+        let worker = match started {
+            Ok(worker) => worker,
+            Err(error) if lost_before => {
+                tracing::warn!("the worker cannot begin anew yet: {error:#}");
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN_AFTER) => continue,
+                    _ = terminate.recv() => return Ok(()),
+                    _ = interrupt.recv() => return Ok(()),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        let failed = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            () = worker.told_to_drain() => None,
+            () = worker.failed() => Some("the sandbox machinery failed"),
+            () = worker.replaced() => Some("another worker has this worker's `--id`"),
+            _ = worker.bus_lost() => Some("the bus has lost its data"),
+        };
+        if failed.is_some() && worker.loss().is_some() {
+            tracing::warn!("all sessions end here: the bus has lost its data");
+            lost_before = true;
+            if let Err(error) = worker.end_without_bus().await {
+                tracing::warn!("{error:#}");
+            }
+            continue;
+        }
+        worker.end().await?;
+        return match failed {
+            Some(cause) => Err(anyhow::anyhow!(cause)),
+            None => Ok(()),
+        };
     }
 }

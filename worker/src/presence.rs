@@ -1,6 +1,6 @@
 //! Where this worker listens: for new sessions, and for whoever asks whether it is still there.
 
-use async_nats::Client;
+use async_nats::{Client, Subscriber};
 use futures_util::StreamExt;
 use proto::{
     id::WorkerId,
@@ -17,19 +17,9 @@ use crate::{
 /// New sessions that may be on their way to a worker that begins to drain.
 const ON_THEIR_WAY: u64 = 256;
 
-/// Answers whoever asks whether this worker is still there. Never returns but when the bus is gone
-/// for good.
-pub async fn prove_life(client: Client, worker: WorkerId) {
-    let asked = match client.subscribe(subject::worker_control(&worker)).await {
-        Ok(asked) => asked,
-        Err(error) => {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "proof of life not heard"
-            );
-            return;
-        }
-    };
+/// Answers whoever asks, at the worker's control subject, whether this worker is still there. Never returns
+/// but when the bus is gone for good.
+pub async fn prove_life(client: Client, asked: Subscriber) {
     asked
         .filter_map(|message| std::future::ready(message.reply))
         .for_each(async |inbox| Responder::new(client.clone(), inbox).accept().await)

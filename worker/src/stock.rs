@@ -1,6 +1,6 @@
 //! Sandboxes kept ready, so that a new session need not wait for one to be made: empty cages, and
-//! spares in which a kernel already waits. Refilled in the background, one stock per kind of
-//! limits.
+//! spares in which a kernel already waits. Refilled in the background, one shelf per kind of limits.
+//! All shelves together hold a bounded number, and kinds that were used lately get it ([`shares`]).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,13 +14,28 @@ use std::{
 
 use futures_util::FutureExt;
 use proto::pool::Limits;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     kernel::{Kernel, KernelError},
     sandbox::{Cage, SandboxError, Sandboxes},
 };
+
+pub mod shares;
+
+use shares::Demand;
+pub use shares::Targets;
+
+/// Sandboxes that are made at once for the shelves, whatever number of kinds lacks some.
+const MADE_AT_ONCE: usize = 2;
+
+/// How often it is looked whether kinds that are used less must leave stock to others.
+const SHARE_EVERY: Duration = Duration::from_secs(10);
 
 /// After a failed refill, the time until the next try.
 const RETRY: Duration = Duration::from_secs(1);
@@ -29,13 +44,13 @@ const RETRY: Duration = Duration::from_secs(1);
 /// is about to give its first answer, and a shelf that was full can wait.
 const FIRST_ANSWER: Duration = Duration::from_millis(30);
 
-/// How much is kept ready of each kind.
+/// How much is kept ready.
 #[derive(Clone, Copy, Debug)]
-pub struct Targets {
-    /// Empty cages.
-    pub cages: usize,
-    /// Cages with a waiting kernel.
-    pub spares: usize,
+pub struct Bounds {
+    /// Most of each kind.
+    pub kind: Targets,
+    /// Most of all kinds together.
+    pub total: usize,
 }
 
 /// A cage with a kernel that waits for its first cell.
@@ -97,8 +112,13 @@ pub struct Stock {
 #[derive(Debug)]
 struct Inner {
     sandboxes: Sandboxes,
-    targets: Targets,
+    bounds: Bounds,
+    opened: Instant,
     shelves: HashMap<Limits, Shelf>,
+    /// One permit for each sandbox that may be on a shelf or on its way there.
+    places: Arc<Semaphore>,
+    /// One permit for each that may be made at once.
+    making: Semaphore,
     /// Callers that are making a sandbox themselves: refilling waits for them.
     hurried: Hurried,
     changed: Notify,
@@ -112,9 +132,20 @@ struct Shelf {
 
 #[derive(Debug, Default)]
 struct Goods {
-    cages: Vec<Cage>,
+    cages: Vec<Placed<Cage>>,
     /// Oldest first: a kernel uses its first moments to get ready for its first cell.
-    spares: VecDeque<Ready>,
+    spares: VecDeque<Placed<Ready>>,
+    targets: Targets,
+    demand: Demand,
+    /// Nothing of this kind could be made the last time that it was tried.
+    failed: bool,
+}
+
+/// What is on a shelf, with the place that it takes there.
+#[derive(Debug)]
+struct Placed<T> {
+    what: T,
+    place: OwnedSemaphorePermit,
 }
 
 /// Joins a new kernel into a cage and waits for it.
@@ -130,7 +161,7 @@ impl Stock {
     #[must_use]
     pub fn open(
         sandboxes: Sandboxes,
-        targets: Targets,
+        bounds: Bounds,
         kinds: impl IntoIterator<Item = Limits>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
@@ -142,14 +173,25 @@ impl Stock {
         let kinds: Vec<Limits> = shelves.keys().cloned().collect();
         let inner = Inner {
             sandboxes,
-            targets,
+            bounds,
+            opened: Instant::now(),
             shelves,
+            places: Arc::new(Semaphore::new(bounds.total)),
+            making: Semaphore::new(MADE_AT_ONCE),
             hurried: Hurried::default(),
             changed: Notify::new(),
         };
         let stock = Self {
             inner: Arc::new(inner),
         };
+        stock.share();
+        let (sharing, ended) = (stock.clone(), stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = sharing.share_for_ever() => {}
+            }
+        });
         for limits in kinds {
             let (stock, stop) = (stock.clone(), stop.clone());
             tasks.spawn(async move {
@@ -168,19 +210,22 @@ impl Stock {
     /// Nothing was ready and nothing could be made.
     pub async fn take(&self, limits: &Limits) -> Result<Ready, StockError> {
         let shelf = self.inner.shelves.get(limits);
+        if let Some(shelf) = shelf {
+            let now = self.inner.opened.elapsed();
+            shelf.goods().demand.used(now);
+            shelf.wanted.notify_one();
+        }
         while let Some(spare) = shelf.and_then(|shelf| shelf.goods().spares.pop_front()) {
             self.inner.changed.notify_waiters();
-            shelf.inspect(|shelf| shelf.wanted.notify_one());
-            if spare.kernel.handle().exited().now_or_never().is_none() {
-                return Ok(spare);
+            if spare.what.kernel.handle().exited().now_or_never().is_none() {
+                return Ok(spare.what);
             }
         }
         let _hurry = self.inner.hurried.enter();
         let cage = match shelf.and_then(|shelf| shelf.goods().cages.pop()) {
-            Some(cage) => cage,
+            Some(cage) => cage.what,
             None => self.inner.sandboxes.cage(limits).await?,
         };
-        shelf.inspect(|shelf| shelf.wanted.notify_one());
         let kernel = join(&cage).await?;
         Ok(Ready { cage, kernel })
     }
@@ -197,10 +242,12 @@ impl Stock {
 
     /// A cage that finds its shelf full is dropped, and with that destroyed.
     fn put_back(&self, limits: &Limits, ready: Ready) {
-        if let Some(shelf) = self.inner.shelves.get(limits) {
+        if let Some(shelf) = self.inner.shelves.get(limits)
+            && let Ok(place) = Arc::clone(&self.inner.places).try_acquire_owned()
+        {
             let mut goods = shelf.goods();
-            if goods.spares.len() < self.inner.targets.spares {
-                goods.spares.push_front(ready);
+            if goods.spares.len() < goods.targets.spares {
+                goods.spares.push_front(Placed { what: ready, place });
                 drop(goods);
                 self.inner.changed.notify_waiters();
             }
@@ -216,18 +263,25 @@ impl Stock {
             .is_some_and(|shelf| !shelf.goods().spares.is_empty())
     }
 
-    /// Waits until every shelf is full.
+    /// Whether the disk has room for a new session with these limits.
+    #[must_use]
+    pub fn has_room(&self, limits: &Limits) -> bool {
+        let shelf = self.inner.shelves.get(limits);
+        let ready = shelf.is_some_and(|shelf| {
+            let goods = shelf.goods();
+            !(goods.spares.is_empty() && goods.cages.is_empty())
+        });
+        let bytes = if ready { 0 } else { limits.data_bytes };
+        self.inner.sandboxes.disk().has_room(bytes)
+    }
+
+    /// Waits until every shelf holds its share, or nothing of its kind can be made.
     pub async fn filled(&self) {
         loop {
             let changed = self.inner.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self
-                .inner
-                .shelves
-                .values()
-                .all(|shelf| shelf.lacks(self.inner.targets).is_none())
-            {
+            if self.inner.shelves.values().all(Shelf::is_settled) {
                 return;
             }
             changed.await;
@@ -238,11 +292,33 @@ impl Stock {
     pub async fn close(&self) {
         for shelf in self.inner.shelves.values() {
             let goods = std::mem::take(&mut *shelf.goods());
-            let spares = goods.spares.into_iter().map(|spare| spare.cage);
-            for cage in spares.chain(goods.cages) {
-                if let Err(error) = cage.destroy().await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "cage left behind");
-                }
+            let spares = goods.spares.into_iter().map(|spare| spare.what.cage);
+            for cage in spares.chain(goods.cages.into_iter().map(|cage| cage.what)) {
+                destroy(cage).await;
+            }
+        }
+    }
+
+    async fn share_for_ever(&self) {
+        loop {
+            tokio::time::sleep(SHARE_EVERY).await;
+            self.share();
+        }
+    }
+
+    /// Sets every kind's targets by its recent use.
+    fn share(&self) {
+        let now = self.inner.opened.elapsed();
+        let shelves: Vec<&Shelf> = self.inner.shelves.values().collect();
+        let uses: Vec<f64> = shelves
+            .iter()
+            .map(|shelf| shelf.goods().demand.lately(now))
+            .collect();
+        let Bounds { kind, total } = self.inner.bounds;
+        for (shelf, targets) in shelves.iter().zip(shares::targets(&uses, kind, total)) {
+            let before = std::mem::replace(&mut shelf.goods().targets, targets);
+            if before != targets {
+                shelf.wanted.notify_one();
             }
         }
     }
@@ -253,46 +329,84 @@ impl Stock {
         };
         loop {
             let wanted = shelf.wanted.notified();
-            let Some(lack) = shelf.lacks(self.inner.targets) else {
+            if let Some(surplus) = shelf.surplus() {
+                destroy(surplus.what).await;
+                // Not before: its user ids and its filesystem are free now.
+                drop(surplus.place);
+                continue;
+            }
+            if shelf.lacks().is_none() {
                 wanted.await;
                 tokio::time::sleep(FIRST_ANSWER).await;
+                self.share();
                 continue;
+            }
+            let place = if shelf.needs_place() {
+                tokio::select! {
+                    place = Arc::clone(&self.inner.places).acquire_owned() => place.ok(),
+                    // Perhaps there is less to make by now, or something to leave to others.
+                    () = wanted => continue,
+                }
+            } else {
+                None
+            };
+            let Ok(turn) = self.inner.making.acquire().await else {
+                return;
             };
             self.inner.hurried.nobody().await;
-            match self.make(limits, lack).await {
-                Ok(()) => self.inner.changed.notify_waiters(),
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "stock not refilled"
-                    );
-                    tokio::time::sleep(RETRY).await;
+            // Others may have been used more meanwhile.
+            let Some(lack) = shelf.lacks() else { continue };
+            let made = self.make(limits, shelf, lack, place).await;
+            drop(turn);
+            let failed_before = std::mem::replace(&mut shelf.goods().failed, made.is_err());
+            self.inner.changed.notify_waiters();
+            if let Err(error) = made {
+                // Once for as long as it lasts.
+                if !failed_before {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "stock not refilled");
                 }
+                tokio::time::sleep(RETRY).await;
             }
         }
     }
 
-    async fn make(&self, limits: &Limits, lack: Lack) -> Result<(), StockError> {
-        let Some(shelf) = self.inner.shelves.get(limits) else {
-            return Ok(());
+    /// Makes what lacks, for this place; without one, out of a cage of the shelf if there still is one.
+    async fn make(
+        &self,
+        limits: &Limits,
+        shelf: &Shelf,
+        lack: Lack,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), StockError> {
+        let ready = match place {
+            None if lack == Lack::Spare => shelf.goods().cages.pop(),
+            Some(_) | None => None,
         };
-        let ready = if lack == Lack::Spare {
-            shelf.goods().cages.pop()
-        } else {
-            None
-        };
-        let cage = match ready {
-            Some(cage) => cage,
-            None => self.inner.sandboxes.cage(limits).await?,
+        let Placed { what: cage, place } = match (ready, place) {
+            (Some(ready), _) => ready,
+            (None, Some(place)) => Placed {
+                what: self.inner.sandboxes.cage(limits).await?,
+                place,
+            },
+            // A session took the cage.
+            (None, None) => return Ok(()),
         };
         match lack {
             Lack::Spare => {
                 let kernel = join(&cage).await?;
-                shelf.goods().spares.push_back(Ready { cage, kernel });
+                let what = Ready { cage, kernel };
+                shelf.goods().spares.push_back(Placed { what, place });
             }
-            Lack::Cage => shelf.goods().cages.push(cage),
+            Lack::Cage => shelf.goods().cages.push(Placed { what: cage, place }),
         }
         Ok(())
+    }
+}
+
+async fn destroy(cage: Cage) {
+    if let Err(error) = cage.destroy().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "cage left behind");
     }
 }
 
@@ -308,15 +422,48 @@ impl Shelf {
         self.goods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lacks(&self, targets: Targets) -> Option<Lack> {
+    fn lacks(&self) -> Option<Lack> {
         let goods = self.goods();
-        if goods.spares.len() < targets.spares {
+        if goods.spares.len() < goods.targets.spares {
             Some(Lack::Spare)
-        } else if goods.cages.len() < targets.cages {
+        } else if goods.cages.len() < goods.targets.cages {
             Some(Lack::Cage)
         } else {
             None
         }
+    }
+
+    /// Whether what lacks takes a place that the shelf does not have yet.
+    fn needs_place(&self) -> bool {
+        let goods = self.goods();
+        goods.spares.len() >= goods.targets.spares || goods.cages.is_empty()
+    }
+
+    /// Whether there is as much as there can be for now.
+    fn is_settled(&self) -> bool {
+        let failed = self.goods().failed;
+        failed || self.lacks().is_none()
+    }
+
+    /// Takes out what is more than the shelf's share.
+    fn surplus(&self) -> Option<Placed<Cage>> {
+        let mut goods = self.goods();
+        let Goods {
+            cages,
+            spares,
+            targets,
+            ..
+        } = &mut *goods;
+        if cages.len() + spares.len() <= targets.all() {
+            return None;
+        }
+        cages.pop().or_else(|| {
+            let Placed { what, place } = spares.pop_back()?;
+            Some(Placed {
+                what: what.cage,
+                place,
+            })
+        })
     }
 }
 

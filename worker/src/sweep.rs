@@ -4,12 +4,16 @@
 use std::time::{Duration, SystemTime};
 
 use proto::limits;
+use records::fleet::{Standing, State};
 use store::{
-    Store, StoreError,
+    FleetError, Store, StoreError,
     log::collect::{self, Found},
 };
 
-use crate::lease::{BusError, Ledger};
+use crate::{
+    clock::{Clock, Offset},
+    lease::{BusError, Ledger},
+};
 
 /// Time between two sweeps for abandoned slots.
 const SLOTS_EVERY: Duration = Duration::from_secs(30);
@@ -25,33 +29,51 @@ enum SweepError {
     Store(#[from] StoreError),
     #[error("the bus failed")]
     Bus(#[from] BusError),
+    #[error("this host's clock, which agrees with the bus's, is {0} the object store's")]
+    Clock(String),
+    #[error("the fleet's generation was not read")]
+    Fleet(#[from] FleetError),
 }
 
 /// Frees the slots that no lease belongs to, for ever.
-pub async fn slots(ledger: Ledger) {
+pub async fn slots(ledger: Ledger, clock: Clock, standing: Standing) {
     let mut tick = tokio::time::interval(SLOTS_EVERY);
     loop {
         tick.tick().await;
-        note("slots", ledger.sweep().await);
+        clock.right().await;
+        if is_sound(&standing) {
+            note("slots", ledger.sweep().await);
+        }
     }
 }
 
 /// Removes staging objects that nobody reads any more, for ever.
-pub async fn staging(store: Store) {
+pub async fn staging(store: Store, clock: Clock, standing: Standing) {
     let mut tick = tokio::time::interval(STAGING_EVERY);
     loop {
         tick.tick().await;
-        note("staging objects", store.sweep().await);
+        clock.right().await;
+        if is_sound(&standing) {
+            note("staging objects", stale(&store).await);
+        }
     }
 }
 
 /// Removes the logs of sessions that are over, for ever.
-pub async fn logs(store: Store, ledger: Ledger) {
+pub async fn logs(store: Store, ledger: Ledger, clock: Clock, standing: Standing) {
     let mut tick = tokio::time::interval(LOGS_EVERY);
     loop {
         tick.tick().await;
-        note("logs", orphans(&store, &ledger).await);
+        clock.right().await;
+        if is_sound(&standing) {
+            note("logs", orphans(&store, &ledger, &standing).await);
+        }
     }
+}
+
+/// A bus that lost its data knows of no session, and a bus in doubt may have.
+fn is_sound(standing: &Standing) -> bool {
+    standing.now() == State::Sound
 }
 
 fn note<E: std::error::Error + 'static>(what: &'static str, swept: Result<(), E>) {
@@ -60,11 +82,32 @@ fn note<E: std::error::Error + 'static>(what: &'static str, swept: Result<(), E>
     }
 }
 
-async fn orphans(store: &Store, ledger: &Ledger) -> Result<(), SweepError> {
+/// The store's time. This host's clock, which agrees with the bus's, shows whether the store's does, too:
+/// after a jump of the store's clock, objects would seem older than they are.
+async fn store_time(store: &Store) -> Result<SystemTime, SweepError> {
+    let before = SystemTime::now();
+    let now = store.time().await?;
+    match Offset::between(before, now, SystemTime::now()).excess() {
+        Some(excess) => Err(SweepError::Clock(excess)),
+        None => Ok(now),
+    }
+}
+
+async fn stale(store: &Store) -> Result<(), SweepError> {
+    let now = store_time(store).await?;
+    Ok(store.sweep(now).await?)
+}
+
+async fn orphans(store: &Store, ledger: &Ledger, standing: &Standing) -> Result<(), SweepError> {
     let pool = ledger.pool();
+    let now = store_time(store).await?;
+    let accepted = store.fleet_record().await?;
+    // Only a bus that follows on a lost one has sessions behind it that it knows nothing of.
+    let accepted = accepted.and_then(|(record, written)| record.previous.map(|_| written));
     let lease_life = pool.cooldown() + limits::LEASE_MARGIN;
     for found in collect::incarnations(store, &pool.id).await? {
-        if is_over(&found, ledger, lease_life).await? {
+        let kept = accepted.is_some_and(|at| collect::is_of_lost_bus(&found, at, now));
+        if !kept && is_over(&found, ledger, now, lease_life).await? && is_sound(standing) {
             tracing::info!(pool.id = %pool.id, session.key = %found.place.session,
                 "what is left of the log of a session that is over is removed");
             collect::delete(store, &found.place).await?;
@@ -73,8 +116,12 @@ async fn orphans(store: &Store, ledger: &Ledger) -> Result<(), SweepError> {
     Ok(())
 }
 
-async fn is_over(found: &Found, ledger: &Ledger, lease_life: Duration) -> Result<bool, BusError> {
-    let now = SystemTime::now();
+async fn is_over(
+    found: &Found,
+    ledger: &Ledger,
+    now: SystemTime,
+    lease_life: Duration,
+) -> Result<bool, BusError> {
     // Most are not, and need no question.
     if !collect::is_orphan(found, None, now, lease_life) {
         return Ok(false);

@@ -27,11 +27,15 @@ use super::{
 use crate::{
     app::App,
     error::{ApiError, ErrorCode},
+    headers::single,
     service::Session,
 };
 
 /// Name of the header with the caller's id of the operation.
 pub const OPERATION_ID: &str = "operation-id";
+
+/// Headers that decide what a request does, beside the token's.
+const ONCE: [&str; 4] = [OPERATION_ID, "content-type", "host", "range"];
 
 /// What the front found out; handlers take it as an extension.
 #[derive(Clone, Debug)]
@@ -175,6 +179,9 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId)
         (Some(name), _) | (None, Some(name)) => Some(name.parse()?),
         (None, None) => None,
     };
+    for name in ONCE {
+        single(request.headers(), name)?;
+    }
     let named = request.headers().get(OPERATION_ID);
     let named = named.map(|id| id.to_str().unwrap_or_default().parse());
     let (operation, named) = match named.transpose()? {

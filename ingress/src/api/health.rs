@@ -1,30 +1,27 @@
 //! Whether the process lives, and whether it can do its work.
 
-use axum::{extract::State, http::header, response::IntoResponse};
-
-use crate::{
-    app::App,
-    error::{ApiError, ErrorCode},
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
 };
+use proto::health::Readiness;
+
+use crate::app::App;
 
 /// The process answers.
 pub async fn alive() -> &'static str {
     "alive\n"
 }
 
-/// The bus answers; keys and pools were read at start.
-///
-/// # Errors
-/// The bus does not answer.
-pub async fn ready(State(app): State<App>) -> Result<impl IntoResponse, ApiError> {
-    match app.bus.check().await {
-        Ok(()) => Ok(([(header::CACHE_CONTROL, "no-store")], "ready\n")),
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
-            Err(ApiError::new(
-                ErrorCode::BusUnavailable,
-                "the bus does not answer",
-            ))
-        }
-    }
+/// How all checks stand. Not ready only for what this process alone suffers from: trouble that all
+/// processes share must not take every one of them away from who balances load.
+pub async fn ready(State(app): State<App>) -> impl IntoResponse {
+    let report = app.health.report();
+    let status = match report.status {
+        Readiness::Ready | Readiness::Degraded => StatusCode::OK,
+        Readiness::Unready => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(report))
 }

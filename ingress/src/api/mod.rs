@@ -23,6 +23,7 @@ pub mod query;
 pub mod range;
 pub mod result;
 pub mod stream;
+pub mod strict;
 pub mod table;
 pub mod v2024_02;
 pub mod v2024_10;

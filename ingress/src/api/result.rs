@@ -1,5 +1,5 @@
 //! The one `result` of the contracts: not the Python value but its text form, passed through a JSON
-//! parse where it parses.
+//! parse where it parses. What a strict parser might refuse stays text ([`super::strict`]).
 
 use proto::execution::{Bundle, Outcome};
 use serde::{Serialize, Serializer};
@@ -8,6 +8,8 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType},
 };
+
+use super::strict;
 
 /// What a cell's `result` is on the wire.
 #[derive(Clone, Debug)]
@@ -58,9 +60,10 @@ impl CellResult {
     }
 
     fn of_text(text: &str) -> Self {
-        match RawValue::from_string(text.to_owned()) {
+        let json = strict::is_json(text).then(|| RawValue::from_string(text.to_owned()));
+        match json {
             // No value is an empty text in this contract, never null.
-            Ok(json) if json.get() != "null" => Self::Json(json),
+            Some(Ok(json)) if json.get() != "null" => Self::Json(json),
             _ => Self::Text(text.to_owned()),
         }
     }
@@ -71,7 +74,7 @@ impl CellResult {
 pub fn forms(bundle: &Bundle) -> Value {
     let forms = bundle.0.iter().map(|(mime, content)| {
         let is_json = mime == "application/json" || mime.ends_with("+json");
-        let json = is_json
+        let json = (is_json && strict::is_json(content))
             .then(|| serde_json::from_str(content).ok())
             .flatten();
         (
@@ -192,6 +195,18 @@ mod tests {
                 wire,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_strict_parser_refuses_stays_text_in_every_form() {
+        let deep = format!("{}{}", "[".repeat(60_000), "]".repeat(60_000));
+        for text in ["1e999", "{\"a\":1,\"a\":2}", "\"\\ud800\"", &deep] {
+            let expected = serde_json::to_string(text).unwrap();
+            let shown = outcome(Some(bundle("text/plain", text)), vec![]);
+            assert_eq!(json(&shown), expected);
+            let forms = forms(&bundle("application/json", text));
+            assert_eq!(forms["application/json"], text);
         }
     }
 

@@ -37,6 +37,9 @@ type Answer = Result<Vec<u8>, ApiError>;
 pub const EVENT_STREAM: &str = "text/event-stream";
 /// Some proxies collect answers before they pass them on.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// Longest display output on the bus: that of a frame in another encoding, with what this adds to each of
+/// its texts.
+const DISPLAY_BYTES: usize = limits::KERNEL_FRAME_BYTES + limits::MIME_TYPES * 16;
 /// After so long without an event a comment is sent, so that nobody takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -159,7 +162,13 @@ impl Telling {
             Event::Output(Output::Stdout(shown)) => Some(said("stdout", &text(shown))),
             Event::Output(Output::Stderr(shown)) => Some(said("stderr", &text(shown))),
             Event::Output(Output::Display { part, last }) => {
-                let bundle = self.display(&part, last)?;
+                let Some(bundle) = self.display(&part, last)? else {
+                    let lost = Truncated {
+                        displays: 1,
+                        ..Truncated::default()
+                    };
+                    return Some(said("truncated", &dropped(lost).to_string()));
+                };
                 let shown = serde_json::to_string(&Shown::new(Kind::Display, &bundle)).ok()?;
                 Some(said("display", &shown))
             }
@@ -171,15 +180,13 @@ impl Telling {
         }
     }
 
-    /// The display output that ends with this part.
-    fn display(&mut self, part: &[u8], last: bool) -> Option<Bundle> {
-        if self.display.len() + part.len() <= limits::KERNEL_FRAME_BYTES {
-            self.display.extend_from_slice(part);
-        }
-        if !last {
-            return None;
-        }
-        wire::decode(&std::mem::take(&mut self.display)).ok()
+    /// The display output that ends with this part, if one does; nothing if it is too long or no output.
+    fn display(&mut self, part: &[u8], last: bool) -> Option<Option<Bundle>> {
+        let room = DISPLAY_BYTES.saturating_sub(self.display.len());
+        // What is cut off here does not decode below.
+        let kept = part.get(..room.min(part.len())).unwrap_or_default();
+        self.display.extend_from_slice(kept);
+        last.then(|| wire::decode(&std::mem::take(&mut self.display)).ok())
     }
 }
 

@@ -6,7 +6,10 @@ use axum::http::{HeaderMap, header};
 use moka::{Expiry, future::Cache};
 use sha2::{Digest, Sha256};
 
-use crate::error::{ApiError, ErrorCode};
+use crate::{
+    error::{ApiError, ErrorCode},
+    headers::single,
+};
 
 pub mod keys;
 pub mod token;
@@ -100,7 +103,9 @@ impl Authenticator {
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else {
+    let value = single(headers, header::AUTHORIZATION.as_str());
+    let value = value.map_err(|twice| ApiError::unauthorized(twice.to_string()))?;
+    let Some(value) = value else {
         return Err(ApiError::unauthorized(
             "the Authorization header is missing",
         ));

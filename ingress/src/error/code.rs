@@ -163,19 +163,35 @@ codes! {
     /// No worker has room for the session, or its worker does not answer yet.
     NoCapacity: SERVICE_UNAVAILABLE, Safe,
         "loadtest/tests/it/failover.rs::files_are_read_without_any_worker";
+    /// No worker serves the pool, or none with the settings that this ingress has.
+    PoolNotServed: SERVICE_UNAVAILABLE, Safe,
+        "loadtest/tests/it/contradictions.rs::a_pool_that_no_worker_serves_has_an_error_of_its_own";
+    /// The bus lost its data, and with it which sessions live; an operator has to act.
+    BusLost: SERVICE_UNAVAILABLE, Safe,
+        "loadtest/tests/it/bus_lost.rs::a_wiped_bus_is_noticed_and_nothing_is_served_or_swept_until_it_is_back";
     /// The service is not connected to its bus.
     BusUnavailable: SERVICE_UNAVAILABLE, Safe,
         "loadtest/tests/it/errors.rs::without_its_bus_the_service_says_so";
     /// The object store failed.
     StorageUnavailable: SERVICE_UNAVAILABLE, Safe,
         "loadtest/tests/it/failover.rs::what_cannot_be_saved_is_said_and_nothing_runs_until_it_is";
-    /// No more executions with an `operation-id`, or that nobody waits for, can be recorded.
+    /// The pool has no room for more records of executions: of those with an `operation-id`, or that nobody waits for.
     ExecutionRecordsFull: SERVICE_UNAVAILABLE, Safe,
-        "worker/tests/it/records/mod.rs::a_full_stream_refuses_new_executions_by_name_and_lets_running_ones_end";
+        "loadtest/tests/it/records.rs::a_pool_that_fills_its_share_is_refused_truthfully_and_no_other_pool_is";
     /// The execution has not ended, or its end is not known yet.
     ExecutionPending: GATEWAY_TIMEOUT, SameId,
         "loadtest/tests/it/operations.rs::a_caller_whose_time_is_over_asks_again_and_gets_the_result";
-    /// `/mnt/data` is full.
-    DiskFull: INSUFFICIENT_STORAGE, Useless,
-        "loadtest/tests/it/hostile_code.rs::a_full_data_directory_is_named_to_code_and_to_callers";
+    /// `/mnt/data` is full; or the disk of the session's worker is, and the session, which grew, was stopped
+    /// without saving what the code wrote: then the body says that it may have run.
+    DiskFull: INSUFFICIENT_STORAGE, Unsafe,
+        "loadtest/tests/it/disk.rs::a_session_that_fills_the_disk_is_stopped_by_name_and_its_neighbour_goes_on";
+    /// It was done, but nothing in `/mnt/data` is saved from now on: it holds more than 100,000 files,
+    /// directories and links, or 32 MiB of their paths, or files in more than 400,000 pieces. Code may
+    /// run, and what it leaves is saved again once there is less.
+    TooManyFiles: INSUFFICIENT_STORAGE, Unsafe,
+        "loadtest/tests/it/unkept_files.rs::code_makes_room_where_there_are_too_many_files";
+    /// It was done, but nothing in `/mnt/data` is saved from now on: a path in it is longer than 4,096
+    /// bytes. Code may run, and what it leaves is saved again once there is none.
+    PathTooLong: INSUFFICIENT_STORAGE, Unsafe,
+        "loadtest/tests/it/unkept_files.rs::code_makes_room_where_a_path_is_too_long";
 }

@@ -2,6 +2,9 @@
 
 use super::{ErrorCode, endings};
 
+/// `Retry-After` of a pool whose share of the records is full.
+const UNTIL_ROOM: &str = "until the pool's oldest record goes: up to 24 h";
+
 /// The page.
 #[must_use]
 pub fn page() -> String {
@@ -12,8 +15,11 @@ pub fn page() -> String {
             format!("`{}`", code.name()),
             code.meaning().to_owned(),
             code.retry().words().to_owned(),
-            code.retry_after()
-                .map_or_else(String::new, |seconds| format!("{seconds} s")),
+            match (code, code.retry_after()) {
+                (ErrorCode::ExecutionRecordsFull, _) => UNTIL_ROOM.to_owned(),
+                (_, Some(seconds)) => format!("{seconds} s"),
+                (_, None) => String::new(),
+            },
             test(code.test()),
         ]
     });

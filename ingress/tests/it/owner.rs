@@ -82,6 +82,7 @@ fn job(record: &RecordRef) -> Job {
         pool: "01JDE1KZ0000000000000000PY".parse().unwrap(),
         session: "a".repeat(26).parse().unwrap(),
         identifier: "user-1".parse().unwrap(),
+        sealed: None,
         budget_ms: 60_000,
         request,
     }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use futures_util::future::join_all;
 use tokio::{
     sync::{Mutex as Lock, MutexGuard},
@@ -29,6 +29,9 @@ use crate::{
 /// How long whoever was hit may take until it serves again. Workers that start while the bus has no
 /// leader give up and are started anew.
 const BACK_WITHIN: Duration = Duration::from_secs(150);
+/// How long a second worker of the same id may take until it has given up: it lets an earlier run
+/// tidy up first.
+const TWIN_ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// How often somebody looks whether all processes run.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -47,6 +50,7 @@ struct Notes {
     file: File,
     faults: BTreeMap<String, usize>,
     failures: Vec<String>,
+    casualties: Vec<String>,
     revived: BTreeMap<Member, usize>,
 }
 
@@ -57,6 +61,8 @@ pub struct Harm {
     pub faults: BTreeMap<String, usize>,
     /// Faults that could not be done or healed, in words.
     pub failures: Vec<String>,
+    /// Processes that ended of what must not harm them, in words. There must be none.
+    pub casualties: Vec<String>,
     /// Processes that ended although nobody had hit them then, and were started again.
     pub revived: BTreeMap<Member, usize>,
 }
@@ -74,6 +80,7 @@ impl<'a> Nemesis<'a> {
             file: File::create(cluster.directory().join("nemesis.log"))?,
             faults: BTreeMap::new(),
             failures: Vec::new(),
+            casualties: Vec::new(),
             revived: BTreeMap::new(),
         };
         Ok(Self {
@@ -131,6 +138,7 @@ impl<'a> Nemesis<'a> {
         Harm {
             faults: notes.faults.clone(),
             failures: notes.failures.clone(),
+            casualties: notes.casualties.clone(),
             revived: notes.revived.clone(),
         }
     }
@@ -191,12 +199,38 @@ impl<'a> Nemesis<'a> {
                 self.note(&format!("{member} ended with {status}"));
                 self.bring_back(member).await
             }
+            Blow::Reload(member) => {
+                let pid = self.cluster.pid(member).await?;
+                self.cluster.reload(member).await?;
+                tokio::time::sleep(fault.lasts).await;
+                self.unharmed(fault, member, pid).await
+            }
+            Blow::Twin(member) => {
+                let Member::Worker(worker) = member else {
+                    bail!("only workers have twins");
+                };
+                let pid = self.cluster.pid(member).await?;
+                let said = self.cluster.start_twin(worker, TWIN_ENDS_WITHIN).await?;
+                self.note(&format!("the twin of {member} said: {}", said.trim_end()));
+                self.unharmed(fault, member, pid).await
+            }
             Blow::Trouble(trouble) => {
                 self.cluster.trouble(trouble).await?;
                 tokio::time::sleep(fault.lasts).await;
                 self.cluster.trouble(Trouble::default()).await
             }
         }
+    }
+
+    /// Notes a process that did not survive what must not harm it.
+    async fn unharmed(&self, fault: &Fault, member: Member, pid: u32) -> Result<()> {
+        if !matches!(self.cluster.pid(member).await, Ok(now) if now == pid) {
+            let casualty = format!("{}: {member} did not survive", fault.blow);
+            self.note(&casualty);
+            let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.casualties.push(casualty);
+        }
+        self.bring_back(member).await
     }
 
     /// Starts it, or the worker that starts it, as often as it takes.

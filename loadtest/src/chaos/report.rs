@@ -86,6 +86,12 @@ impl Report {
         &self.violations
     }
 
+    /// Processes that ended of what must not harm them.
+    #[must_use]
+    pub fn casualties(&self) -> &[String] {
+        &self.harm.casualties
+    }
+
     /// Faults that were done.
     #[must_use]
     pub fn faults(&self) -> usize {
@@ -175,6 +181,9 @@ impl fmt::Display for Report {
         }
         for failure in &self.harm.failures {
             writeln!(f, "  failed: {failure}")?;
+        }
+        for casualty in &self.harm.casualties {
+            writeln!(f, "  NOT SURVIVED: {casualty}")?;
         }
         for (member, count) in &self.harm.revived {
             writeln!(f, "  ended by itself: {member}, {count} times")?;

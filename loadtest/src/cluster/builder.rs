@@ -39,6 +39,9 @@ pub struct ClusterBuilder {
     pools: Vec<Box<dyn PoolChange>>,
     ingress_arguments: Vec<OsString>,
     worker_arguments: Vec<OsString>,
+    ingress_environment: Vec<(String, String)>,
+    worker_environment: Vec<(String, String)>,
+    one_worker_id: bool,
     log_filter: String,
 }
 
@@ -68,6 +71,9 @@ impl ClusterBuilder {
             pools: Vec::new(),
             ingress_arguments: Vec::new(),
             worker_arguments: Vec::new(),
+            ingress_environment: Vec::new(),
+            worker_environment: Vec::new(),
+            one_worker_id: false,
             log_filter: "info".to_owned(),
         }
     }
@@ -86,9 +92,7 @@ impl ClusterBuilder {
         url: impl Into<String>,
         environment: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        let environment = environment.into_iter();
-        let environment = environment.map(|(name, value)| (name.into(), value.into()));
-        self.store = StoreKind::At(url.into(), environment.collect());
+        self.store = StoreKind::At(url.into(), texts(environment).collect());
         self
     }
 
@@ -144,6 +148,30 @@ impl ClusterBuilder {
         self
     }
 
+    /// Variables in the environment of every ingress, such as those that make its clock wrong.
+    pub fn ingress_environment<K: Into<String>, V: Into<String>>(
+        mut self,
+        environment: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.ingress_environment.extend(texts(environment));
+        self
+    }
+
+    /// The same of every worker.
+    pub fn worker_environment<K: Into<String>, V: Into<String>>(
+        mut self,
+        environment: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.worker_environment.extend(texts(environment));
+        self
+    }
+
+    /// Gives all workers the same id, as an operator may by mistake.
+    pub fn one_worker_id(mut self) -> Self {
+        self.one_worker_id = true;
+        self
+    }
+
     /// Starts everything and waits until it serves.
     ///
     /// # Errors
@@ -194,6 +222,8 @@ impl ClusterBuilder {
             ports,
             ingress_arguments: &self.ingress_arguments,
             worker_arguments: &self.worker_arguments,
+            ingress_environment: &self.ingress_environment,
+            worker_environment: &self.worker_environment,
             log_filter: &self.log_filter,
         };
         let mut members: Vec<_> = (0..self.nats_nodes)
@@ -204,7 +234,8 @@ impl ClusterBuilder {
             members.push(roll.ingress(number)?);
         }
         for number in 0..self.workers {
-            members.push(roll.worker(number, &format!("{prefix}-{}", number + 1)));
+            let name = if self.one_worker_id { 1 } else { number + 1 };
+            members.push(roll.worker(number, &format!("{prefix}-{name}"))?);
         }
         members.sort_by_key(|entry| entry.member.stage());
         let pool = specs.first().map(PoolSpec::path).unwrap_or_default();
@@ -221,6 +252,14 @@ impl ClusterBuilder {
             paused: Mutex::default(),
         })
     }
+}
+
+/// Variables and their values.
+fn texts<K: Into<String>, V: Into<String>>(
+    environment: impl IntoIterator<Item = (K, V)>,
+) -> impl Iterator<Item = (String, String)> {
+    let environment = environment.into_iter();
+    environment.map(|(name, value)| (name.into(), value.into()))
 }
 
 /// One process of a stack with everything that is known of it in advance.
@@ -245,6 +284,7 @@ pub(super) enum Kind {
         id: String,
         state: PathBuf,
         journal: PathBuf,
+        admin: SocketAddr,
     },
 }
 
@@ -256,6 +296,8 @@ pub(super) struct Roll<'a> {
     ports: Ports,
     ingress_arguments: &'a [OsString],
     worker_arguments: &'a [OsString],
+    ingress_environment: &'a [(String, String)],
+    worker_environment: &'a [(String, String)],
     log_filter: &'a str,
 }
 
@@ -330,6 +372,12 @@ impl Roll<'_> {
         arguments.extend(self.ingress_arguments.iter().cloned());
         let mut process = self.process(member, &self.places.ingress, arguments);
         process.environment.extend(self.shelf.environment.clone());
+        process
+            .environment
+            .extend_from_slice(self.ingress_environment);
+        // Nobody balances load here. An argument goes before it.
+        let at_once = ("HEARTH_LAME_DUCK_SECONDS".to_owned(), "0".to_owned());
+        process.environment.push(at_once);
         Ok(Entry {
             member,
             process,
@@ -338,7 +386,7 @@ impl Roll<'_> {
         })
     }
 
-    fn worker(&self, number: usize, id: &str) -> Entry {
+    fn worker(&mut self, number: usize, id: &str) -> Result<Entry> {
         let member = Member::Worker(number);
         let ready = self.layout.file(&format!("{member}.ready"));
         let state = self.layout.file(&format!("{member}"));
@@ -346,7 +394,9 @@ impl Roll<'_> {
         let data = self.layout.file(&format!("{member}-data"));
         let journal = self.layout.file(&format!("{member}.journal"));
         let replicas = self.layout.nats.len().min(REPLICAS_MAX);
-        let options: [(&str, OsString); 8] = [
+        let admin = self.ports.address()?;
+        let options: [(&str, OsString); 9] = [
+            ("--admin-listen", admin.to_string().into()),
             ("--id", id.into()),
             ("--image", self.places.image.clone().into()),
             (
@@ -367,8 +417,11 @@ impl Roll<'_> {
         arguments.extend(self.worker_arguments.iter().cloned());
         let mut process = self.process(member, &self.places.worker, arguments);
         process.environment.extend(self.shelf.environment.clone());
+        process
+            .environment
+            .extend_from_slice(self.worker_environment);
         process.cgroup = Some(id.to_owned());
-        Entry {
+        Ok(Entry {
             member,
             process,
             ready: Ready::Wrote(ready),
@@ -376,8 +429,9 @@ impl Roll<'_> {
                 id: id.to_owned(),
                 state,
                 journal,
+                admin,
             },
-        }
+        })
     }
 }
 

@@ -29,7 +29,11 @@ enum Standing {
 }
 
 impl Cluster {
-    pub(crate) async fn start_all(&self) -> Result<()> {
+    /// Starts all processes of a prepared stack and waits until it serves.
+    ///
+    /// # Errors
+    /// One did not get ready; its log is in the error.
+    pub async fn start_all(&self) -> Result<()> {
         let mut rest = self.members.as_slice();
         while let Some(first) = rest.first() {
             let stage = first.member.stage();
@@ -60,6 +64,14 @@ impl Cluster {
             Some(worker) => self.start_if_ended(Member::Worker(worker)).await?,
         }
         self.wait_until_ready(member).await
+    }
+
+    /// Starts a process that never ran and does not wait until it serves.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn launch(&self, member: Member) -> Result<()> {
+        self.run(self.entry(member)?).await
     }
 
     /// Starts a process unless it runs, but does not wait until it serves; says whether it did.
@@ -167,6 +179,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Tells a process to read its settings again (SIGHUP).
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn hang_up(&self, member: Member) -> Result<()> {
+        let pid = self.pid(member).await?;
+        self.push(member, pid, Push::HangUp).await
+    }
+
     /// Lets a paused process go on (SIGCONT).
     ///
     /// # Errors
@@ -178,6 +199,52 @@ impl Cluster {
             None => self.pid(member).await?,
         };
         self.push(member, pid, Push::Resume).await
+    }
+
+    /// Tells a process to read its settings again (SIGHUP).
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn reload(&self, member: Member) -> Result<()> {
+        let pid = self.pid(member).await?;
+        self.push(member, pid, Push::Reload).await
+    }
+
+    /// Starts a second worker with the id of this one and with directories of its own, as an operator
+    /// does by mistake, and waits for its end. What it said is the answer.
+    ///
+    /// # Errors
+    /// The stack has no such worker, or the second one does not end within `limit`.
+    pub async fn start_twin(&self, worker: usize, limit: Duration) -> Result<String> {
+        let name = format!("twin-{}", worker + 1);
+        let mut process = self.entry(Member::Worker(worker))?.process.clone();
+        process.log = self.directory().join("log").join(format!("{name}.log"));
+        process.cgroup = None;
+        for (option, kind) in [
+            ("--state-dir", "state"),
+            ("--data-dir", "data"),
+            ("--ready-file", "ready"),
+            ("--start-journal", "journal"),
+        ] {
+            let own = self.directory().join(format!("{name}.{kind}"));
+            process.replace_value(option, own.into());
+        }
+        process.name.clone_from(&name);
+        let log = process.log.clone();
+        std::fs::write(&log, b"")?;
+        self.supervisor.order(Order::Run(process)).await?;
+        let what = format!("{name} ends");
+        let ended = until(&what, limit, async || {
+            let report = self.supervisor.order(Order::Check(name.clone())).await?;
+            Ok(matches!(report, Report::Ended(_)).then_some(()))
+        });
+        if let Err(error) = ended.await {
+            self.supervisor
+                .order(Order::Push(name.clone(), Push::Kill))
+                .await?;
+            return Err(error);
+        }
+        Ok(std::fs::read_to_string(log)?)
     }
 
     /// Number of a running process.

@@ -22,14 +22,28 @@ pub(crate) struct Process {
     pub(crate) cgroup: Option<String>,
 }
 
+impl Process {
+    /// Gives an option that has a value another one.
+    pub(crate) fn replace_value(&mut self, option: &str, value: OsString) {
+        let at = self.arguments.iter().position(|given| given == option);
+        if let Some(given) = at.and_then(|at| self.arguments.get_mut(at + 1)) {
+            *given = value;
+        }
+    }
+}
+
 /// What a process is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Push {
     /// Stop where it stands.
     Pause,
+    /// Read settings again.
+    HangUp,
     /// Go on.
     Resume,
+    /// Read again what can be read while it runs (SIGHUP).
+    Reload,
     /// End in its own way.
     End,
     /// End at once.
@@ -40,8 +54,10 @@ impl Push {
     /// The signal that says so.
     pub(crate) fn signal(self) -> Signal {
         match self {
+            Self::HangUp => Signal::HUP,
             Self::Pause => Signal::STOP,
             Self::Resume => Signal::CONT,
+            Self::Reload => Signal::HUP,
             Self::End => Signal::TERM,
             Self::Kill => Signal::KILL,
         }

@@ -31,6 +31,7 @@ impl PoolSpec {
             development: false,
             write_behind_ms: None,
             queued_executions: limits::QUEUED_OF_POOL,
+            recorded_executions: limits::RECORDED_OF_POOL,
             limits: Limits::default(),
         }))
     }
@@ -79,6 +80,13 @@ impl PoolSpec {
     #[must_use]
     pub fn queued_executions(mut self, most: u32) -> Self {
         self.0.queued_executions = most;
+        self
+    }
+
+    /// With room for records of so many executions.
+    #[must_use]
+    pub fn recorded_executions(mut self, most: u32) -> Self {
+        self.0.recorded_executions = most;
         self
     }
 

@@ -18,5 +18,6 @@ async fn nothing_is_lost_or_run_twice_whatever_is_killed_or_paused() {
     println!("{}", String::from_utf8_lossy(&out));
     let report = report.unwrap();
     assert!(report.violations().is_empty());
+    assert!(report.casualties().is_empty());
     assert!(report.faults() > 3);
 }

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use loadtest::{client::API_VERSION, multipart::Multipart, raw::RawRequest};
+use loadtest::{
+    client::API_VERSION,
+    cluster::{Cluster, Member},
+    multipart::Multipart,
+    raw::RawRequest,
+};
 use reqwest::Method;
 
-use crate::stack::{answer, refusal, refused, shared, succeed, value};
+use crate::stack::{answer, refusal, refused, shared, stored, succeed, value};
 
 #[tokio::test]
 async fn a_file_of_holes_is_refused_instead_of_sent() {
@@ -25,6 +30,28 @@ async fn a_listing_that_is_too_long_for_one_message_is_complete() {
                 for n in range(8000): open(f'/mnt/data/{n:04}' + 'x' * 100, 'w').close()";
     succeed(&session, code).await;
     assert_eq!(session.list().await.unwrap().len(), 8000);
+}
+
+/// Some meant something to this platform once, others do elsewhere.
+#[tokio::test]
+async fn every_name_that_a_file_can_have_outlives_its_worker() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let session = cluster.client(0).unwrap().fresh();
+    let uploaded = [".hearth-upload-zz", "files", "lost+found", ".wh.x"];
+    for name in uploaded {
+        session.upload(name, name.as_bytes()).await.unwrap();
+    }
+    let written = [".hearth-upload-1", "uploads", "x (deleted)"];
+    let code = format!("for name in {written:?}: open('/mnt/data/' + name, 'w').write(name)");
+    succeed(&session, &code).await;
+    let listed = session.list().await.unwrap().into_iter();
+    let mut all = [uploaded.as_slice(), &written].concat();
+    all.sort_unstable();
+    assert_eq!(listed.map(|file| file.filename).collect::<Vec<_>>(), all);
+    cluster.kill(Member::Worker(0)).await.unwrap();
+    for name in all {
+        assert_eq!(stored(&session, name).await, name.as_bytes());
+    }
 }
 
 #[tokio::test]

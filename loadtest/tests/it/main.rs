@@ -9,13 +9,21 @@ mod auth;
 #[cfg(test)]
 mod az_extension;
 #[cfg(test)]
+mod bus_lost;
+#[cfg(test)]
 mod chaos;
 #[cfg(test)]
 mod client_wire;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod command;
+#[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contradictions;
+#[cfg(test)]
+mod disk;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
@@ -31,9 +39,13 @@ mod fuzz;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod hand_over;
+#[cfg(test)]
 mod hostile_code;
 #[cfg(test)]
 mod hostile_files;
+#[cfg(test)]
+mod hostile_frames;
 #[cfg(test)]
 mod identifiers;
 #[cfg(test)]
@@ -45,15 +57,26 @@ mod leaks;
 #[cfg(test)]
 mod libraries;
 #[cfg(test)]
+mod malformed;
+#[cfg(test)]
 mod new_contract;
 #[cfg(test)]
 mod object_store;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod operator_mistakes;
+#[cfg(test)]
 mod ownership;
 #[cfg(test)]
 mod pools;
+mod preflight;
+#[cfg(test)]
+mod readiness;
+#[cfg(test)]
+mod records;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod results;
 #[cfg(test)]
@@ -62,13 +85,20 @@ mod sessions;
 mod shell;
 #[cfg(test)]
 mod stack;
+mod start_failures;
+#[cfg(test)]
+mod stock;
 #[cfg(test)]
 mod store_proxy;
 #[cfg(test)]
 mod streaming;
+#[cfg(test)]
+mod unkept_files;
 #[cfg(test)]
 mod upgrade;
 #[cfg(test)]
 mod uploads;
 #[cfg(test)]
 mod versions;
+#[cfg(test)]
+mod wrong_clock;

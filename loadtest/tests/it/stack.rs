@@ -9,7 +9,7 @@ use std::{
 use loadtest::{
     client::{Client, ClientError, Executed, Session, Status, StoredFile},
     cluster::Cluster,
-    wait::until,
+    wait::{patiently, until},
 };
 use proto::pool::Limits;
 use reqwest::{RequestBuilder, StatusCode};
@@ -33,6 +33,9 @@ pub(crate) const SMALL_DATA: u64 = 16 << 20;
 
 /// Longer than code takes to begin on a busy machine, where a queue may be before it.
 const BEGUN_WITHIN: Duration = Duration::from_secs(120);
+
+/// Longer than it takes to know that a worker is gone that was killed.
+const STORED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The shared stack in the hands of one test. If the test fails, the logs are shown and kept.
 pub(crate) struct Stack(&'static Cluster);
@@ -201,7 +204,8 @@ pub(crate) async fn beside_a_neighbour<T>(stack: &Stack, hostile: impl Future<Ou
     succeed(&neighbour, "turns = 0").await;
     let turns = async {
         loop {
-            let turn = tokio::time::timeout(SOON, value(&neighbour, "turns += 1\nturns"));
+            let turn =
+                tokio::time::timeout(patiently(SOON), value(&neighbour, "turns += 1\nturns"));
             turn.await.expect("the neighbour is answered soon");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -216,9 +220,19 @@ pub(crate) async fn beside_a_neighbour<T>(stack: &Stack, hostile: impl Future<Ou
     outcome
 }
 
-/// The files below a directory, such as that of the object store, in order.
+/// A file's bytes out of the store, once its session's worker is known to be gone.
+pub(crate) async fn stored(session: &Session, name: &str) -> Vec<u8> {
+    let found = until("the store has it", STORED_WITHIN, || async {
+        Ok(session.download(name).await.ok())
+    });
+    found.await.unwrap()
+}
+
+/// The files below a directory, such as that of the object store, in order; without what the store keeps of
+/// the fleet itself.
 pub(crate) fn objects(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let entries = entries.filter(|entry| entry.file_name() != "fleet");
     let below = entries.flat_map(|entry| match entry.path() {
         path if path.is_dir() => objects(&path),
         path => vec![path],

@@ -13,7 +13,8 @@ use ulid::Ulid;
 
 use crate::{
     cas::{self, BusError, Written},
-    room::Room,
+    room::{Entry, Room, Rooms},
+    share::{Share, Usage},
 };
 
 /// How often a write is tried whose acknowledgement does not come.
@@ -24,7 +25,7 @@ const TRIES: u32 = 3;
 pub struct Executions {
     context: Context,
     stream: Stream<()>,
-    room: Room,
+    rooms: Rooms,
 }
 
 /// A record and its revision.
@@ -50,18 +51,44 @@ impl Executions {
         let stream = context.get_stream_no_info(subject::EXECUTIONS_STREAM).await;
         let stream = stream.map_err(|error| BusError::new("stream was not opened", error))?;
         Ok(Self {
+            rooms: Rooms::new(context.clone()),
             context,
             stream,
-            room: Room::default(),
         })
     }
 
-    /// Whether one more execution may be recorded, so that the ends of those that run find room, too.
+    /// Whether one more execution of a pool may be recorded. If so, it counts as recorded until the records
+    /// are counted anew after the entry was dropped.
     ///
     /// # Errors
     /// The bus did not answer.
-    pub async fn have_room(&self) -> Result<bool, BusError> {
-        self.room.is_left(&self.context).await
+    pub async fn admit(&self, share: &Share) -> Result<Room<Entry>, BusError> {
+        self.rooms.admit(share).await
+    }
+
+    /// Whether a pool has room for one more record.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn standing(&self, share: &Share) -> Result<Room, BusError> {
+        self.rooms.standing(share).await
+    }
+
+    /// What is in the stream, or nothing if there is none yet.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn usage(&self, shares: &[Share]) -> Result<Option<Usage>, BusError> {
+        self.rooms.usage(shares).await
+    }
+
+    /// The bytes that the stream may hold, or nothing if there is none yet. Not positive: not bounded.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn bound(&self) -> Result<Option<i64>, BusError> {
+        let stream = self.rooms.describe().await?;
+        Ok(stream.map(|stream| stream.config.max_bytes))
     }
 
     /// The record at a subject, read from the stream's leader.

@@ -1,9 +1,14 @@
 //! Records on the bus as ingress and workers both use them. They lie in streams that keep the last
 //! message of every subject, and change by compare-and-set only: [`cas`] has the primitives,
-//! [`execution`] the records that both sides write, [`queue`] the executions that nobody waits for.
+//! [`execution`] the records that both sides write, [`share`] how many of them a pool may have, [`queue`]
+//! the executions that nobody waits for, [`fleet`] what all processes must agree on.
 #![forbid(unsafe_code)]
 
 pub mod cas;
+pub mod clock;
 pub mod execution;
+pub mod fleet;
 pub mod queue;
-mod room;
+pub mod room;
+pub mod share;
+pub mod watch;

@@ -1,109 +1,470 @@
-//! Whether there is room for more records. A stream that is full to the last byte would refuse the ends of
-//! executions, too, so new ones are refused while there is still room for the ends of those that run.
+//! Whether a pool has room for one more record, as far as this process knows. The bus is asked now and then;
+//! what this process records between two looks, it counts itself.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use async_nats::jetstream::Context;
-use proto::subject;
-use tokio::time::Instant;
+use async_nats::{
+    StatusCode,
+    jetstream::{Context, ErrorCode, response::Response},
+};
+use proto::{
+    id::PoolId,
+    subject::{self, EXECUTIONS_STREAM},
+};
+use serde::Deserialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::{Instant, timeout};
 
-use crate::cas::BusError;
+use crate::{
+    cas::BusError,
+    share::{Share, Usage, fits, room_in},
+};
 
-/// A look at the stream is believed for this long,
+/// A look that found room is believed for this long,
 const BELIEVED_FOR: Duration = Duration::from_secs(3);
 /// and for so many executions.
-const BELIEVED_TIMES: u32 = 64;
+const BELIEVED_TIMES: u64 = 64;
+/// Nearer to the end of a share than this, no look is believed: other processes may have taken the rest.
+const NEAR: u64 = 1024;
+/// One that found none is believed for this long: room comes back by the oldest record's end alone.
+const FULL_BELIEVED_FOR: Duration = Duration::from_secs(10);
+/// How long the bus may take to count.
+const COUNTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// What is known of the room.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Room(Arc<Mutex<Option<Look>>>);
+/// Whether a pool has room for one more record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room<T = ()> {
+    /// It has.
+    Left(T),
+    /// Its share is full.
+    Full {
+        /// When there will be room again, from now on.
+        retry_after: Duration,
+    },
+}
 
-/// One look at the stream.
+/// The right to add one record. Dropped when that is done, or not to be done.
+#[derive(Debug)]
+#[must_use = "the record counts as written when this is dropped"]
+pub struct Entry(Arc<Pool>);
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut known = lock(&self.0.known);
+        known.under_way = known.under_way.saturating_sub(1);
+    }
+}
+
+/// What this process knows of all pools' room. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Rooms {
+    context: Context,
+    pools: Arc<Mutex<HashMap<PoolId, Arc<Pool>>>>,
+}
+
+/// What is known of one pool.
+#[derive(Debug, Default)]
+struct Pool {
+    known: Mutex<Known>,
+    /// One look at a time.
+    looking: tokio::sync::Mutex<()>,
+    /// Looks that failed: whoever waited for one does not wait for the next.
+    failed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Records that this process was allowed to add, ever.
+    admitted: u64,
+    /// Those of them that may not be written yet.
+    under_way: u64,
+    look: Option<Look>,
+}
+
+/// One look at the bus.
 #[derive(Clone, Copy, Debug)]
 struct Look {
     at: Instant,
-    times: u32,
-    is_left: bool,
+    /// Of [`Known::admitted`], what was written for certain when it began.
+    admitted_before: u64,
+    /// The pool has at most so many records,
+    records: u64,
+    /// as long as nothing is written after this place of the stream.
+    last_sequence: u64,
+    /// Without room: when there will be some, counted from `at`.
+    room_in: Option<Duration>,
 }
 
-impl Room {
-    /// Whether one more execution may be recorded. Looks at the stream now and then.
+/// The stream as the bus describes it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Stream {
+    #[serde(rename = "ts", with = "time::serde::rfc3339")]
+    now: OffsetDateTime,
+    pub(crate) config: StreamConfig,
+    state: StreamState,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct StreamConfig {
+    /// Not bounded if it is not positive.
+    #[serde(default)]
+    pub(crate) max_bytes: i64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct StreamState {
+    bytes: u64,
+    last_seq: u64,
+    #[serde(with = "time::serde::rfc3339")]
+    first_ts: OffsetDateTime,
+}
+
+/// The records of one pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Count {
+    records: u64,
+    oldest: Option<OffsetDateTime>,
+}
+
+impl Rooms {
+    pub(crate) fn new(context: Context) -> Self {
+        Self {
+            context,
+            pools: Arc::default(),
+        }
+    }
+
+    /// Whether one more record may be added; if so, it counts as added.
     ///
     /// # Errors
     /// The bus did not answer.
-    pub(crate) async fn is_left(&self, context: &Context) -> Result<bool, BusError> {
-        if let Some(known) = self.known() {
-            return Ok(known);
-        }
-        let stream = context.get_stream(subject::EXECUTIONS_STREAM).await;
-        let stream = stream.map_err(|error| BusError::new("stream was not described", error))?;
-        let info = stream.cached_info();
-        let is_left = fits(info.state.bytes, info.config.max_bytes);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Look {
-            at: Instant::now(),
-            times: 0,
-            is_left,
-        });
-        Ok(is_left)
+    pub(crate) async fn admit(&self, share: &Share) -> Result<Room<Entry>, BusError> {
+        Ok(match self.ask(share, Known::admit).await? {
+            Room::Left(()) => Room::Left(Entry(self.pool(&share.pool))),
+            Room::Full { retry_after } => Room::Full { retry_after },
+        })
     }
 
-    fn known(&self) -> Option<bool> {
-        let mut look = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let look = look.as_mut()?;
-        look.times += 1;
-        let believed = look.times < BELIEVED_TIMES && look.at.elapsed() < BELIEVED_FOR;
-        believed.then_some(look.is_left)
+    /// The same without adding one.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub(crate) async fn standing(&self, share: &Share) -> Result<Room, BusError> {
+        self.ask(share, |known, most, age| known.standing(most, age))
+            .await
+    }
+
+    async fn ask(
+        &self,
+        share: &Share,
+        known: impl Fn(&mut Known, u64, Age) -> Option<Room>,
+    ) -> Result<Room, BusError> {
+        let pool = self.pool(&share.pool);
+        let most = u64::from(share.most);
+        let answer = |age| known(&mut lock(&pool.known), most, age);
+        if let Some(room) = answer(Age::Any) {
+            return Ok(room);
+        }
+        let failed = pool.failed.load(Ordering::Relaxed);
+        let looking = pool.looking.lock().await;
+        if let Some(room) = answer(Age::Any) {
+            return Ok(room);
+        }
+        if pool.failed.load(Ordering::Relaxed) != failed {
+            return Err(BusError::new("failed to count records", "no answer"));
+        }
+        let look = self.look(share, &pool).await.inspect_err(|_| {
+            pool.failed.fetch_add(1, Ordering::Relaxed);
+        })?;
+        lock(&pool.known).look = Some(look);
+        let room = answer(Age::New);
+        drop(looking);
+        // Those that are under way took the rest.
+        Ok(room.unwrap_or(Room::Full {
+            retry_after: BELIEVED_FOR,
+        }))
+    }
+
+    fn pool(&self, id: &PoolId) -> Arc<Pool> {
+        let mut pools = lock(&self.pools);
+        Arc::clone(pools.entry(id.clone()).or_default())
+    }
+
+    async fn look(&self, share: &Share, pool: &Pool) -> Result<Look, BusError> {
+        let (admitted_before, last) = {
+            let known = lock(&pool.known);
+            (known.admitted.saturating_sub(known.under_way), known.look)
+        };
+        let Some(stream) = self.describe().await? else {
+            return Err(BusError::new("failed to count records", "no stream"));
+        };
+        let found = Look {
+            at: Instant::now(),
+            admitted_before,
+            records: 0,
+            last_sequence: stream.state.last_seq,
+            room_in: None,
+        };
+        if !fits(stream.state.bytes, stream.config.max_bytes) {
+            return Ok(Look {
+                records: u64::MAX,
+                room_in: Some(room_in(Some(stream.state.first_ts), stream.now)),
+                ..found
+            });
+        }
+        // Counting takes the server some time, so it is done only where it may matter.
+        if let Some(records) = last.and_then(|last| last.at_most(stream.state.last_seq))
+            && records < u64::from(share.most)
+        {
+            return Ok(Look { records, ..found });
+        }
+        let count = self.count(&share.pool).await?;
+        let full = count.records >= u64::from(share.most);
+        Ok(Look {
+            records: count.records,
+            room_in: full.then(|| room_in(count.oldest, stream.now)),
+            ..found
+        })
+    }
+
+    /// What is in the stream, or nothing if there is none.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub(crate) async fn usage(&self, shares: &[Share]) -> Result<Option<Usage>, BusError> {
+        let Some(stream) = self.describe().await? else {
+            return Ok(None);
+        };
+        let mut records = vec![];
+        for share in shares {
+            records.push(self.count(&share.pool).await?.records);
+        }
+        Ok(Some(Usage {
+            bytes: stream.state.bytes,
+            records,
+        }))
+    }
+
+    /// The stream, if there is one.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub(crate) async fn describe(&self) -> Result<Option<Stream>, BusError> {
+        let question = format!("STREAM.INFO.{EXECUTIONS_STREAM}");
+        let answer = self.context.request(question, &()).await;
+        match answer.map_err(|error| BusError::new("failed to describe the records", error))? {
+            Response::Ok(stream) => Ok(Some(stream)),
+            Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                Ok(None)
+            }
+            Response::Err { error } => Err(BusError::new("failed to describe the records", error)),
+        }
+    }
+
+    /// Counts the records of a pool. The nearest server answers, so that it may be behind a little.
+    async fn count(&self, pool: &PoolId) -> Result<Count, BusError> {
+        let failed = |why: Box<dyn std::error::Error + Send + Sync>| {
+            BusError::new("failed to count records", why)
+        };
+        let question = format!(
+            r#"{{"next_by_subj":"{}","seq":1,"batch":1}}"#,
+            subject::executions_of_pool(pool)
+        );
+        let subject = format!("$JS.API.DIRECT.GET.{EXECUTIONS_STREAM}");
+        let client = self.context.client();
+        let asked = client.request(subject, question.into());
+        let answer = timeout(COUNTED_WITHIN, asked).await;
+        let first = answer
+            .map_err(|error| failed(error.into()))?
+            .map_err(|error| failed(error.into()))?;
+        match first.status {
+            None => {}
+            Some(StatusCode::NOT_FOUND) => {
+                return Ok(Count {
+                    records: 0,
+                    oldest: None,
+                });
+            }
+            Some(status) => return Err(failed(status.to_string().into())),
+        }
+        let header = |name: &str| {
+            let headers = first.headers.as_ref();
+            headers.and_then(|headers| Some(headers.get(name)?.as_str()))
+        };
+        let more: Option<u64> = header("Nats-Num-Pending").and_then(|more| more.parse().ok());
+        let written = header(async_nats::header::NATS_TIME_STAMP.as_ref());
+        let oldest = written.and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
+        match more {
+            Some(more) => Ok(Count {
+                records: more + 1,
+                oldest,
+            }),
+            None => Err(failed("the answer has no number".into())),
+        }
     }
 }
 
-/// The last eighth is for the ends of executions.
-fn fits(bytes: u64, most: i64) -> bool {
-    match u64::try_from(most) {
-        Ok(most) if most > 0 => bytes < most - most / 8,
-        // Not bounded.
-        Ok(_) | Err(_) => true,
+/// Which looks answer a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    /// One that is believed still.
+    Any,
+    /// The one that was made for it.
+    New,
+}
+
+impl Known {
+    fn admit(&mut self, most: u64, age: Age) -> Option<Room> {
+        let room = self.standing(most, age)?;
+        if room == Room::Left(()) {
+            self.admitted += 1;
+            self.under_way += 1;
+        }
+        Some(room)
     }
+
+    fn standing(&self, most: u64, age: Age) -> Option<Room> {
+        let look = self.look?;
+        let passed = look.at.elapsed();
+        if let Some(room_in) = look.room_in {
+            let believed = age == Age::New || passed < FULL_BELIEVED_FOR.min(room_in);
+            return believed.then(|| Room::Full {
+                retry_after: room_in.saturating_sub(passed),
+            });
+        }
+        let since = self.admitted.saturating_sub(look.admitted_before);
+        let records = look.records.saturating_add(since);
+        let believed =
+            passed < BELIEVED_FOR && since < BELIEVED_TIMES && records.saturating_add(NEAR) < most;
+        let left = records < most;
+        (left && (believed || age == Age::New)).then_some(Room::Left(()))
+    }
+}
+
+impl Look {
+    /// The most records that there can be when the stream has got to this place: each needs a write.
+    fn at_most(&self, last_sequence: u64) -> Option<u64> {
+        let written = last_sequence.checked_sub(self.last_sequence)?;
+        self.records.checked_add(written)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_last_eighth_is_kept_for_ends() {
-        for (bytes, most, left) in [
-            (0, 800, true),
-            (699, 800, true),
-            (700, 800, false),
-            (800, 800, false),
-            (900, 800, false),
-            (u64::MAX, -1, true),
-            (u64::MAX, 0, true),
-        ] {
-            assert_eq!(fits(bytes, most), left, "{bytes} {most}");
+    fn known(records: u64, room_in: Option<Duration>) -> Known {
+        Known {
+            admitted: 5,
+            under_way: 0,
+            look: Some(Look {
+                at: Instant::now(),
+                admitted_before: 5,
+                records,
+                last_sequence: 100,
+                room_in,
+            }),
         }
+    }
+
+    /// How many are let in by one look.
+    fn admitted(known: &mut Known, most: u64, age: Age) -> usize {
+        let times = 0..200;
+        times
+            .filter_map(|_| known.admit(most, age))
+            .filter(|room| *room == Room::Left(()))
+            .count()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_look_is_believed_for_a_while_and_so_many_times() {
-        let look = |is_left| {
-            let at = Instant::now();
-            Room(Arc::new(Mutex::new(Some(Look {
-                at,
-                times: 0,
-                is_left,
-            }))))
-        };
-        let room = look(false);
-        assert_eq!(room.known(), Some(false));
+        assert_eq!(admitted(&mut known(0, None), 10_000, Age::Any), 64);
+        let mut stale = known(0, None);
         tokio::time::advance(BELIEVED_FOR).await;
-        assert_eq!(room.known(), None);
-        let room = look(true);
-        let believed = (0..200).filter(|_| room.known().is_some()).count();
-        assert_eq!(believed, 63);
-        assert_eq!(Room::default().known(), None);
+        assert_eq!(stale.admit(10_000, Age::Any), None);
+        assert_eq!(stale.admit(10_000, Age::New), Some(Room::Left(())));
+        assert_eq!(Known::default().admit(10_000, Age::Any), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn near_its_end_a_share_is_looked_at_for_every_record() {
+        let near = 10_000 - NEAR;
+        assert_eq!(admitted(&mut known(near - 5, None), 10_000, Age::Any), 5);
+        assert_eq!(admitted(&mut known(0, None), NEAR, Age::Any), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_counts_though_a_look_did_not_see_it() {
+        let mut known = known(90, None);
+        assert_eq!(admitted(&mut known, 100, Age::New), 10);
+        let counted = Look {
+            admitted_before: known.admitted - known.under_way,
+            ..known.look.unwrap()
+        };
+        known.look = Some(counted);
+        assert_eq!(known.admit(100, Age::New), None);
+        // Now all ten are written, and were not seen: the count is older than they are.
+        known.under_way = 0;
+        assert_eq!(known.admit(100, Age::New), None);
+        assert_eq!(known.admit(101, Age::New), Some(Room::Left(())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_share_says_when_it_has_room() {
+        let hour = Duration::from_secs(3600);
+        let mut full = known(100, Some(hour));
+        let after = |passed| {
+            Some(Room::Full {
+                retry_after: hour - passed,
+            })
+        };
+        assert_eq!(full.admit(100, Age::Any), after(Duration::ZERO));
+        let passed = Duration::from_secs(9);
+        tokio::time::advance(passed).await;
+        assert_eq!(full.admit(100, Age::Any), after(passed));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(full.admit(100, Age::Any), None);
+    }
+
+    #[test]
+    fn records_are_not_counted_again_where_too_few_were_written() {
+        let look = Look {
+            at: Instant::now(),
+            admitted_before: 0,
+            records: 10,
+            last_sequence: 100,
+            room_in: None,
+        };
+        assert_eq!(look.at_most(100), Some(10));
+        assert_eq!(look.at_most(130), Some(40));
+        // Another stream.
+        assert_eq!(look.at_most(99), None);
+        let full = Look {
+            records: u64::MAX,
+            ..look
+        };
+        assert_eq!(full.at_most(130), None);
+    }
+
+    #[test]
+    fn the_bus_describes_the_stream_with_its_own_time() {
+        let told = r#"{"ts":"2026-11-27T23:25:25.4Z","config":{"name":"x","max_bytes":7},
+            "state":{"messages":1,"bytes":5,"first_seq":1,"last_seq":9,
+                     "first_ts":"0001-01-01T00:00:00Z"}}"#;
+        let stream: Stream = serde_json::from_str(told).unwrap();
+        assert_eq!(stream.config.max_bytes, 7);
+        assert_eq!((stream.state.bytes, stream.state.last_seq), (5, 9));
+        assert_eq!(stream.now.unix_timestamp(), 1_795_821_925);
     }
 }

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod patience;
 pub mod placement;
 pub mod reader;
 pub mod route;
+pub mod served;

@@ -104,6 +104,7 @@ impl Reader {
             let credit = Job {
                 v: request.version(),
                 operation: OperationId::from_ulid(Ulid::new()),
+                sealed: None,
                 budget_ms: 0,
                 request,
                 ..job.clone()

@@ -52,6 +52,23 @@ pub enum OpenError {
     Settings(#[source] object_store::Error),
 }
 
+impl OpenError {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Url(_) | Self::Kind | Self::Directory => {
+                Some("give --store file:///DIRECTORY, s3://BUCKET, az://CONTAINER or gs://BUCKET")
+            }
+            Self::Create(_) => Some("give --store a directory that this process can make or write"),
+            Self::Settings(_) => Some(
+                "set the credentials in the environment: AWS_…, AZURE_… or GOOGLE_…, as the README says",
+            ),
+            Self::Option | Self::Password => None,
+        }
+    }
+}
+
 impl Store {
     /// Opens the store at a URL; the directory of a `file` URL is made. Whatever else the kind of
     /// store needs, credentials above all, comes from its usual environment variables. No request is
@@ -64,6 +81,16 @@ impl Store {
         let text = environment
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
         Self::open_with(address, text)
+    }
+
+    /// The directory that [`open`](Self::open) would make, if there is one to be made.
+    #[must_use]
+    pub fn directory_to_make(address: &str) -> Option<PathBuf> {
+        let url = Url::parse(address)
+            .ok()
+            .filter(|url| url.scheme() == "file")?;
+        let directory = url.to_file_path().ok()?;
+        (!directory.exists()).then_some(directory)
     }
 
     /// The same with these variables in place of the process's own.
@@ -98,6 +125,14 @@ impl Store {
             Arc::new(PrefixStore::new(objects, prefix))
         }))
     }
+}
+
+/// The directory that a store's address names, if it names one.
+#[must_use]
+pub fn local_directory(address: &str) -> Option<PathBuf> {
+    let url = Url::parse(address).ok()?;
+    let is_local = url.scheme() == "file";
+    is_local.then(|| url.to_file_path().ok()).flatten()
 }
 
 fn local(url: &Url) -> Result<Store, OpenError> {
@@ -204,6 +239,7 @@ mod tests {
         ];
         let google = [("GOOGLE_SKIP_SIGNATURE", "true")];
         let emulator = [("AZURE_STORAGE_USE_EMULATOR", "true")];
+        assert_eq!(local_directory("s3://bucket/below"), None);
         for (address, environment) in [
             ("s3://bucket", &s3[..]),
             ("s3://bucket/below/it", &s3),
@@ -236,6 +272,8 @@ mod tests {
             let url = Url::from_directory_path(&below).unwrap();
             let opened = Store::open(&format!("{url}{option}"));
             assert!(opened.is_ok(), "{option}: {opened:?}");
+            let named = local_directory(&format!("{url}{option}"));
+            assert_eq!(named.as_deref(), Some(&*below));
             let shown = opened.unwrap().objects;
             assert!(below.is_dir());
             // The store behind shows whether it syncs.

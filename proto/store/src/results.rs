@@ -78,7 +78,7 @@ mod tests {
         let store = store(&directory);
         let young = store.keep_result("results/p/s/k-1".into(), "abc");
         young.await.unwrap();
-        store.sweep().await.unwrap();
+        store.sweep(store.time().await.unwrap()).await.unwrap();
         let file = directory.path().join("results/p/s/k-1");
         assert!(file.exists());
         let age = |hours: u64| {
@@ -89,10 +89,10 @@ mod tests {
                 .unwrap();
         };
         age(24);
-        store.sweep().await.unwrap();
+        store.sweep(store.time().await.unwrap()).await.unwrap();
         assert!(file.exists(), "its record may still name it");
         age(26);
-        store.sweep().await.unwrap();
+        store.sweep(store.time().await.unwrap()).await.unwrap();
         assert!(!file.exists());
     }
 }

@@ -243,12 +243,12 @@ impl Store {
     }
 
     /// Removes what nobody can want any more: staging objects whose reader went away, probes,
-    /// results whose records have ended, and what is left of writes that were not finished.
+    /// results whose records have ended, and what is left of writes that were not finished. `now` is the
+    /// [time of the store](Self::time).
     ///
     /// # Errors
     /// The store failed.
-    pub async fn sweep(&self) -> Result<(), StoreError> {
-        let now = SystemTime::now();
+    pub async fn sweep(&self, now: SystemTime) -> Result<(), StoreError> {
         let mut old = vec![];
         for (prefix, life) in SWEPT {
             let before = now - life;

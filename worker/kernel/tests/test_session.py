@@ -3,6 +3,7 @@
 import unittest
 
 from session import Case, Session
+import hearth_frames
 
 
 class Life(Case):
@@ -90,6 +91,59 @@ class Processes(Case):
         self.assertEqual(cell.text, str(1 << 8), code)
         self.assertIn("KeyError: 'child'", cell.stderr)
 
+    def writes_in_a_grandchild(self, arrange):
+        """Has a child get the user's own descriptor 3, and its child write there."""
+        self.succeeds(
+            "import os, threading, multiprocessing, subprocess, sys\n"
+            "def own():\n"
+            "    file = os.open('/tmp/own', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)\n"
+            "    if file != 3: os.dup2(file, 3)\n"
+            "def write():\n"
+            "    pid = os.fork()\n"
+            "    if pid == 0:\n"
+            "        try: os.write(3, b'grandchild')\n"
+            "        finally: os._exit(0)\n"
+            "    os.waitpid(pid, 0)\n"
+            "def child():\n"
+            "    own()\n"
+            "    write()\n"
+            "def forked(fork):\n"
+            "    pid = fork()\n"
+            "    if pid == 0:\n"
+            "        try: child()\n"
+            "        finally: os._exit(0)\n"
+            "    os.waitpid(pid, 0)\n" + arrange
+        )
+        self.assertEqual(self.succeeds("open('/tmp/own').read()").text, "'grandchild'", arrange)
+
+    def test_a_grandchild_keeps_a_descriptor_3_of_its_own(self):
+        for arrange in (
+            "forked(os.fork)",
+            "forked(lambda: os.forkpty()[0])",
+            "thread = threading.Thread(target=forked, args=(os.fork,))\nthread.start()\nthread.join()",
+            "worker = multiprocessing.get_context('fork').Process(target=child)\nworker.start()\nworker.join()",
+            "subprocess.run(['true'], preexec_fn=child, close_fds=False)",
+            # A process that the interpreter does not know to be a fork.
+            "import ctypes\nforked(ctypes.PyDLL(None).fork)",
+        ):
+            self.writes_in_a_grandchild(arrange)
+
+    def test_a_program_of_a_child_inherits_a_descriptor_3_of_its_own(self):
+        self.writes_in_a_grandchild(
+            "def write():\n"
+            "    os.set_inheritable(3, True)\n"
+            "    command = [sys.executable, '-c', 'import os; os.write(3, b\"grandchild\")']\n"
+            "    subprocess.run(command, pass_fds=(3,), preexec_fn=lambda: None)\n"
+            "forked(os.fork)"
+        )
+
+    def test_a_child_does_not_hold_the_sessions_socket(self):
+        cell = self.succeeds(
+            "import os\nif (pid := os.fork()) == 0:\n    try: os.fstat(3)\n    except OSError: os._exit(7)\n"
+            "    finally: os._exit(0)\nos.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])"
+        )
+        self.assertEqual(cell.text, "7")
+
     def test_a_pool_of_forked_processes_works(self):
         cell = self.succeeds(
             "import multiprocessing\ndef double(x): return 2 * x\n"
@@ -105,6 +159,23 @@ class Processes(Case):
                 "with multiprocessing.get_context('spawn').Pool(1) as pool: roots = pool.map(math.sqrt, [4, 9])\nroots"
             )
             self.assertEqual(cell.text, "[2.0, 3.0]")
+
+    def test_nothing_follows_the_end_of_a_cell(self):
+        # A thread that began to show something while its cell ran comes too late with it.
+        self.succeeds(
+            "import hearth_shell, threading\n"
+            "begun, over, said = threading.Event(), threading.Event(), threading.Event()\n"
+            "def late(show):\n"
+            "    begun.set(); over.wait(); show({'text/plain': 'late'}); said.set()\n"
+            "threading.Thread(target=late, args=(hearth_shell.SINK.displayed,)).start()\n"
+            "begun.wait()"
+        )
+        cell = self.succeeds("over.set(); said.wait(); display('now')")
+        self.assertEqual([shown["text/plain"] for shown in cell.displays], ["'now'"])
+
+    def test_a_probe_is_read_and_not_answered(self):
+        self.session.socket.sendall(hearth_frames.encode({"type": "probe"}))
+        self.assertEqual(self.succeeds("1 + 1").text, "2")
 
     def test_threads_print_into_their_cell(self):
         cell = self.succeeds(

@@ -5,7 +5,7 @@ use std::io;
 use cap_std::fs::Dir;
 use proto::{file::FileEntry, limits::FILE_PATH_BYTES};
 
-use super::{FileError, UNFINISHED, entry};
+use super::{FileError, entry};
 
 /// Files and directories below `directory`, sorted by path, at most `limit`. A symlink is shown as
 /// the file that it leads to when that is inside; links to directories are not entered, so a loop
@@ -39,7 +39,7 @@ pub(super) fn list(
             let shown = name.to_string_lossy();
             let path = format!("{prefix}{shown}");
             // No request could name a longer one.
-            if shown.starts_with(UNFINISHED) || path.len() > FILE_PATH_BYTES {
+            if path.len() > FILE_PATH_BYTES {
                 continue;
             }
             // What vanished or leads out between the two calls is left out.

@@ -2,7 +2,11 @@
 //! link in there, so each path is resolved beneath the root by `cap-std` (`openat2` with
 //! `RESOLVE_BENEATH`): no symlink is ever followed out.
 
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    sync::Arc,
+};
 
 use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt};
 use proto::{
@@ -12,21 +16,22 @@ use proto::{
     limits::LIST_ENTRIES,
 };
 use rustix::{
-    fs::{AtFlags, OFlags},
+    fs::{AtFlags, Mode, OFlags},
     io::Errno,
 };
 use store::{Owner, Store, StoreError};
 use ulid::Ulid;
 
-mod list;
+use crate::sandbox::layout;
 
-/// Names of files that are still being uploaded start with this; they are not listed and not kept.
-pub(crate) const UNFINISHED: &str = ".hearth-upload-";
+mod list;
 
 /// The directory behind a session's `/mnt/data`.
 #[derive(Clone, Debug)]
 pub struct DataDir {
     root: Arc<Dir>,
+    /// Beside it on the same filesystem, and out of the session's sight.
+    uploads: Arc<Dir>,
     /// User and group on the host that own the session's files.
     owner: (u32, u32),
 }
@@ -87,18 +92,28 @@ impl From<&FileError> for Fault {
 }
 
 impl DataDir {
-    /// The directory open as `root`, whose files belong to `owner` (user, group) on the host.
+    /// The files on a filesystem that is [laid out](layout) for them and whose root is open as `volume`.
+    /// They belong to `owner` (user, group) on the host.
     ///
     /// # Errors
-    /// The descriptor cannot be duplicated.
-    pub fn new(root: &OwnedFd, owner: (u32, u32)) -> io::Result<Self> {
-        // A descriptor opened with O_PATH cannot be listed, so the directory is opened anew.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(root, ".", flags, rustix::fs::Mode::empty())?;
-        Ok(Self {
-            root: Arc::new(Dir::from_std_file(opened.into())),
+    /// It is not laid out, or cannot be opened.
+    pub fn new(volume: &OwnedFd, owner: (u32, u32)) -> io::Result<Self> {
+        let open = |name| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(volume, name, flags, Mode::empty()).map_err(io::Error::from)
+        };
+        let (root, uploads) = (open(layout::FILES)?, open(layout::UPLOADS)?);
+        Ok(Self::of(root, uploads, owner))
+    }
+
+    /// The files below `root`; `uploads` is another directory of the same filesystem.
+    pub(crate) fn of(root: OwnedFd, uploads: OwnedFd, owner: (u32, u32)) -> Self {
+        let directory = |opened: OwnedFd| Arc::new(Dir::from_std_file(opened.into()));
+        Self {
+            root: directory(root),
+            uploads: directory(uploads),
             owner,
-        })
+        }
     }
 
     /// The directory itself. Nothing in it may be followed or trusted.
@@ -131,14 +146,11 @@ impl DataDir {
                 return Err(error);
             }
         };
-        let mut file = tokio::fs::File::from_std(unfinished.file.try_clone()?.into_std());
+        let mut file = tokio::fs::File::from_std(unfinished.try_clone()?);
         let stored = store.fetch(content, &mut file).await.map_err(copy_error);
         self.blocking(path, move |this, path| match stored {
             Ok(()) => this.finish(&unfinished, path),
-            Err(error) => {
-                this.root.remove_file(&unfinished.name)?;
-                Err(error)
-            }
+            Err(error) => Err(error),
         })
         .await
     }
@@ -222,7 +234,8 @@ impl DataDir {
         done.map_err(|_| FileError::Io(io::Error::other("file work was cancelled")))?
     }
 
-    fn begin(&self, path: &FilePath) -> Result<Unfinished, FileError> {
+    /// Makes the directories above a file, and a file without a name that goes when it is closed.
+    fn begin(&self, path: &FilePath) -> Result<std::fs::File, FileError> {
         let mut directory = String::new();
         for part in path.directory().split('/').filter(|part| !part.is_empty()) {
             directory.push_str(part);
@@ -240,26 +253,32 @@ impl DataDir {
         {
             return Err(FileError::WrongType);
         }
-        let name = format!("{directory}{UNFINISHED}{}", Ulid::new());
-        let options = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o644)
-            .clone();
-        let file = self.root.open_with(&name, &options)?;
-        Ok(Unfinished { name, file })
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+        let file = rustix::fs::openat(&*self.uploads, ".", flags, mode);
+        Ok(file.map_err(io::Error::from)?.into())
     }
 
-    fn finish(&self, unfinished: &Unfinished, path: &FilePath) -> Result<FileEntry, FileError> {
-        self.give(&unfinished.file)?;
-        let moved = self
-            .root
-            .rename(&unfinished.name, &self.root, path.as_str());
-        if let Err(error) = moved {
-            self.root.remove_file(&unfinished.name)?;
+    /// Puts a complete file in its place. Only a file with a name can replace another, so it gets one
+    /// where the session cannot see it.
+    fn finish(&self, complete: &std::fs::File, path: &FilePath) -> Result<FileEntry, FileError> {
+        self.give(complete)?;
+        let itself = format!("/proc/self/fd/{}", complete.as_raw_fd());
+        let name = Ulid::new().to_string();
+        rustix::fs::linkat(
+            rustix::fs::CWD,
+            itself,
+            &*self.uploads,
+            &name,
+            AtFlags::SYMLINK_FOLLOW,
+        )
+        .map_err(io::Error::from)?;
+        if let Err(error) = self.uploads.rename(&name, &self.root, path.as_str()) {
+            self.uploads.remove_file(&name)?;
             return Err(error.into());
         }
-        entry(path.as_str(), &unfinished.file.metadata()?).ok_or(FileError::WrongType)
+        let metadata = Metadata::from_file(complete)?;
+        entry(path.as_str(), &metadata).ok_or(FileError::WrongType)
     }
 
     /// Makes the session the owner of what the worker created.
@@ -291,12 +310,6 @@ impl DataDir {
         let entry = entry(path.as_str(), &metadata).ok_or(FileError::WrongType)?;
         Ok((entry, file))
     }
-}
-
-/// A file that is complete only once it is renamed to its own name.
-struct Unfinished {
-    name: String,
-    file: File,
 }
 
 /// A full disk shows while the bytes are copied, and is the session's own matter, not the store's.

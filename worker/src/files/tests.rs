@@ -13,14 +13,14 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let outside = tempfile::tempdir().unwrap();
-        std::fs::create_dir(outside.path().join("data")).unwrap();
         std::fs::write(outside.path().join("secret"), "host").unwrap();
-        let root = std::fs::File::open(outside.path().join("data")).unwrap();
+        let volume = std::fs::File::open(outside.path()).unwrap();
         let me = (
             rustix::process::getuid().as_raw(),
             rustix::process::getgid().as_raw(),
         );
-        let data = DataDir::new(&root.into(), me).unwrap();
+        layout::lay_out(&volume, me).unwrap();
+        let data = DataDir::new(&volume.into(), me).unwrap();
         let store = format!("file://{}/store", outside.path().display());
         Self {
             data,
@@ -30,7 +30,7 @@ impl Fixture {
     }
 
     fn inside(&self, name: &str) -> std::path::PathBuf {
-        self.outside.path().join("data").join(name)
+        self.outside.path().join(layout::FILES).join(name)
     }
 
     async fn put(&self, path: &str, bytes: &[u8]) -> Result<FileEntry, FileError> {
@@ -63,6 +63,12 @@ impl Fixture {
             .await
             .unwrap();
         all.into_iter().map(|entry| entry.path).collect()
+    }
+
+    /// What lies where uploads get their first name.
+    fn left_behind(&self) -> usize {
+        let uploads = self.outside.path().join(layout::UPLOADS);
+        std::fs::read_dir(uploads).unwrap().count()
     }
 
     fn staged(&self) -> usize {
@@ -150,4 +156,47 @@ async fn what_is_no_file_is_named_as_such() {
     let gone = files.data.delete(&"dir".parse().unwrap()).await;
     assert!(matches!(gone, Err(FileError::WrongType | FileError::Io(_))));
     assert_eq!(files.names().await, ["dir"]);
+}
+
+#[tokio::test]
+async fn every_name_can_be_a_files() {
+    let files = Fixture::new();
+    let names = [
+        ".hearth-upload-zz",
+        "files",
+        "lost+found",
+        "uploads",
+        "x (deleted)",
+    ];
+    for name in names {
+        files.put(name, name.as_bytes()).await.unwrap();
+    }
+    assert_eq!(files.names().await, names);
+    for name in names {
+        assert_eq!(files.get(name).await.unwrap(), name.as_bytes());
+    }
+    assert_eq!(files.left_behind(), 0);
+}
+
+#[tokio::test]
+async fn an_upload_that_does_not_end_well_leaves_nothing() {
+    let files = Fixture::new();
+    std::fs::create_dir(files.inside("dir")).unwrap();
+    files.put("kept", b"old").await.unwrap();
+    // Its bytes are not in the store, a directory takes its place meanwhile, its caller goes.
+    let nowhere: Blob = Blob::Staged(proto::blob::Staged {
+        key: "staging/none".to_owned(),
+        size: 3,
+    });
+    let kept = "kept".parse().unwrap();
+    let lacking = files.data.upload(&kept, &nowhere, &files.store);
+    assert!(matches!(lacking.await, Err(FileError::Store(_))));
+    let complete = files.data.begin(&"late".parse().unwrap()).unwrap();
+    std::fs::create_dir(files.inside("late")).unwrap();
+    let refused = files.data.finish(&complete, &"late".parse().unwrap());
+    assert!(matches!(refused, Err(FileError::WrongType)), "{refused:?}");
+    drop(files.data.begin(&"given up".parse().unwrap()).unwrap());
+    assert_eq!(files.names().await, ["dir", "kept", "late"]);
+    assert_eq!(files.get("kept").await.unwrap(), b"old");
+    assert_eq!(files.left_behind(), 0);
 }

@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, fmt};
 use base64::{Engine as _, display::Base64Display, engine::general_purpose::STANDARD as BASE64};
 use proto::{
     execution::Bundle,
-    limits::{KERNEL_FRAME_BYTES, LOST_NAME_CHARS, LOST_NAMES, MIME_TYPES, SNAPSHOT_BYTES},
+    limits::{
+        KERNEL_FRAME_BYTES, LOST_NAME_CHARS, LOST_NAMES, MIME_TYPE_BYTES, MIME_TYPES,
+        SNAPSHOT_BYTES,
+    },
 };
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -37,6 +40,8 @@ pub enum ToKernel<'a> {
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         environment: &'a BTreeMap<String, String>,
     },
+    /// Nothing: a kernel that waits takes it off its socket, one that runs code does not.
+    Probe,
     /// Tell the session's variables.
     Snapshot {
         /// As many bytes of them as there may be.
@@ -182,7 +187,7 @@ pub struct Raised {
     pub traceback: String,
 }
 
-/// Mime type to content; at most [`MIME_TYPES`].
+/// Mime type to content; at most [`MIME_TYPES`] of at most [`MIME_TYPE_BYTES`] each.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mime(BTreeMap<String, String>);
 
@@ -196,9 +201,10 @@ impl<'de> Deserialize<'de> for Mime {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Mime, A::Error> {
                 let mut found = BTreeMap::new();
-                while let Some((mime, content)) = map.next_entry()? {
+                while let Some((mime, content)) = map.next_entry::<String, _>()? {
+                    let is_short = mime.len() <= MIME_TYPE_BYTES;
                     found.insert(mime, content);
-                    if found.len() > MIME_TYPES {
+                    if found.len() > MIME_TYPES || !is_short {
                         return Err(serde::de::Error::invalid_length(found.len(), &self));
                     }
                 }
@@ -385,6 +391,13 @@ mod tests {
             r#"{"type":"restored","lost":[{}]}"#.to_owned(),
             r#"{"type":"restored"}"#.to_owned(),
             format!(
+                r#"{{"type":"display","id":1,"data":{{"{}":""}}}}"#,
+                "m".repeat(MIME_TYPE_BYTES + 1)
+            ),
+            r#"{"type":"display","id":1,"data":{"text/plain":"\ud800"}}"#.to_owned(),
+            r#"{"type":"exited","id":1,"status":256}"#.to_owned(),
+            r#"{"type":"display","id":1,"id":2,"data":{}}"#.to_owned(),
+            format!(
                 r#"{{"type":"display","id":1,"data":{{{}}}}}"#,
                 (0..100)
                     .map(|n| format!(r#""{n}":"""#))
@@ -486,6 +499,7 @@ mod tests {
                     command: text("command"),
                     environment: &environment,
                 },
+                "probe" => ToKernel::Probe,
                 "snapshot" => ToKernel::Snapshot {
                     max_bytes: usize::try_from(number("max_bytes")).unwrap(),
                     within_ms: number("within_ms"),

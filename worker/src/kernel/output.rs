@@ -38,10 +38,12 @@ impl Captured {
         }
     }
 
-    /// Bytes that were dropped.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped
+    /// Keeps no more than so many bytes of what was taken: what is said of the cell's end needs room too.
+    pub fn shrink(&mut self, limit: u64) {
+        self.limit = usize::try_from(limit).unwrap_or(usize::MAX).min(self.limit);
+        let excess = self.kept.len().saturating_sub(self.limit);
+        self.kept.truncate(self.limit);
+        self.dropped = self.dropped.saturating_add(excess as u64);
     }
 
     /// Takes what was read.
@@ -55,24 +57,32 @@ impl Captured {
         self.dropped = self.dropped.saturating_add(dropped.len() as u64);
     }
 
-    /// The text, with a last line that says how much is missing, if anything is.
+    /// The text, with a last line that says how much is missing, if anything is; and how much that is.
+    /// What is no text becomes longer than it was, so it is measured as text, too.
     #[must_use]
-    pub fn into_text(self) -> String {
+    pub fn into_text(self) -> (String, u64) {
         if let Some((outlet, stream)) = &self.outlet {
             outlet.end(*stream);
         }
+        let (limit, mut dropped) = (self.limit, self.dropped);
         let mut text = String::from_utf8_lossy(&self.kept).into_owned();
-        if self.dropped > 0 {
+        if dropped > 0 {
             // A cut may fall inside a character; the half of it is not the user's output.
-            while text.ends_with(char::REPLACEMENT_CHARACTER) {
+            if text.ends_with(char::REPLACEMENT_CHARACTER) {
                 text.pop();
             }
-            let (limit, dropped) = (self.limit, self.dropped);
+        }
+        if text.len() > limit {
+            let kept = text.floor_char_boundary(limit);
+            dropped = dropped.saturating_add((text.len() - kept) as u64);
+            text.truncate(kept);
+        }
+        if dropped > 0 {
             text.push_str(&format!(
                 "\n[output truncated after {limit} bytes; {dropped} more]\n"
             ));
         }
-        text
+        (text, dropped)
     }
 }
 
@@ -85,7 +95,7 @@ mod tests {
         let mut captured = Captured::new(5);
         captured.push(b"ab");
         captured.push(b"cde");
-        assert_eq!(captured.into_text(), "abcde");
+        assert_eq!(captured.into_text(), ("abcde".to_owned(), 0));
     }
 
     #[test]
@@ -95,7 +105,10 @@ mod tests {
         captured.push(b"more");
         assert_eq!(
             captured.into_text(),
-            "žž\n[output truncated after 4 bytes; 6 more]\n"
+            (
+                "žž\n[output truncated after 4 bytes; 6 more]\n".to_owned(),
+                6
+            )
         );
     }
 
@@ -103,6 +116,30 @@ mod tests {
     fn bytes_that_are_no_text_do_not_break_the_answer() {
         let mut captured = Captured::new(10);
         captured.push(b"a\xffb");
-        assert_eq!(captured.into_text(), "a\u{fffd}b");
+        assert_eq!(captured.into_text().0, "a\u{fffd}b");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_stay_within_the_limit_as_text() {
+        let mut captured = Captured::new(10);
+        captured.push(&[0xff; 10]);
+        let (text, dropped) = captured.into_text();
+        assert!(text.starts_with("\u{fffd}\u{fffd}\u{fffd}\n[output truncated after 10 bytes"));
+        assert_eq!(dropped, 21);
+    }
+
+    #[test]
+    fn what_was_kept_can_be_cut_again() {
+        let mut captured = Captured::new(10);
+        captured.push(b"0123456789ab");
+        captured.shrink(4);
+        captured.shrink(100);
+        assert_eq!(
+            captured.into_text(),
+            (
+                "0123\n[output truncated after 4 bytes; 8 more]\n".to_owned(),
+                8
+            )
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::{fmt, process::ExitStatus, time::Duration};
 use proto::limits::SNAPSHOT_BYTES;
 
 use super::{
-    Gone, Kernel, Output,
+    Gone, Heard, Kernel, Output, Violation,
     frame::{FromKernel, Lost, ToKernel, Variables},
 };
 
@@ -42,9 +42,9 @@ pub enum VariablesError {
     /// It has not answered in time.
     #[error("the interpreter did not answer within {0:?}")]
     TooSlow(Duration),
-    /// It said something that is no frame, or closed its socket.
+    /// It broke the protocol.
     #[error("the interpreter broke the protocol")]
-    Broken,
+    Broken(#[source] Violation),
     /// More than [`SNAPSHOT_BYTES`]; the kernel was not asked and is as it was.
     #[error("variables of {0} bytes, at most {SNAPSHOT_BYTES} are carried")]
     TooLong(usize),
@@ -54,7 +54,7 @@ impl From<Gone> for VariablesError {
     fn from(gone: Gone) -> Self {
         match gone {
             Gone::Died(status) => Self::Died(status),
-            Gone::Broken => Self::Broken,
+            Gone::Broken(violation) => Self::Broken(violation),
         }
     }
 }
@@ -66,18 +66,32 @@ impl Kernel {
     /// # Errors
     /// The kernel dies, breaks, or has not answered `within` this time.
     pub async fn snapshot(&mut self, within: Duration) -> Result<Snapshot, VariablesError> {
+        let snapshot = self.begin_snapshot(earlier(within));
+        let answer = tokio::time::timeout(within, snapshot).await;
+        answer.map_err(|_| VariablesError::TooSlow(within))?
+    }
+
+    /// The same for as long as it takes; the kernel leaves out what it does not reach within `stop_after`.
+    /// Whoever does not wait for the end has a kernel that is of no further use.
+    ///
+    /// # Errors
+    /// The kernel dies or breaks.
+    pub async fn begin_snapshot(
+        &mut self,
+        stop_after: Duration,
+    ) -> Result<Snapshot, VariablesError> {
         let request = ToKernel::Snapshot {
             max_bytes: SNAPSHOT_BYTES,
-            within_ms: earlier(within),
+            within_ms: milliseconds(stop_after),
         };
         let heard = |said| match said {
             FromKernel::Snapshot {
                 variables: Variables(data),
                 lost: Lost(lost),
-            } => Some(Snapshot { data, lost }),
-            _ => None,
+            } => Heard::Answer(Snapshot { data, lost }),
+            _ => Heard::OutOfTurn,
         };
-        self.ask_about_variables(&request, within, heard).await
+        self.ask_about_variables(&request, heard).await
     }
 
     /// Takes the variables of a [`Snapshot`] over. For a fresh kernel, before its first cell. The names of
@@ -96,31 +110,35 @@ impl Kernel {
         }
         let request = ToKernel::Restore {
             variables: data,
-            within_ms: earlier(within),
+            within_ms: milliseconds(earlier(within)),
         };
         let heard = |said| match said {
-            FromKernel::Restored { lost: Lost(lost) } => Some(lost),
-            _ => None,
+            FromKernel::Restored { lost: Lost(lost) } => Heard::Answer(lost),
+            _ => Heard::OutOfTurn,
         };
-        self.ask_about_variables(&request, within, heard).await
+        let answer = self.ask_about_variables(&request, heard);
+        let answer = tokio::time::timeout(within, answer).await;
+        answer.map_err(|_| VariablesError::TooSlow(within))?
     }
 
     async fn ask_about_variables<T>(
         &mut self,
         request: &ToKernel<'_>,
-        within: Duration,
-        heard: impl FnMut(FromKernel) -> Option<T>,
+        heard: impl FnMut(FromKernel) -> Heard<T>,
     ) -> Result<T, VariablesError> {
         let mut dropped = Output::new(0);
-        let asked = self.ask(request, &mut dropped, heard);
-        let answer = tokio::time::timeout(within, asked)
-            .await
-            .map_err(|_| VariablesError::TooSlow(within))??;
+        let answer = self.ask(request, &mut dropped, heard).await?;
         self.drain(&mut dropped);
         Ok(answer)
     }
 }
 
-fn earlier(within: Duration) -> u64 {
-    u64::try_from((within / EARLIER).as_millis()).unwrap_or(u64::MAX)
+/// When a kernel is told to stop that is given up after `within`.
+#[must_use]
+pub fn earlier(within: Duration) -> Duration {
+    within / EARLIER
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,6 @@
 //! The worker's key: proof of life on the bus, and what placement may expect of it.
 
-use async_nats::jetstream::Context;
+use async_nats::jetstream::{Context, stream::Stream};
 use proto::{id::WorkerId, lease::WorkerBeat, limits, subject};
 use records::cas;
 use tokio::time::Instant;
@@ -14,6 +14,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct Heart {
     context: Context,
+    stream: Stream<()>,
     subject: String,
 }
 
@@ -27,11 +28,17 @@ impl Heart {
         worker: &WorkerId,
         replicas: Replicas,
     ) -> Result<Self, BusError> {
-        drop(streams::open_workers(&context, replicas).await?);
         Ok(Self {
+            stream: streams::open_workers(&context, replicas).await?,
             context,
             subject: subject::worker(worker),
         })
+    }
+
+    /// The workers' stream.
+    #[must_use]
+    pub fn stream(&self) -> Stream<()> {
+        self.stream.clone()
     }
 
     /// Beats once. Returns the time taken *before* sending: from then on counts how long the

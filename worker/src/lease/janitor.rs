@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 use async_nats::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
 use proto::{limits, subject};
-use records::cas;
+use records::{cas, clock::time_at};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
 
@@ -74,18 +74,10 @@ impl Ledger {
         Ok(())
     }
 
-    /// The server's clock: ages are differences between its own times only.
+    /// The bus's clock: ages are differences between its own times only.
     pub(super) async fn server_time(&self) -> Result<OffsetDateTime, BusError> {
-        #[derive(serde::Deserialize)]
-        struct Info {
-            #[serde(with = "time::serde::rfc3339")]
-            ts: OffsetDateTime,
-        }
-        let subject = format!("STREAM.INFO.{}", subject::slots_stream(&self.inner.pool.id));
-        let info: Result<Info, _> = self.inner.context.request(subject, &()).await;
-        Ok(info
-            .map_err(|error| BusError::new("stream was not described", error))?
-            .ts)
+        let stream = subject::slots_stream(&self.inner.pool.id);
+        time_at(&self.inner.context, &stream).await
     }
 
     /// The last record of every subject with the time at which the server stored it, in one

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use async_nats::jetstream::{
     Context,
     consumer::{AckPolicy, PullConsumer, pull},
-    context::{CreateStreamErrorKind, UpdateStreamError},
+    context::{CreateStreamError, CreateStreamErrorKind, UpdateStreamError},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
 use proto::{
@@ -35,6 +35,12 @@ pub struct ReplicasError;
 impl Replicas {
     /// A bus of one server.
     pub const ONE: Self = Self(1);
+}
+
+impl From<Replicas> for usize {
+    fn from(replicas: Replicas) -> Self {
+        replicas.0.into()
+    }
 }
 
 impl FromStr for Replicas {
@@ -93,17 +99,18 @@ pub(super) async fn open_workers(
     open(context, workers).await
 }
 
-/// Opens the records of executions. Each is kept for as long as its own last write says; a stream that
-/// is full refuses new ones instead of forgetting what has run.
+/// Opens the records of executions, with room for `bytes` of them. Each is kept for as long as its own last
+/// write says; a stream that is full refuses new ones instead of forgetting what has run.
 pub(crate) async fn open_executions(
     context: &Context,
+    bytes: u64,
     replicas: Replicas,
 ) -> Result<Stream<()>, BusError> {
     let executions = Config {
         name: subject::EXECUTIONS_STREAM.to_owned(),
         subjects: vec![subject::EXECUTIONS.to_owned()],
         max_messages_per_subject: 1,
-        max_bytes: limits::RECORDS_BYTES,
+        max_bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
         discard: DiscardPolicy::New,
         allow_message_ttl: true,
         ..base(replicas)
@@ -170,7 +177,7 @@ async fn open(context: &Context, config: Config) -> Result<Stream<()>, BusError>
         if let Ok(found) = context.get_stream(&name).await {
             if !is_same(&found.cached_info().config, &config) {
                 let updated = update(context, config).await;
-                updated.map_err(|error| BusError::new("stream was not changed", error))?;
+                updated.map_err(|error| not_made("stream was not changed", error))?;
             }
             break;
         }
@@ -182,11 +189,29 @@ async fn open(context: &Context, config: Config) -> Result<Stream<()>, BusError>
             Err(error) if error.kind() == CreateStreamErrorKind::TimedOut && tries < TRIES => {
                 tries += 1;
             }
-            Err(error) => return Err(BusError::new("stream was not created", error)),
+            Err(error) => return Err(not_made("stream was not created", error)),
         }
     }
     let stream = context.get_stream_no_info(name).await;
     stream.map_err(|error| BusError::new("stream was not opened", error))
+}
+
+/// Why a stream is not there as it should be, with the remedy where it is the servers' limits.
+fn not_made(what: &'static str, error: CreateStreamError) -> BusError {
+    use async_nats::jetstream::ErrorCode;
+    const LIMITS: [ErrorCode; 3] = [
+        ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+        ErrorCode::INSUFFICIENT_RESOURCES,
+        ErrorCode::CLUSTER_NO_PEERS,
+    ];
+    let what = match error.kind() {
+        CreateStreamErrorKind::JetStream(refused) if LIMITS.contains(&refused.error_code()) => {
+            "the servers of the bus cannot reserve the room of a stream: raise their max_file_store, \
+             or lower recorded_executions of the pools"
+        }
+        _ => what,
+    };
+    BusError::new(what, error)
 }
 
 /// Whether a stream is as wanted, in everything that is said of any.

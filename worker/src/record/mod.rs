@@ -2,18 +2,23 @@
 //! written before its caller hears of it. Both are compare-and-sets; whoever loses one is given the
 //! winner's record and reports that.
 
+use std::{sync::Arc, time::Duration};
+
 use async_nats::jetstream::Context;
 use proto::{
     execution::Outcome,
     fault::{Fault, FaultCode},
     id::{PoolId, SessionKey},
     limits,
+    pool::Pools,
     record::{ExecutionRecord, RecordKey, RecordRef, RecordState, Recorded, Stamp},
     subject, wire,
 };
 use records::{
     cas::BusError,
     execution::{Executions, Put, stamp},
+    room::{Entry, Room},
+    share::{self, Share},
 };
 
 use store::Store;
@@ -24,6 +29,7 @@ use crate::lease::{
 };
 
 pub mod decide;
+pub mod upkeep;
 
 use decide::{Decision, decide};
 
@@ -34,6 +40,7 @@ const LOOKS: u32 = 4;
 #[derive(Clone, Debug)]
 pub struct Records {
     executions: Executions,
+    shares: Arc<[Share]>,
     store: Store,
 }
 
@@ -109,9 +116,15 @@ pub enum RecordError {
     /// The session has another owner.
     #[error("the session moved to another worker")]
     NotOwner,
-    /// No more records can be kept.
-    #[error("no more executions can be recorded for now")]
-    Full,
+    /// The pool's share of the records is full.
+    #[error(
+        "the pool has recorded as many executions within 24 hours as it may; there is room again in {}",
+        share::words(*retry_after)
+    )]
+    Full {
+        /// When there is room again.
+        retry_after: Duration,
+    },
     /// Others changed the record again and again.
     #[error("the record did not hold still")]
     Contended,
@@ -126,7 +139,10 @@ impl From<&RecordError> for Fault {
             RecordError::Conflict => FaultCode::OperationConflict,
             RecordError::Refused => FaultCode::Refused,
             RecordError::NotOwner | RecordError::Contended => FaultCode::NotOwner,
-            RecordError::Full => FaultCode::RecordsFull,
+            RecordError::Full { retry_after } => {
+                let full = Self::new(FaultCode::RecordsFull, error.to_string());
+                return full.retry_after(*retry_after);
+            }
             RecordError::Bus(_) => {
                 let words = "the execution's record could not be written";
                 return Self::new(FaultCode::Internal, words);
@@ -147,20 +163,53 @@ impl Finished {
 }
 
 impl Records {
-    /// Creates the stream of records if it is missing.
+    /// Creates the stream of records if it is missing, with room for the shares of these pools.
     ///
     /// # Errors
-    /// The bus is gone or refuses.
+    /// The bus is gone, or refuses, as when it cannot reserve so much.
     pub async fn open(
         context: Context,
         store: Store,
+        pools: &Pools,
         replicas: Replicas,
     ) -> Result<Self, BusError> {
-        drop(streams::open_executions(&context, replicas).await?);
+        let executions = Executions::open(context.clone()).await?;
+        let shares = share::of(pools);
+        let usage = executions.usage(&shares).await?;
+        let bytes = share::bound(&shares, usage.as_ref());
+        drop(streams::open_executions(&context, bytes, replicas).await?);
         Ok(Self {
-            executions: Executions::open(context).await?,
+            executions,
+            shares: shares.into(),
             store,
         })
+    }
+
+    /// Whether a pool has room for one more record. Of a pool that this worker does not serve nobody asks.
+    async fn room(&self, pool: &PoolId) -> Result<Room<Entry>, BusError> {
+        match self.share(pool) {
+            Some(share) => self.executions.admit(share).await,
+            None => Ok(Room::Full {
+                retry_after: limits::RECORDS_AGAIN,
+            }),
+        }
+    }
+
+    fn share(&self, pool: &PoolId) -> Option<&Share> {
+        self.shares.iter().find(|share| share.pool == *pool)
+    }
+
+    /// The bus had no room for a write that was let in.
+    async fn full(&self, pool: &PoolId) -> RecordError {
+        let room = match self.share(pool) {
+            Some(share) => self.executions.standing(share).await.ok(),
+            None => None,
+        };
+        let retry_after = match room {
+            Some(Room::Full { retry_after }) => retry_after,
+            Some(Room::Left(())) | None => limits::RECORDS_AGAIN,
+        };
+        RecordError::Full { retry_after }
     }
 
     /// Takes an execution for an ownership, before its code runs.
@@ -180,9 +229,13 @@ impl Records {
                 .submitted(asked.submission.clone())
         };
         let (mut record, mut expected) = (new(), 0);
-        if !self.executions.have_room().await? {
-            return self.without_room(ownership, name, asked).await;
-        }
+        let _entry = match self.room(pool).await? {
+            Room::Left(entry) => entry,
+            Room::Full { retry_after } => {
+                let full = RecordError::Full { retry_after };
+                return self.without_room(ownership, name, asked, full).await;
+            }
+        };
         let subject = name.subject();
         for _ in 0..LOOKS {
             let put = self.executions.put(&subject, &record, expected);
@@ -195,7 +248,7 @@ impl Records {
                         revision,
                     })));
                 }
-                Put::Full => return Err(RecordError::Full),
+                Put::Full => return Err(self.full(pool).await),
                 Put::Taken(Some(found)) => found,
                 Put::Taken(None) => {
                     (record, expected) = (new(), 0);
@@ -225,12 +278,14 @@ impl Records {
         ownership: &Ownership,
         name: Name,
         asked: &RecordRef,
+        full: RecordError,
     ) -> Result<Begun, RecordError> {
         let Some((record, revision)) = self.executions.read(&name.subject()).await? else {
-            return Err(RecordError::Full);
+            return Err(full);
         };
         match decide(&record, revision, asked, &ownership.place()) {
-            Decision::Take => Err(RecordError::Full),
+            // Its record is there and becomes no other: it needs no room of its own.
+            Decision::Take => self.take(ownership, name, record, revision).await,
             decision => {
                 let known = Known {
                     name,
@@ -239,6 +294,29 @@ impl Records {
                 };
                 self.otherwise(decision, ownership, known).await
             }
+        }
+    }
+
+    /// Takes over an execution that nobody has, over exactly this revision of its record.
+    async fn take(
+        &self,
+        ownership: &Ownership,
+        name: Name,
+        record: ExecutionRecord,
+        revision: u64,
+    ) -> Result<Begun, RecordError> {
+        let record = record.taken(ownership.place(), stamp());
+        let subject = name.subject();
+        let put = self.executions.put(&subject, &record, revision);
+        match put.await? {
+            Put::At(revision) => Ok(Begun::Mine(Box::new(HeldRecord {
+                records: self.clone(),
+                name,
+                record,
+                revision,
+            }))),
+            Put::Taken(_) => Err(RecordError::Contended),
+            Put::Full => Err(self.full(&name.pool).await),
         }
     }
 
@@ -283,7 +361,7 @@ impl Records {
             Put::At(_) => Ok(lost),
             Put::Taken(Some((winner, _))) if winner.answer().is_some() => Ok(winner),
             Put::Taken(_) => Err(RecordError::Contended),
-            Put::Full => Err(RecordError::Full),
+            Put::Full => Err(self.full(&known.name.pool).await),
         }
     }
 }
@@ -303,9 +381,9 @@ impl HeldRecord {
     pub async fn finish(self, end: End) -> Result<Finished, RecordError> {
         let stamp = stamp();
         let (state, outcome) = match end {
-            End::Refused(fault) => (RecordState::Refused, Recorded::Fault(fault)),
-            End::Unsaved(fault) => (RecordState::Failed, Recorded::Fault(fault)),
-            End::Stopped(fault) => (RecordState::Cancelled, Recorded::Fault(fault)),
+            End::Refused(fault) => (RecordState::Refused, Recorded::fault(fault)),
+            End::Unsaved(fault) => (RecordState::Failed, Recorded::fault(fault)),
+            End::Stopped(fault) => (RecordState::Cancelled, Recorded::fault(fault)),
             End::Outcome(outcome) => {
                 let state = RecordState::after(&outcome.ending);
                 (state, self.recorded(&outcome, &stamp).await)
@@ -320,11 +398,14 @@ impl HeldRecord {
         }
         // A full stream may have room for a record whose result lies elsewhere.
         let Some(Recorded::Inline(encoded)) = &ended.outcome else {
-            return Err(RecordError::Full);
+            return Err(self.records.full(&self.name.pool).await);
         };
         let outcome = Some(self.kept(encoded.clone(), &ended.nonce).await);
         let ended = ExecutionRecord { outcome, ..ended };
-        self.write(&ended).await?.ok_or(RecordError::Full)
+        match self.write(&ended).await? {
+            Some(finished) => Ok(finished),
+            None => Err(self.records.full(&self.name.pool).await),
+        }
     }
 
     /// Writes the end; nothing when there is no room for it.

@@ -13,13 +13,17 @@ use tokio::net::unix::pipe;
 use zygote::wire::{SESSION_ID, Step};
 
 use super::cgroup::Cgroups;
+use super::disk::Account;
 use super::error::SandboxError;
 use super::kernel::{KernelHandle, KernelProcess};
 use super::loops::Released;
 use super::meter::Meter;
 use super::sandboxes::Shared;
+use super::sys;
 use super::uids::UidRange;
 use super::verify::{self, Namespaces};
+use crate::allowance::Allowance;
+use crate::patience::patiently;
 
 /// How long a forked kernel may take to send its first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(15);
@@ -38,6 +42,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 pub struct Cage {
     shared: Arc<Shared>,
     parts: Option<Parts>,
+    allowance: Arc<Allowance>,
 }
 
 /// What a cage consists of. Everything that it holds open is released by [`Parts::destroy`].
@@ -47,6 +52,8 @@ pub(super) struct Parts {
     pub(super) pid: u32,
     pub(super) pidfd: OwnedFd,
     pub(super) data: Arc<OwnedFd>,
+    /// What it takes of the disk; none if it could not be entered, and the cage is dropped.
+    pub(super) account: Option<Arc<Account>>,
     pub(super) device: Released,
     pub(super) cgroups: Cgroups,
     pub(super) namespaces: Namespaces,
@@ -58,6 +65,7 @@ impl Cage {
         Self {
             shared,
             parts: Some(parts),
+            allowance: Arc::default(),
         }
     }
 
@@ -69,6 +77,10 @@ impl Cage {
     pub async fn join(&self) -> Result<KernelProcess, SandboxError> {
         let parts = self.parts();
         let (socket, inner_socket) = UnixStream::pair()?;
+        if let Err(error) = sys::refuse_descriptors(&socket) {
+            // An older Linux: then they end the kernel when they are received.
+            tracing::debug!(%error, "descriptors cannot be refused before they are sent");
+        }
         let (stdout, inner_stdout) = std::io::pipe()?;
         let (stderr, inner_stderr) = std::io::pipe()?;
         let inner_socket = inner_socket.into_std()?;
@@ -95,6 +107,7 @@ impl Cage {
             stdout: pipe::Receiver::from_owned_fd(stdout.into())?,
             stderr: pipe::Receiver::from_owned_fd(stderr.into())?,
             process,
+            allowance: Arc::clone(&self.allowance),
         };
         let ready = async {
             first_byte(&kernel).await?;
@@ -117,7 +130,8 @@ impl Cage {
     }
 
     /// Kills everything inside but the cage itself, and returns when it is gone. `/mnt/data` and
-    /// the private directories stay.
+    /// the private directories stay; what is left of shared memory and message queues goes with the
+    /// next join.
     ///
     /// # Errors
     /// When the processes do not end in time; the cage must be replaced then.
@@ -129,7 +143,8 @@ impl Cage {
             .await?)
     }
 
-    /// The root directory of `/mnt/data`. Its contents belong to the session: nothing in it may be
+    /// The root of the data filesystem, which [`layout`](super::layout) describes. Its files belong to
+    /// the session: nothing in them may be
     /// followed or trusted. Whoever keeps a copy delays the destruction of the cage.
     #[must_use]
     pub fn data(&self) -> &Arc<OwnedFd> {
@@ -141,6 +156,12 @@ impl Cage {
     pub fn owner(&self) -> (u32, u32) {
         let id = self.parts().uids.base() + SESSION_ID;
         (id, id)
+    }
+
+    /// What the worker itself may spend on the session in here.
+    #[must_use]
+    pub fn allowance(&self) -> &Arc<Allowance> {
+        &self.allowance
     }
 
     /// Name within the worker, for logs.
@@ -197,6 +218,44 @@ impl Cage {
     #[must_use]
     pub fn resident(&self) -> u32 {
         self.parts().pid
+    }
+
+    /// A session begins here: from now on the cage has a session's part of the disk.
+    pub fn open_for_session(&self) {
+        if let Some(account) = &self.parts().account {
+            account.open_for_session();
+        }
+    }
+
+    /// Prepares for this worker to write so many bytes into the data filesystem. False when the disk does
+    /// not have them above its reserve. They are kept for it until [`filled`](Self::filled).
+    #[must_use]
+    pub fn make_room(&self, bytes: u64) -> bool {
+        let account = self.parts().account.as_ref();
+        account.is_none_or(|account| account.make_room(bytes))
+    }
+
+    /// What was promised by [`make_room`](Self::make_room) is written, or will not be.
+    pub fn filled(&self) {
+        if let Some(account) = &self.parts().account {
+            account.filled();
+        }
+    }
+
+    /// Returns when the session in this cage must end: it grew, and the disk's reserve is reached.
+    pub async fn stopped_for_disk(&self) {
+        match &self.parts().account {
+            Some(account) => account.stopped().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether the session used up its part of the disk: what it writes is refused, though its own data
+    /// filesystem is not full.
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        let account = self.parts().account.as_ref();
+        account.is_some_and(|account| account.is_starved())
     }
 
     /// Stops everything inside; returns when nothing runs any more.
@@ -273,7 +332,10 @@ impl Parts {
             destroyed => destroyed,
         };
         drop(self.data);
-        let deadline = tokio::time::Instant::now() + LET_GO;
+        if let Some(account) = self.account {
+            account.close();
+        }
+        let deadline = tokio::time::Instant::now() + patiently(LET_GO);
         let mut pause = LOOK_AGAIN;
         while self.device.is_attached() {
             if tokio::time::Instant::now() > deadline {
@@ -293,7 +355,7 @@ async fn first_byte(kernel: &KernelProcess) -> Result<(), SandboxError> {
         let (_, length) = rustix::net::recv(&kernel.socket, &mut byte, RecvFlags::PEEK)?;
         Ok(length)
     });
-    match tokio::time::timeout(FIRST_BYTE, peek).await {
+    match tokio::time::timeout(patiently(FIRST_BYTE), peek).await {
         Err(_) => Err(SandboxError::Silent),
         Ok(Ok(1..)) => Ok(()),
         Ok(Ok(0) | Err(_)) => Err(ended_early(&kernel.process).await),

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,19 +18,22 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use zygote::wire::SESSION_ID;
 
 use super::cgroup::{Cgroups, Hierarchies};
 use super::channel;
+use super::layout;
 use super::message::{self, CagedSettings, Make, Reply, Request};
 use super::private;
 use super::reaper::Reaper;
 use super::spec::{self, Description};
+use super::still_files;
 use super::sys;
 use super::unified::HandDownError;
+use super::user_namespace;
 
 /// How long killed cages may take to be gone before `caged` ends without having tidied up.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -40,6 +43,7 @@ const IMAGE: &str = "image";
 const BUNDLES: &str = "bundles";
 const CONTAINERS: &str = "containers";
 const DATA: &str = "data";
+const STILL: &str = "still";
 
 fn place(directory: &str) -> PathBuf {
     Path::new(private::DIRECTORY).join(directory)
@@ -69,12 +73,37 @@ fn start() -> io::Result<Caged> {
             Ok(caged)
         }
         Err(error) => {
-            let refused = Reply::Refused {
-                error: error.to_string(),
-            };
-            channel::send(&control, &message::encode(&refused), &[])?;
-            Err(error)
+            channel::send(&control, &message::encode(&error.reply()), &[])?;
+            Err(error.into())
         }
+    }
+}
+
+/// Why there is no `caged`.
+#[derive(Debug, thiserror::Error)]
+enum SetUpError {
+    #[error("the image cannot be mounted: {0}")]
+    Image(rustix::io::Errno),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl SetUpError {
+    fn reply(&self) -> Reply {
+        match self {
+            Self::Image(error) => Reply::NoImage {
+                error: io::Error::from(*error).to_string(),
+            },
+            Self::Io(error) => Reply::Refused {
+                error: error.to_string(),
+            },
+        }
+    }
+}
+
+impl From<SetUpError> for io::Error {
+    fn from(error: SetUpError) -> Self {
+        Self::other(error.to_string())
     }
 }
 
@@ -125,7 +154,7 @@ struct Caged {
     dying: Vec<Dying>,
     /// None until the worker has started.
     last_beat_nanos: Option<u64>,
-    // Held, not read: nobody else may use the state directory before this process is gone.
+    // Held, not read: no other worker of this id may sweep before this process is gone.
     _lock: Vec<OwnedFd>,
 }
 
@@ -144,10 +173,14 @@ struct Dying {
 }
 
 impl Caged {
-    fn new(settings: CagedSettings, lock: Vec<OwnedFd>, control: &OwnedFd) -> io::Result<Self> {
+    fn new(
+        settings: CagedSettings,
+        lock: Vec<OwnedFd>,
+        control: &OwnedFd,
+    ) -> Result<Self, SetUpError> {
         let hierarchies = Hierarchies::discover()?;
         private::enter()?;
-        for directory in [IMAGE, BUNDLES, CONTAINERS, DATA] {
+        for directory in [IMAGE, BUNDLES, CONTAINERS, DATA, STILL] {
             fs::create_dir(place(directory))?;
         }
         let image = place(IMAGE);
@@ -159,7 +192,7 @@ impl Caged {
             flags,
             None,
         )
-        .map_err(|error| io::Error::other(format!("the image cannot be mounted: {error}")))?;
+        .map_err(SetUpError::Image)?;
         Ok(Self {
             control: control.try_clone()?,
             hierarchies,
@@ -286,11 +319,18 @@ impl Caged {
         let directory = mount_data(make, data)?;
         let worker = &self.settings.worker;
         let cgroups = self.hierarchies.make_cage(worker, &make.cage)?;
+        let namespace = user_namespace::make(make.uid_base).during("making the user namespace")?;
+        // The process that enters it is a copy of this one, and so has this descriptor.
+        let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+        let still = place(STILL);
+        still_files::write(&still, make.limits.memory_bytes)
+            .during("writing the files that stand still")?;
         let spec = spec::spec(&Description {
             image: &self.image,
-            data,
+            data: &data.join(layout::FILES),
+            still: &still,
             cgroup: cgroups.path(),
-            uid_base: make.uid_base,
+            user_namespace: Path::new(&path),
             limits: make.limits,
             swap: self.hierarchies.swap(worker),
         });
@@ -416,30 +456,25 @@ impl Caged {
     }
 }
 
-/// Mounts a session's filesystem and hands it to the session's user.
+/// Mounts a session's filesystem and hands its files to the session's user.
 fn mount_data(make: &Make, target: &PathBuf) -> Result<OwnedFd, CageError> {
     fs::create_dir(target).during("making the mount point of the data filesystem")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    let options = match make.discard {
+        true => c"noinit_itable,nobarrier,discard",
+        false => c"noinit_itable,nobarrier",
+    };
     // Without the first option the kernel would fill all inode tables in the background, without
     // the second every `fsync` inside would wait for the host's disk. Nothing here outlives the host.
-    rustix::mount::mount(
-        &make.data,
-        target,
-        "ext4",
-        flags,
-        c"noinit_itable,nobarrier",
-    )
-    .during("mounting the data filesystem")?;
+    rustix::mount::mount(&make.data, target, "ext4", flags, options)
+        .during("mounting the data filesystem")?;
     let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory =
         rustix::fs::open(target, open, Mode::empty()).during("opening the data filesystem")?;
     rustix::fs::unlinkat(&directory, "lost+found", AtFlags::REMOVEDIR)
         .during("emptying the data filesystem")?;
     let id = make.uid_base + SESSION_ID;
-    rustix::fs::fchown(&directory, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
-        .during("handing over the data filesystem")?;
-    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755))
-        .during("handing over the data filesystem")?;
+    layout::lay_out(&directory, (id, id)).during("laying out the data filesystem")?;
     Ok(directory)
 }
 

@@ -1,7 +1,6 @@
 //! The worker's end of `caged`.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
@@ -15,8 +14,11 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use super::channel::{self, Channel, Packet};
 use super::config::Config;
 use super::error::{SandboxError, StartError};
+use super::host_lock::HostLock;
 use super::message::{self, CagedSettings, Make, Reply, Request};
-use super::zygote_link::finish;
+use super::sys;
+use super::zygote_link::{ended_early, finish};
+use crate::patience::patiently;
 
 /// Cages being made at once. `caged` makes one after the other, and beats wait in the same line.
 const MAKES_MAX: usize = 8;
@@ -51,23 +53,24 @@ impl CagedLink {
     pub(super) async fn start(
         config: &Config,
         image: &std::path::Path,
-        lock: &File,
+        lock: &HostLock,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + use<>), StartError> {
         let failed = |source| StartError::Helper {
             name: super::CAGED,
             source,
         };
         let (ours, theirs) = channel::pair().map_err(failed)?;
-        let child = Command::new(&config.helper)
+        let mut command = Command::new(&config.helper);
+        command
             .arg0(super::CAGED)
             .env_clear()
             .process_group(0)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(
                 io::stderr().as_fd().try_clone_to_owned().map_err(failed)?,
-            ))
-            .spawn()
-            .map_err(failed)?;
+            ));
+        sys::ignore_hangup(&mut command);
+        let mut child = command.spawn().map_err(failed)?;
         let channel = Channel::new(ours).map_err(failed)?;
         let settings = CagedSettings {
             worker: config.worker.as_str().to_owned(),
@@ -75,22 +78,34 @@ impl CagedLink {
             beat_ttl: config.beat_ttl,
         };
         channel
-            .send(&message::encode(&settings), &[lock.as_fd()])
+            .send(&message::encode(&settings), &lock.descriptors())
             .await
             .map_err(failed)?;
         let refused = |reason: &str| StartError::Refused {
             name: super::CAGED,
             reason: reason.to_owned(),
         };
-        let first = tokio::time::timeout(PATIENCE, channel.receive()).await;
+        let first = tokio::time::timeout(patiently(PATIENCE), channel.receive()).await;
         let packet = first
             .map_err(|_| refused("it is not ready in time"))?
             .map_err(failed)?;
-        let packet = packet.ok_or_else(|| refused("it ended at once"))?;
-        match message::decode(&packet.bytes).map_err(failed)? {
-            Reply::Ready => {}
-            Reply::Refused { error } => return Err(refused(&error)),
-            _ => return Err(refused("it answered before it was asked")),
+        let Some(packet) = packet else {
+            return Err(ended_early(super::CAGED, &mut child, PATIENCE).await);
+        };
+        let refusal = match message::decode(&packet.bytes).map_err(failed)? {
+            Reply::Ready => None,
+            Reply::Refused { error } => Some(refused(&error)),
+            Reply::NoImage { error } => Some(StartError::Mount {
+                path: config.image.clone(),
+                reason: error,
+            }),
+            _ => Some(refused("it answered before it was asked")),
+        };
+        if let Some(refusal) = refusal {
+            // What it says itself comes before this worker's last line, and the lock is free again.
+            channel.close();
+            finish(super::CAGED, &mut child, PATIENCE).await;
+            return Err(refusal);
         }
         let link = Arc::new(Self {
             channel,
@@ -187,7 +202,7 @@ impl CagedLink {
                 }
             }
         }
-        finish(super::CAGED, &mut child, PATIENCE).await;
+        finish(super::CAGED, &mut child, patiently(PATIENCE)).await;
         *self.waiting() = None;
         self.ended.send_replace(true);
     }

@@ -15,9 +15,11 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use tokio::time::Instant;
 
+use super::error::StartError;
 use super::meter::Peak;
 use super::spec::Swap;
 use super::unified::{self, HandDownError};
+use crate::patience::patiently;
 
 /// Directory of all cages of all workers, below each hierarchy's root.
 const FAMILY: &str = "hearth";
@@ -123,12 +125,44 @@ impl Hierarchies {
         unified.map(|hierarchy| hierarchy.mount.as_path())
     }
 
+    /// 1 or 2; a hybrid host is version 1.
+    pub(super) fn version(&self) -> u8 {
+        if self.unified().is_some() { 2 } else { 1 }
+    }
+
+    /// Whether cgroups with limits can be made; makes none.
+    pub(super) fn look(&self) -> Result<(), StartError> {
+        for hierarchy in &self.0 {
+            let family = hierarchy.mount.join(FAMILY);
+            let directory = if family.exists() {
+                &family
+            } else {
+                &hierarchy.mount
+            };
+            rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)
+                .map_err(|error| StartError::Cgroups(about(directory, error.into())))?;
+        }
+        match self.unified() {
+            Some(mount) => Ok(unified::look(mount)?),
+            None => Ok(()),
+        }
+    }
+
     /// Makes the cgroup of a worker, where cages cannot be limited without.
     pub(super) fn make_worker(&self, worker: &str) -> Result<(), HandDownError> {
         match self.unified() {
             Some(mount) => unified::make(mount, &[FAMILY, worker]),
             None => Ok(()),
         }
+    }
+
+    /// The directory of a worker in the hierarchy that limits memory, made if it is missing. Whoever sees
+    /// this hierarchy sees the same directory, whatever else it sees of the host.
+    pub(super) fn worker_directory(&self, worker: &str) -> io::Result<PathBuf> {
+        let hierarchy = self.of("memory").ok_or(io::ErrorKind::NotFound)?;
+        let directory = hierarchy.mount.join(FAMILY).join(worker);
+        fs::create_dir_all(&directory).map_err(|error| about(&directory, error))?;
+        Ok(directory)
     }
 
     /// How swap can be limited, once the worker's cgroup is made.
@@ -360,7 +394,7 @@ impl Cgroups {
     /// Stops every process inside; returns when none runs any more.
     pub(super) async fn freeze(&self) -> io::Result<()> {
         self.set_frozen(true)?;
-        let deadline = Instant::now() + FREEZE_TIMEOUT;
+        let deadline = Instant::now() + patiently(FREEZE_TIMEOUT);
         while !self.is_frozen()? {
             if Instant::now() > deadline {
                 self.set_frozen(false)?;
@@ -402,7 +436,7 @@ impl Cgroups {
     /// Kills every process but one and returns when they are gone. They are frozen meanwhile, so that
     /// none can fork away.
     pub(super) async fn kill_all_but(&self, survivor: Option<Pid>) -> io::Result<()> {
-        let deadline = Instant::now() + EMPTY_TIMEOUT;
+        let deadline = Instant::now() + patiently(EMPTY_TIMEOUT);
         if self.is_unified() {
             // Here frozen processes can die, and who is not frozen yet freezes before it can fork
             // again. So this need not wait until all stand still, as it would for a busy crowd.

@@ -5,20 +5,30 @@ use std::time::Duration;
 
 use proto::id::WorkerId;
 
+use super::own_directory::Owner;
+
 /// Settings of [`Sandboxes`](super::Sandboxes).
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Names of cgroups and loop devices carry it; one running worker per id.
     pub worker: WorkerId,
+    /// The fleet that the worker's directories belong to.
+    pub fleet: String,
     /// The session image, an erofs file.
     pub image: PathBuf,
     /// `libzygote.so`.
     pub zygote_library: PathBuf,
-    /// Private directory of this worker, best on tmpfs. Emptied at start.
+    /// Private directory of this worker, best on tmpfs. Emptied at start if it is marked as this worker's.
     pub state_dir: PathBuf,
     /// Private directory of this worker on a disk with room for the data of all its sessions.
-    /// Emptied at start.
+    /// Emptied at start if it is marked as this worker's.
     pub data_dir: PathBuf,
+    /// What must not lie in either of them, besides the image and the lock files of user ids.
+    pub elsewhere: Vec<PathBuf>,
+    /// Bytes of that disk that stay free; by default a tenth of it, at most 4 GiB.
+    pub disk_reserve_bytes: Option<u64>,
+    /// Data filesystems take all their space on the disk when they are made.
+    pub allocate_volumes: bool,
     /// Lock files of user id blocks, the same for all workers of a host.
     pub uid_dir: PathBuf,
     /// The worker's binary, run again for `caged` and the zygote.
@@ -33,6 +43,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// What the marks on this worker's directories say.
+    pub(super) fn owner(&self) -> Owner {
+        Owner {
+            fleet: self.fleet.clone(),
+            worker: self.worker.clone(),
+        }
+    }
+
     /// The usual settings for what has no usual value.
     #[must_use]
     pub fn new(worker: WorkerId, image: PathBuf, zygote_library: PathBuf) -> Self {
@@ -40,10 +58,14 @@ impl Config {
         let data_dir = PathBuf::from("/var/lib/hearth").join(worker.as_str());
         Self {
             worker,
+            fleet: String::new(),
             image,
             zygote_library,
             state_dir,
             data_dir,
+            elsewhere: Vec::new(),
+            disk_reserve_bytes: None,
+            allocate_volumes: false,
             uid_dir: "/run/hearth/uids".into(),
             helper: "/proc/self/exe".into(),
             beat_ttl: Duration::from_secs(8),

@@ -4,8 +4,11 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
+use proto::id::WorkerId;
 use zygote::wire::Step;
 
+use super::loops::LoopError;
+use super::own_directory::OwnershipError;
 use super::seccomp::FilterError;
 use super::uids::UidError;
 use super::unified::HandDownError;
@@ -15,17 +18,43 @@ use super::volume::VolumeError;
 /// Why a worker cannot make sandboxes at all.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A directory cannot be made or emptied.
-    #[error("directory {path}")]
-    Directory {
-        /// The directory.
+    /// Namespaces, mounts and cgroups take root.
+    #[error("sandboxes need root")]
+    NotRoot,
+    /// The image is no filesystem that the kernel can mount.
+    #[error("image {path} cannot be mounted: {reason}")]
+    Mount {
+        /// The image.
         path: PathBuf,
+        /// In the words of `caged`.
+        reason: String,
+    },
+    /// A directory is not this worker's, or cannot be made or emptied.
+    #[error(transparent)]
+    Directory(#[from] OwnershipError),
+    /// A worker with the same id or the same state directory runs on this host, or its last helper is still
+    /// tidying up.
+    #[error(
+        "worker `{worker}` runs on this host already: it holds {path}; `--id` is unique in a fleet, and \
+         every worker needs directories of its own"
+    )]
+    InUse {
+        /// The id that this worker was given.
+        worker: WorkerId,
+        /// What the other one holds.
+        path: PathBuf,
+    },
+    /// A lock that keeps a second worker of this id away cannot be taken.
+    #[error("failed to lock the id of this worker in its cgroups")]
+    Lock(#[source] io::Error),
+    /// The disk of the data directory cannot be measured.
+    #[error("failed to measure the disk of {directory}")]
+    Disk {
+        /// The data directory.
+        directory: PathBuf,
         /// The cause.
         source: io::Error,
     },
-    /// A worker with the same id is running, or its last helper is still tidying up.
-    #[error("another worker uses {0}")]
-    InUse(PathBuf),
     /// The cgroup hierarchies are incomplete, or those of an earlier run cannot be removed.
     #[error("cgroups")]
     Cgroups(#[source] io::Error),
@@ -39,7 +68,7 @@ pub enum StartError {
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// The image cannot be opened or attached to a loop device.
-    #[error("image {path}")]
+    #[error("image {path} cannot be opened")]
     Image {
         /// The image.
         path: PathBuf,
@@ -54,7 +83,24 @@ pub enum StartError {
         /// The cause.
         source: io::Error,
     },
-    /// A helper process gave up; its reason, or where to find it.
+    /// A helper process was killed by the kernel.
+    #[error("helper process `{name}` was killed at its start, for lack of memory")]
+    Killed {
+        /// `caged` or `zygote`.
+        name: &'static str,
+    },
+    /// A helper process ended without saying why over its socket.
+    #[error("helper process `{name}` ended at its start: {status}")]
+    EndedEarly {
+        /// `caged` or `zygote`.
+        name: &'static str,
+        /// How.
+        status: ExitStatus,
+    },
+    /// A loop device for the image.
+    #[error("loop device for the image")]
+    Loop(#[from] LoopError),
+    /// A helper process gave up; its reason.
     #[error("helper process `{name}`: {reason}")]
     Refused {
         /// `caged` or `zygote`.
@@ -97,6 +143,9 @@ pub enum SandboxError {
     /// The new process is not locked down as it must be; it was killed.
     #[error("a kernel is not locked down")]
     Mismatch(#[from] Mismatch),
+    /// The growth of the data filesystem cannot be bounded; `/sys` may be read-only.
+    #[error("the growth of a data filesystem cannot be bounded")]
+    Growth(#[source] io::Error),
     /// The data filesystem is still in use after the cage is gone.
     #[error("the data filesystem of a removed cage is still in use")]
     DataInUse,

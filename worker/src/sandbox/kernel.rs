@@ -14,6 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use super::sys;
+use crate::allowance::Allowance;
 
 /// A kernel that is locked down, checked, and about to send its first frame.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct KernelProcess {
     pub stderr: pipe::Receiver,
     /// The process itself.
     pub process: KernelHandle,
+    /// Pays for what is read of it.
+    pub allowance: Arc<Allowance>,
 }
 
 /// Signals a kernel and hears of its end. Dropping it does nothing to the process.

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,7 +16,7 @@ use rustix::io::FdFlags;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::channel;
-use super::message::{self, LauncherSettings};
+use super::message::{self, LauncherSettings, Reply};
 use super::{boot, private, sys};
 
 /// Where Python expects its control socket.
@@ -27,19 +27,31 @@ const NODES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
 /// Runs the process. Must be the first thing that `main` does: no other thread may exist.
 pub fn main() -> ! {
-    let Err(error) = launch();
+    let Err(error) = start();
     eprintln!("zygote launcher: {error}");
     sys::exit_now(1)
 }
 
-fn launch() -> io::Result<Infallible> {
+/// Becomes Python, or tells the worker why not.
+fn start() -> io::Result<Infallible> {
     sys::close_from(3)?;
     let control = io::stdin().as_fd().try_clone_to_owned()?;
     if control.as_raw_fd() != CONTROL {
         return Err(io::Error::other("descriptor 3 is taken"));
     }
+    launch(&control).inspect_err(|error| {
+        let refused = Reply::Refused {
+            error: error.to_string(),
+        };
+        if let Err(error) = channel::send(&control, &message::encode(&refused), &[]) {
+            eprintln!("zygote launcher: {error}");
+        }
+    })
+}
+
+fn launch(control: &OwnedFd) -> io::Result<Infallible> {
     let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
-    let packet = channel::receive(&control)?.ok_or_else(gone)?;
+    let packet = channel::receive(control)?.ok_or_else(gone)?;
     let settings: LauncherSettings = message::decode(&packet.bytes)?;
     let library = fs::read(&settings.library)
         .map_err(|error| named(&settings.library.display().to_string(), error))?;
@@ -48,7 +60,7 @@ fn launch() -> io::Result<Infallible> {
     boot::install(&root.join("opt/hearth"), &library)
         .map_err(|error| named("the boot files", error))?;
     enter(&root).map_err(|error| named("entering the zygote's root", error))?;
-    rustix::io::fcntl_setfd(&control, FdFlags::empty())?;
+    rustix::io::fcntl_setfd(control, FdFlags::empty())?;
     Err(Command::new(boot::PYTHON)
         .args(boot::ARGUMENTS)
         .env_clear()

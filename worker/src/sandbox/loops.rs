@@ -27,49 +27,67 @@ const AFTER_YOU: Duration = Duration::from_millis(1);
 /// hundred at once, the last would need a hundred attempts.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Why there is no loop device.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// The kernel gives none away.
+    #[error("{CONTROL} gives no loop device")]
+    Control(#[source] io::Error),
+    /// One cannot be used.
+    #[error("{path} cannot be used")]
+    Device {
+        /// The device.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Others always take them first.
+    #[error("all loop devices are taken")]
+    Taken,
+}
+
 /// An attached loop device. Dropping this detaches it, unless it is mounted: then the last
 /// unmount does.
 #[derive(Debug)]
 pub(super) struct LoopDevice {
     path: PathBuf,
-    backing: PathBuf,
+    attached: Attached,
     // Held, not read: the device lives while somebody has it open.
     _open: File,
 }
 
 impl LoopDevice {
     /// Attaches a file. Blocks. `label` shows up in the device's status; it names the owner.
-    pub(super) fn attach(file: impl AsFd, access: Access, label: &str) -> io::Result<Self> {
-        let control = OpenOptions::new().read(true).write(true).open(CONTROL)?;
+    pub(super) fn attach(file: impl AsFd, access: Access, label: &str) -> Result<Self, LoopError> {
+        let control = OpenOptions::new().read(true).write(true).open(CONTROL);
+        let control = control.map_err(LoopError::Control)?;
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 std::thread::sleep(AFTER_YOU);
             }
-            let number = sys::free_loop(&control)?;
+            let number = sys::free_loop(&control).map_err(LoopError::Control)?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
             let device = match open(&path, number, access) {
                 // Somebody else is faster at times, and the device may even be gone again.
                 Err(error) if is_taken(&error) => continue,
-                opened => opened?,
+                Err(source) => return Err(LoopError::Device { path, source }),
+                Ok(opened) => opened,
             };
             match sys::attach_loop(&device, &file, access, label) {
                 Err(error) if is_taken(&error) => {}
-                Err(error) => return Err(error),
+                Err(source) => return Err(LoopError::Device { path, source }),
                 Ok(()) => {
-                    let backing = format!("/sys/block/loop{number}/loop/backing_file").into();
+                    let attached = Attached::now(format!("/sys/block/loop{number}").into());
                     return Ok(Self {
                         path,
-                        backing,
+                        attached,
                         _open: device,
                     });
                 }
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            "all loop devices are taken",
-        ))
+        Err(LoopError::Taken)
     }
 
     /// Path of the device node.
@@ -79,23 +97,51 @@ impl LoopDevice {
 
     /// Closes this handle; what comes back tells when the device is free again.
     pub(super) fn release(self) -> Released {
-        Released {
-            backing: self.backing.clone(),
-        }
+        Released(self.attached)
     }
 }
 
 /// A device that this process no longer holds open.
 #[derive(Debug)]
-pub(super) struct Released {
-    backing: PathBuf,
-}
+pub(super) struct Released(Attached);
 
 impl Released {
-    /// Whether anything, such as a mount, still keeps the device attached.
+    /// Whether anything, such as a mount, still keeps the device attached. Once it is not, the kernel may
+    /// give its number to another file at any moment.
     pub(super) fn is_attached(&self) -> bool {
-        self.backing.exists()
+        let Attached { device, file, life } = &self.0;
+        let now = Attached::now(device.clone());
+        now.file.is_some() && (&now.file, &now.life) == (file, life)
     }
+}
+
+/// What a device stands for, as `/sys` tells it.
+#[derive(Clone, Debug)]
+struct Attached {
+    device: PathBuf,
+    /// Name of the file; `None` if there is none.
+    file: Option<String>,
+    /// Another one each time that something is attached (Linux 5.15).
+    life: Option<String>,
+}
+
+impl Attached {
+    fn now(device: PathBuf) -> Self {
+        let read = |name| std::fs::read_to_string(device.join(name)).ok();
+        Self {
+            file: read("loop/backing_file"),
+            life: read("diskseq"),
+            device,
+        }
+    }
+}
+
+/// Whether the kernel would give a device away; takes none.
+pub(super) fn look() -> Result<(), LoopError> {
+    let control = OpenOptions::new().read(true).write(true).open(CONTROL);
+    let control = control.map_err(LoopError::Control)?;
+    sys::free_loop(&control).map_err(LoopError::Control)?;
+    Ok(())
 }
 
 fn is_taken(error: &io::Error) -> bool {
@@ -119,5 +165,33 @@ fn open(path: &Path, number: u32, access: Access) -> io::Result<File> {
             }
         }
         opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attach(device: &Path, file: &str, life: &str) {
+        std::fs::create_dir_all(device.join("loop")).unwrap();
+        std::fs::write(device.join("loop/backing_file"), file).unwrap();
+        std::fs::write(device.join("diskseq"), life).unwrap();
+    }
+
+    #[test]
+    fn a_device_that_was_given_to_another_file_is_not_attached_any_more() {
+        let sys = tempfile::tempdir().unwrap();
+        let device = sys.path().join("loop7");
+        attach(&device, "/data/one (deleted)", "7");
+        let released = Released(Attached::now(device.clone()));
+        assert!(released.is_attached());
+        attach(&device, "/data/two (deleted)", "7");
+        assert!(!released.is_attached());
+        attach(&device, "/data/one (deleted)", "8");
+        assert!(!released.is_attached());
+        attach(&device, "/data/one (deleted)", "7");
+        assert!(released.is_attached());
+        std::fs::remove_dir_all(device.join("loop")).unwrap();
+        assert!(!released.is_attached());
     }
 }

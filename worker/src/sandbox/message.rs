@@ -42,6 +42,8 @@ pub(super) struct Make {
     pub(super) uid_base: u32,
     /// Block device with the session's data filesystem.
     pub(super) data: PathBuf,
+    /// What is deleted in it is given back to the disk at once.
+    pub(super) discard: bool,
     pub(super) limits: CageLimits,
 }
 
@@ -60,9 +62,11 @@ pub(super) struct CageLimits {
 pub(super) enum Reply {
     /// The settings were taken, the image is mounted.
     Ready,
-    /// `caged` cannot start.
+    /// `caged` or the launcher cannot start.
     Refused { error: String },
-    /// The cage exists. A pidfd of its PID 1 and its data directory come along.
+    /// `caged` cannot start, because the image cannot be mounted.
+    NoImage { error: String },
+    /// The cage exists. A pidfd of its PID 1 and the root of its data filesystem come along.
     Made { id: u64, pid: u32 },
     /// The cage's processes and cgroups are gone.
     Gone { id: u64 },

@@ -26,17 +26,23 @@ mod caged_link;
 mod cgroup;
 mod channel;
 mod config;
+mod disk;
 mod error;
+pub(crate) mod host;
+mod host_lock;
 mod kernel;
 pub mod launcher;
+pub mod layout;
 mod loops;
 mod message;
 mod meter;
+mod own_directory;
 mod private;
 mod reaper;
 mod sandboxes;
 mod seccomp;
 mod spec;
+mod still_files;
 mod sweep;
 #[expect(
     unsafe_code,
@@ -45,6 +51,7 @@ mod sweep;
 mod sys;
 mod uids;
 mod unified;
+mod user_namespace;
 mod verify;
 mod volume;
 mod zygote_link;
@@ -52,16 +59,31 @@ mod zygotes;
 
 pub use cage::Cage;
 pub use config::Config;
+pub use disk::Disk;
 pub use error::{SandboxError, StartError};
 pub use kernel::{KernelHandle, KernelProcess};
+pub use loops::LoopError;
 pub use meter::Meter;
+pub use own_directory::{Owner, OwnershipError};
 pub use sandboxes::Sandboxes;
 pub use seccomp::FilterError;
-pub(crate) use sys::{SharedMapping, next_shared_mapping};
-pub use uids::UidError;
+pub(crate) use sys::{SharedMapping, next_shared_mapping, unread_by_peer};
+pub use uids::{RANGES as CAGES_MAX, UidError};
 pub use unified::HandDownError;
 pub use verify::Mismatch;
 pub use volume::VolumeError;
+
+/// Refuses to go on without root, which everything here needs.
+///
+/// # Errors
+/// This process does not run as root.
+pub fn require_root() -> Result<(), StartError> {
+    if rustix::process::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(StartError::NotRoot)
+    }
+}
 
 /// Filesystem of session images: read-only, compressed, and one set of cached pages for all.
 const IMAGE_FILESYSTEM: &str = "erofs";

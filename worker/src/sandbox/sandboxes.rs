@@ -1,12 +1,13 @@
 //! All sandboxes of a worker.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use proto::health::{Check, Health};
 use proto::pool::Limits;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -16,9 +17,12 @@ use super::cage::{Cage, Parts};
 use super::caged_link::CagedLink;
 use super::cgroup::Hierarchies;
 use super::config::Config;
+use super::disk::{Disk, Mounted};
 use super::error::{SandboxError, StartError};
+use super::host_lock::{self, HostLock};
 use super::loops::LoopDevice;
 use super::message::{CageLimits, Make};
+use super::own_directory::OwnDirectory;
 use super::sys::Access;
 use super::uids::UidBlock;
 use super::verify::Namespaces;
@@ -26,15 +30,7 @@ use super::volume::Volumes;
 use super::zygote_link::Seed;
 use super::zygotes::Zygotes;
 use super::{seccomp, sweep};
-
-/// Name of the lock file in the state directory.
-const LOCK: &str = "lock";
-
-/// How long the helpers of an earlier run may take to tidy up.
-const TIDYING_UP: Duration = Duration::from_secs(15);
-
-/// Pause between two attempts to take the lock.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+use crate::patience::patiently;
 
 /// How long the destruction of all cages may take at a stop.
 const FAREWELL: Duration = Duration::from_secs(20);
@@ -50,6 +46,7 @@ pub(super) struct Shared {
     hierarchies: Arc<Hierarchies>,
     pub(super) caged: Arc<CagedLink>,
     pub(super) zygotes: Arc<Zygotes>,
+    disk: Disk,
     volumes: Volumes,
     uids: Arc<UidBlock>,
     next: AtomicU64,
@@ -61,13 +58,15 @@ pub(super) struct Shared {
 }
 
 impl Sandboxes {
-    /// Removes what an earlier run left, takes user ids and the image, and starts the helper
-    /// processes. Returns when the first zygote is warm.
+    /// Takes the worker's directories and its id on this host, user ids and the image, and starts the helper
+    /// processes. When all that has succeeded, and the first zygote is warm, it removes what an earlier run
+    /// left: a start that fails removes nothing.
     ///
     /// Makes this process the reaper of its orphaned descendants.
     ///
     /// # Errors
-    /// When this host cannot run sandboxes, or another worker has the same id.
+    /// When this host cannot run sandboxes, a directory is not this worker's, or another worker has the same
+    /// id.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         // Before any helper exists: only children born later come back to this process.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| {
@@ -76,24 +75,54 @@ impl Sandboxes {
                 source: error.into(),
             }
         })?;
-        for directory in [&config.state_dir, &config.data_dir] {
-            fs::create_dir_all(directory).map_err(|source| in_directory(directory, source))?;
+        let mut elsewhere: Vec<&Path> = vec![&config.image, &config.uid_dir];
+        elsewhere.extend(config.elsewhere.iter().map(PathBuf::as_path));
+        let own = [config.state_dir.as_path(), config.data_dir.as_path()];
+        let own = OwnDirectory::take(own, &elsewhere, &config.owner())?;
+        let started = Self::start_in(config, &own).await;
+        if started.is_err() {
+            for directory in &own {
+                if let Err(error) = directory.give_back() {
+                    tracing::warn!(%error, "failed to remove the marker of a directory");
+                }
+            }
         }
-        let lock = lock(&config.state_dir).await?;
+        started
+    }
+
+    /// The same in directories that are this worker's.
+    async fn start_in(config: Config, own: &[OwnDirectory]) -> Result<Self, StartError> {
         let hierarchies = Hierarchies::discover().map_err(StartError::Cgroups)?;
-        sweep::cages(&hierarchies, config.worker.as_str())
-            .await
-            .map_err(StartError::Cgroups)?;
-        hierarchies.make_worker(config.worker.as_str())?;
-        for (directory, keep) in [(&config.state_dir, Some(LOCK)), (&config.data_dir, None)] {
-            sweep::directory(directory, keep).map_err(|error| in_directory(directory, error))?;
+        let lock = HostLock::take(&config, &hierarchies, host_lock::TIDYING_UP).await?;
+        let worker = config.worker.clone();
+        let started = Self::start_locked(config, own, Arc::clone(&hierarchies), &lock).await;
+        if started.is_err()
+            && let Err(error) = hierarchies.remove_worker(worker.as_str())
+        {
+            tracing::debug!(%error, "this worker's cgroups stay");
         }
+        started
+    }
+
+    /// The same when no other worker of this id lives on this host.
+    async fn start_locked(
+        config: Config,
+        own: &[OwnDirectory],
+        hierarchies: Arc<Hierarchies>,
+        lock: &HostLock,
+    ) -> Result<Self, StartError> {
+        hierarchies.make_worker(config.worker.as_str())?;
+        let disk = Disk::open(
+            &config.data_dir,
+            config.disk_reserve_bytes,
+            config.allocate_volumes,
+        )?;
         let uids = UidBlock::take(&config.uid_dir)?;
         let filter = seccomp::session_filter()?;
         let image = attach_image(&config)?;
 
         let helpers = TaskTracker::new();
-        let (caged, serve_caged) = CagedLink::start(&config, image.path(), &lock).await?;
+        let (caged, serve_caged) = CagedLink::start(&config, image.path(), lock).await?;
         helpers.spawn(serve_caged);
         let seed = Seed {
             config: config.clone(),
@@ -110,7 +139,8 @@ impl Sandboxes {
         };
         helpers.spawn(keep_zygotes);
         let shared = Arc::new(Shared {
-            volumes: Volumes::new(config.data_dir.clone()),
+            volumes: Volumes::new(config.data_dir.clone(), disk.clone()),
+            disk,
             config,
             hierarchies,
             caged,
@@ -122,6 +152,10 @@ impl Sandboxes {
             helpers,
             _image: image,
         });
+        if let Err(error) = shared.sweep(own).await {
+            shared.end_helpers().await;
+            return Err(error);
+        }
         // From here on the worker must beat: nothing has to be killed that does not exist yet, and a
         // zygote takes its time to warm up.
         shared.caged.beat(Instant::now());
@@ -140,6 +174,12 @@ impl Sandboxes {
             .map_err(|error| SandboxError::System(io::Error::other(error)))?
     }
 
+    /// The disk of the sessions' files.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        &self.0.disk
+    }
+
     /// Tells that this worker's lease is fresh. `taken` is the time *before* its renewal was sent.
     pub fn beat(&self, taken: Instant) {
         self.0.caged.beat(taken);
@@ -151,41 +191,97 @@ impl Sandboxes {
         self.0.caged.ended().await;
     }
 
+    /// Reports whether sandboxes can be made, until they cannot be made ever again.
+    pub async fn report(&self, health: &Health) {
+        let mut zygote = self.0.zygotes.watch();
+        loop {
+            if zygote.borrow_and_update().is_some() {
+                health.pass(Check::Sandboxes);
+            } else {
+                health.fail(
+                    Check::Sandboxes,
+                    "the zygote ended and no other is warm yet",
+                );
+            }
+            tokio::select! {
+                changed = zygote.changed() => if changed.is_err() { return },
+                () = self.failed() => {
+                    health.fail(Check::Sandboxes, "caged has ended, and every sandbox with it");
+                    return;
+                }
+            }
+        }
+    }
+
     /// Kills all cages and ends the helper processes. Waits for what destruction is already under
     /// way; what is left is removed by the next start.
     pub async fn stop(self) {
         let shared = &self.0;
         shared.cages.close();
         shared.zygotes.stop();
-        if tokio::time::timeout(FAREWELL, shared.cages.wait())
+        if tokio::time::timeout(patiently(FAREWELL), shared.cages.wait())
             .await
             .is_err()
         {
             tracing::warn!("some cages are not removed in time");
         }
-        shared.caged.close();
-        shared.helpers.close();
-        if tokio::time::timeout(FAREWELL, shared.helpers.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!("some helper processes do not end in time");
-        }
-        if let Err(error) = sweep::cages(&shared.hierarchies, shared.config.worker.as_str()).await {
-            tracing::warn!(%error, "some cgroups are not removed");
-        }
-        for (directory, keep) in [
-            (&shared.config.state_dir, LOCK),
-            (&shared.config.data_dir, ""),
-        ] {
-            if let Err(error) = sweep::directory(directory, Some(keep)) {
-                tracing::warn!(%error, directory = %directory.display(), "it is not emptied");
-            }
+        shared.disk.close();
+        shared.end_helpers().await;
+        if let Err(error) = shared.leave().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to remove all traces"
+            );
         }
     }
 }
 
 impl Shared {
+    async fn end_helpers(&self) {
+        self.zygotes.stop();
+        self.caged.close();
+        self.helpers.close();
+        if tokio::time::timeout(patiently(FAREWELL), self.helpers.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some helper processes do not end in time");
+        }
+    }
+
+    /// Removes what an earlier run left. Only with the host's lock.
+    async fn sweep(&self, own: &[OwnDirectory]) -> Result<(), StartError> {
+        let worker = self.config.worker.as_str();
+        sweep::cages(&self.hierarchies, worker)
+            .await
+            .map_err(StartError::Cgroups)?;
+        for directory in own {
+            directory.empty()?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything that is this worker's, now that its helpers have ended and with them the host's
+    /// lock: if a new run of this worker has it by now, everything is that run's.
+    async fn leave(&self) -> Result<(), StartError> {
+        let (config, hierarchies) = (&self.config, &self.hierarchies);
+        let lock = match HostLock::take(config, hierarchies, Duration::ZERO).await {
+            Err(StartError::InUse { .. }) => return Ok(()),
+            lock => lock?,
+        };
+        let own = [config.state_dir.as_path(), config.data_dir.as_path()];
+        let own = OwnDirectory::take(own, &[], &config.owner())?;
+        self.sweep(&own).await?;
+        for directory in &own {
+            directory.leave()?;
+        }
+        hierarchies
+            .remove_worker(config.worker.as_str())
+            .map_err(StartError::Cgroups)?;
+        drop(lock);
+        Ok(())
+    }
+
     /// Runs a task that a [`stop`](Sandboxes::stop) waits for.
     pub(super) fn spawn<T: Send + 'static>(
         &self,
@@ -199,12 +295,15 @@ impl Shared {
         let worker = self.config.worker.as_str();
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let label = format!("hearth/{worker}/{name}");
-        let device = self.volumes.make(limits.data_bytes, &label).await?;
+        let volume = self.volumes.make(limits.data_bytes, &name, label).await?;
+        let device = volume.device;
         let made = self.caged.make(|id| Make {
             id,
             cage: name.clone(),
             uid_base: uids.base(),
             data: device.path().to_owned(),
+            // What is deleted inside is free on the disk at once, unless it is to stay allocated.
+            discard: !self.disk.is_whole(),
             limits: CageLimits {
                 memory_bytes: limits.memory_bytes,
                 processes: limits.processes,
@@ -218,42 +317,31 @@ impl Shared {
             Ok(namespaces) => (namespaces, None),
             Err(mismatch) => (Namespaces::none(), Some(mismatch)),
         };
+        let data = Arc::new(made.data);
+        let entered = self.disk.enter(Mounted {
+            cage: name.clone(),
+            data: Arc::downgrade(&data),
+            image: volume.image,
+            device: device.path().to_owned(),
+        });
         let parts = Parts {
             cgroups: self.hierarchies.cage(worker, &name),
             name,
             pid: made.pid,
             pidfd: made.pidfd,
-            data: Arc::new(made.data),
+            data,
+            account: entered.as_ref().ok().cloned(),
             device: device.release(),
             namespaces,
             uids,
         };
         let cage = Cage::new(self, parts);
+        // The cage is dropped if that failed: it could fill the disk.
+        entered.map_err(SandboxError::Growth)?;
         match mismatch {
             // Dropped, and thereby destroyed.
             Some(mismatch) => Err(mismatch.into()),
             None => Ok(cage),
-        }
-    }
-}
-
-async fn lock(directory: &Path) -> Result<File, StartError> {
-    let path = directory.join(LOCK);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path);
-    let file = file.map_err(|source| in_directory(directory, source))?;
-    let deadline = tokio::time::Instant::now() + TIDYING_UP;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-            Err(TryLockError::WouldBlock) => return Err(StartError::InUse(directory.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(in_directory(directory, source)),
         }
     }
 }
@@ -265,12 +353,5 @@ fn attach_image(config: &Config) -> Result<LoopDevice, StartError> {
     };
     let file = File::open(&config.image).map_err(failed)?;
     let label = format!("hearth/{}/image", config.worker.as_str());
-    LoopDevice::attach(&file, Access::ReadOnly, &label).map_err(failed)
-}
-
-fn in_directory(path: &Path, source: io::Error) -> StartError {
-    StartError::Directory {
-        path: PathBuf::from(path),
-        source,
-    }
+    Ok(LoopDevice::attach(&file, Access::ReadOnly, &label)?)
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use zygote::wire::SESSION_ID;
 
 use super::message::CageLimits;
-use super::uids::RANGE_IDS;
+use super::still_files;
 
 /// User id of PID 1, inside: neither the session's, which could then adjust or trace it, nor root.
 const REAPER_ID: u32 = 65_534;
@@ -17,6 +17,53 @@ const CPU_PERIOD_MICROS: u64 = 100_000;
 
 /// Inodes of each private in-memory directory.
 const SCRATCH_INODES: u32 = 65_536;
+
+/// Pseudo-terminals of a cage. All cages of a host share what the kernel allows.
+const TERMINALS_MAX: u32 = 64;
+
+/// What tells of the hardware, of other sessions or of what the host does at the moment, or changes
+/// something there. What else tells of others and cannot be empty is among the [still files](still_files).
+const MASKED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/buddyinfo",
+    "/proc/bus",
+    "/proc/cgroups",
+    "/proc/crypto",
+    "/proc/diskstats",
+    "/proc/driver",
+    "/proc/fs",
+    "/proc/interrupts",
+    "/proc/irq",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/locks",
+    "/proc/mdstat",
+    "/proc/modules",
+    "/proc/partitions",
+    "/proc/pressure",
+    "/proc/sched_debug",
+    "/proc/schedstat",
+    "/proc/scsi",
+    "/proc/softirqs",
+    "/proc/swaps",
+    "/proc/sys/fs/aio-nr",
+    "/proc/sys/fs/dentry-state",
+    "/proc/sys/fs/file-nr",
+    "/proc/sys/fs/inode-nr",
+    "/proc/sys/fs/inode-state",
+    "/proc/sys/fs/quota",
+    "/proc/sys/kernel/pty/nr",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/proc/vmstat",
+    "/proc/zoneinfo",
+];
 
 /// How the host can keep a session from swapping beyond its memory limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +81,14 @@ pub(super) enum Swap {
 pub(super) struct Description<'a> {
     /// Mount point of the image.
     pub(super) image: &'a Path,
-    /// Mount point of the data filesystem.
+    /// The session's files on the data filesystem.
     pub(super) data: &'a Path,
+    /// Directory of the files of `/proc` that [stand still](still_files).
+    pub(super) still: &'a Path,
     /// Path of the cgroup below each hierarchy's root.
     pub(super) cgroup: &'a str,
-    /// First of the cage's host ids.
-    pub(super) uid_base: u32,
+    /// The cage's user namespace, which has its ids already.
+    pub(super) user_namespace: &'a Path,
     pub(super) limits: CageLimits,
     pub(super) swap: Swap,
 }
@@ -68,20 +117,14 @@ pub(super) fn spec(cage: &Description<'_>) -> Value {
         "mounts": mounts(cage),
         "linux": {
             "namespaces": [
-                { "type": "user" }, { "type": "pid" }, { "type": "mount" }, { "type": "network" },
+                { "type": "user", "path": cage.user_namespace },
+                { "type": "pid" }, { "type": "mount" }, { "type": "network" },
                 { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" }
             ],
-            "uidMappings": [{ "containerID": 0, "hostID": cage.uid_base, "size": RANGE_IDS }],
-            "gidMappings": [{ "containerID": 0, "hostID": cage.uid_base, "size": RANGE_IDS }],
             "cgroupsPath": cage.cgroup,
             "resources": resources(&cage.limits, cage.swap),
-            "maskedPaths": [
-                "/proc/acpi", "/proc/asound", "/proc/bus", "/proc/interrupts", "/proc/kcore",
-                "/proc/keys", "/proc/key-users", "/proc/kmsg", "/proc/latency_stats",
-                "/proc/sched_debug", "/proc/scsi", "/proc/sysrq-trigger",
-                "/proc/timer_list", "/proc/timer_stats", "/proc/vmallocinfo"
-            ],
-            "readonlyPaths": ["/proc/fs", "/proc/irq", "/proc/sys"]
+            "maskedPaths": MASKED,
+            "readonlyPaths": ["/proc/sys"]
         }
     })
 }
@@ -90,13 +133,14 @@ fn mounts(cage: &Description<'_>) -> Value {
     let scratch = format!("size={}", cage.limits.scratch_bytes);
     let inodes = format!("nr_inodes={SCRATCH_INODES}");
     let owner = (format!("uid={SESSION_ID}"), format!("gid={SESSION_ID}"));
-    json!([
+    let terminals = format!("max={TERMINALS_MAX}");
+    let mut mounts = json!([
         { "destination": "/proc", "type": "proc", "source": "proc",
           "options": ["nosuid", "noexec", "nodev"] },
         { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
           "options": ["nosuid", "strictatime", "mode=755", "size=64k"] },
         { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-          "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] },
+          "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", terminals] },
         { "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
           "options": ["nosuid", "noexec", "nodev", "mode=1777", scratch, inodes] },
         { "destination": "/tmp", "type": "tmpfs", "source": "tmp",
@@ -105,7 +149,15 @@ fn mounts(cage: &Description<'_>) -> Value {
           "options": ["nosuid", "nodev", "mode=700", owner.0, owner.1, scratch, inodes] },
         { "destination": "/mnt/data", "type": "bind", "source": cage.data,
           "options": ["bind", "rw", "nosuid", "nodev", "noatime"] }
-    ])
+    ]);
+    if let Some(mounts) = mounts.as_array_mut() {
+        mounts.extend(still_files::NAMES.map(|name| {
+            json!({ "destination": Path::new("/proc").join(name), "type": "bind",
+                    "source": cage.still.join(name),
+                    "options": ["bind", "ro", "nosuid", "nodev", "noexec"] })
+        }));
+    }
+    mounts
 }
 
 fn resources(limits: &CageLimits, swap: Swap) -> Value {
@@ -142,9 +194,10 @@ mod tests {
     fn description(swap: Swap) -> Description<'static> {
         Description {
             image: Path::new("/run/hearth/worker-1/image"),
-            data: Path::new("/run/hearth/worker-1/data/7"),
+            data: Path::new("/run/hearth/worker-1/data/7/files"),
+            still: Path::new("/run/still"),
             cgroup: "/hearth/worker-1/7",
-            uid_base: 0x2000_0000,
+            user_namespace: Path::new("/proc/self/fd/9"),
             limits: CageLimits {
                 memory_bytes: 1 << 30,
                 processes: 128,

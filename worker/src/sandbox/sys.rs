@@ -6,7 +6,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -17,10 +17,79 @@ pub(super) fn close_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::close_range(first, libc::c_uint::MAX, 0) })
 }
 
+/// Has a program ignore SIGHUP from its birth on: whoever tells the worker to read its settings again may
+/// signal all processes of its service.
+pub(super) fn ignore_hangup(command: &mut tokio::process::Command) {
+    let ignore = || {
+        // SAFETY: sets one signal's action and touches no memory, which a new process may do.
+        match unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) } {
+            libc::SIG_ERR => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: `ignore` neither allocates nor takes a lock.
+    unsafe { command.pre_exec(ignore) };
+}
+
 /// Gives the process a private copy of its mount namespace.
 pub(super) fn unshare_mounts() -> io::Result<()> {
     // SAFETY: affects mounts and the shared working directory only; the callers have one thread.
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) })
+}
+
+/// Starts a copy of this process, which must have one thread. The copy makes a user namespace that
+/// `owner` owns, enters it and stops there until it is killed; it ends with this process. When it
+/// fails it exits with the `errno`.
+pub(super) fn fork_into_user_namespace_of(owner: u32) -> io::Result<Pid> {
+    let parent = rustix::process::getpid();
+    // SAFETY: the process has one thread, and the copy only makes system calls.
+    let pid = unsafe { libc::fork() };
+    check(pid)?;
+    if let Some(copy) = Pid::from_raw(pid) {
+        return Ok(copy);
+    }
+    let entered = enter_user_namespace_of(owner, parent);
+    exit_now(
+        entered
+            .err()
+            .and_then(|error| error.raw_os_error())
+            .unwrap_or(libc::EIO),
+    )
+}
+
+fn enter_user_namespace_of(owner: u32, parent: Pid) -> io::Result<std::convert::Infallible> {
+    let unchanged = libc::uid_t::MAX;
+    let none: libc::c_ulong = 0;
+    // Hosts may forbid namespaces to those who have lost their capabilities by changing their user.
+    let keep = 1 << 2; // SECBIT_NO_SETUID_FIXUP
+    // SAFETY: passes numbers.
+    check(unsafe {
+        libc::prctl(
+            libc::PR_SET_SECUREBITS,
+            keep as libc::c_ulong,
+            none,
+            none,
+            none,
+        )
+    })?;
+    // Not by the C library, which would look for threads. The effective id is the one that owns.
+    // SAFETY: passes numbers.
+    let changed = unsafe { libc::syscall(libc::SYS_setresuid, unchanged, owner, unchanged) };
+    if changed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: affects nothing but this process, which has one thread.
+    check(unsafe { libc::unshare(libc::CLONE_NEWUSER) })?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have ended already, and the signal is sent only once.
+    if rustix::process::getppid() != Some(parent) {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    rustix::process::kill_process(rustix::process::getpid(), Signal::STOP)?;
+    loop {
+        // SAFETY: no arguments.
+        unsafe { libc::pause() };
+    }
 }
 
 /// Blocks all signals and drops those that arrive, for ever, while `on_child` reaps.
@@ -205,6 +274,32 @@ pub(crate) fn next_shared_mapping(maps: impl AsFd, from: u64) -> io::Result<Opti
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Bytes, with some overhead, that were sent over a local stream socket and that its other side has not
+/// taken.
+pub(crate) fn unread_by_peer(socket: impl AsFd) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: this request writes one number, which outlives the call.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    Ok(u32::try_from(bytes).unwrap_or_default())
+}
+
+/// Has the other side of a local socket refused when it sends descriptors (Linux 6.16).
+pub(super) fn refuse_descriptors(socket: impl AsFd) -> io::Result<()> {
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let no: libc::c_int = 0;
+    let length = libc::socklen_t::try_from(mem::size_of_val(&no)).unwrap_or_default();
+    // SAFETY: the option is a number of this length, which outlives the call.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const no).cast(),
+            length,
+        )
+    })
 }
 
 /// Makes a descriptor's readiness something to await. Needs a runtime.

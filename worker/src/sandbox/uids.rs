@@ -11,13 +11,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(super) const RANGE_IDS: u32 = 1 << 16;
 
 /// Cages that one worker can have at once.
-pub(super) const RANGES: u32 = 1024;
+pub const RANGES: u32 = 1024;
 
 /// First id of the first block: above those that distributions give to users and their containers.
 const FIRST_ID: u32 = 0x2000_0000;
 
 /// Blocks of a host: up to 2^31, above which programs take ids for negative.
 const BLOCKS: u32 = 24;
+
+/// All ids that the workers of a host may use.
+pub(super) fn ids() -> std::ops::Range<u64> {
+    let first = u64::from(FIRST_ID);
+    first..first + u64::from(BLOCKS) * u64::from(RANGES) * u64::from(RANGE_IDS)
+}
 
 /// Why a worker has no user ids.
 #[derive(Debug, thiserror::Error)]

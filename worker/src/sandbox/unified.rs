@@ -84,6 +84,22 @@ pub(super) fn make(root: &Path, names: &[&str]) -> Result<(), HandDownError> {
     made
 }
 
+/// Whether the root would hand all controllers down; changes nothing.
+pub(super) fn look(root: &Path) -> Result<(), HandDownError> {
+    if missing(root)?.is_empty() {
+        return Ok(());
+    }
+    // The host's root alone has no such file, and alone can have both processes and controlled cgroups.
+    let is_hosts_root = !root.join("cgroup.type").exists();
+    let path = root.join("cgroup.procs");
+    let processes = fs::read_to_string(&path).map_err(|error| HandDownError::file(&path, error))?;
+    if is_hosts_root || processes.is_empty() {
+        Ok(())
+    } else {
+        Err(HandDownError::Occupied(root.to_owned()))
+    }
+}
+
 /// Makes a cgroup for processes.
 pub(super) fn make_leaf(directory: &Path) -> Result<(), HandDownError> {
     fs::create_dir(directory).map_err(|error| HandDownError::file(directory, error))
@@ -104,16 +120,21 @@ fn make_once(root: &Path, names: &[&str]) -> Result<(), HandDownError> {
     Ok(())
 }
 
-fn hand_down(directory: &Path) -> Result<(), HandDownError> {
+/// What must be written so that a cgroup hands all controllers down.
+fn missing(directory: &Path) -> Result<String, HandDownError> {
     let read = |name| {
         let path = directory.join(name);
         fs::read_to_string(&path).map_err(|error| HandDownError::file(&path, error))
     };
     let change = change(&read(AVAILABLE)?, &read(HANDED_DOWN)?);
-    let change = change.map_err(|controller| HandDownError::Withheld {
+    change.map_err(|controller| HandDownError::Withheld {
         directory: directory.to_owned(),
         controller,
-    })?;
+    })
+}
+
+fn hand_down(directory: &Path) -> Result<(), HandDownError> {
+    let change = missing(directory)?;
     if change.is_empty() {
         return Ok(());
     }
@@ -180,6 +201,31 @@ mod tests {
         assert_eq!(written(root.path()), "+cpu");
         assert_eq!(written(&family), "+memory +pids +cpu");
         assert_eq!(written(&worker), "cpu memory pids");
+    }
+
+    #[test]
+    fn a_look_tells_what_would_be_refused_and_changes_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let handed_down = || fs::read_to_string(root.path().join(HANDED_DOWN)).unwrap();
+        cgroup(root.path(), "cpu memory pids", "memory pids");
+        fs::write(root.path().join("cgroup.procs"), "1\n").unwrap();
+        look(root.path()).unwrap();
+        // A container's root.
+        fs::write(root.path().join("cgroup.type"), "domain\n").unwrap();
+        let refused = look(root.path());
+        assert!(
+            matches!(refused, Err(HandDownError::Occupied(_))),
+            "{refused:?}"
+        );
+        fs::write(root.path().join("cgroup.procs"), "").unwrap();
+        look(root.path()).unwrap();
+        assert_eq!(handed_down(), "memory pids");
+        cgroup(root.path(), "cpu memory", "");
+        let refused = look(root.path());
+        assert!(
+            matches!(refused, Err(HandDownError::Withheld { .. })),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -10,16 +10,21 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 use tokio::process::Command;
 
+use super::disk::Disk;
 use super::loops::LoopDevice;
-use super::sys::Access;
+use super::sys::{self, Access};
 
 /// Smallest data filesystem; below it ext4's own bookkeeping leaves no room.
 pub(super) const DATA_BYTES_MIN: u64 = 1 << 20;
+
+/// Of the names of image files, which begin with the cage's.
+const EXTENSION: &str = "ext4";
 
 const MKFS: &str = "mkfs.ext4";
 
@@ -46,6 +51,12 @@ pub enum VolumeError {
         /// The cause.
         source: io::Error,
     },
+    /// The disk's reserve is reached, or would be with it.
+    #[error("the disk of {directory} has no room for it above its reserve")]
+    NoRoom {
+        /// The data directory.
+        directory: PathBuf,
+    },
     /// There is no loop device for it.
     #[error("loop device for a data filesystem")]
     Attach(#[source] io::Error),
@@ -55,28 +66,57 @@ pub enum VolumeError {
 #[derive(Debug)]
 pub(super) struct Volumes {
     directory: PathBuf,
+    disk: Disk,
     templates: tokio::sync::Mutex<HashMap<u64, Arc<Template>>>,
 }
 
+/// An empty data filesystem.
+#[derive(Debug)]
+pub(super) struct Volume {
+    /// What it is mounted from.
+    pub(super) device: LoopDevice,
+    /// What is stored of it.
+    pub(super) image: Image,
+}
+
+/// The file behind a data filesystem. It has a name, so that `du` sees it, until it is
+/// [removed](Self::remove) or dropped.
+#[derive(Debug)]
+pub(super) struct Image {
+    file: File,
+    path: PathBuf,
+    removed: AtomicBool,
+}
+
 impl Volumes {
-    pub(super) fn new(directory: PathBuf) -> Self {
+    pub(super) fn new(directory: PathBuf, disk: Disk) -> Self {
         Self {
             directory,
+            disk,
             templates: tokio::sync::Mutex::default(),
         }
     }
 
-    /// An empty filesystem of this size, attached to a loop device. The image file has no name
-    /// any more when this returns, so it can never be left behind.
-    pub(super) async fn make(&self, bytes: u64, label: &str) -> Result<LoopDevice, VolumeError> {
+    /// An empty filesystem of this size for a cage, attached to a loop device of this label.
+    pub(super) async fn make(
+        &self,
+        bytes: u64,
+        cage: &str,
+        label: String,
+    ) -> Result<Volume, VolumeError> {
         let template = self.template(bytes).await?;
-        let path = self.directory.join(label.replace('/', "."));
-        let (directory, label) = (self.directory.clone(), label.to_owned());
+        let path = self.directory.join(format!("{cage}.{EXTENSION}"));
+        let (directory, disk) = (self.directory.clone(), self.disk.clone());
         let made = tokio::task::spawn_blocking(move || {
+            if !disk.has_room(bytes) {
+                return Err(VolumeError::NoRoom { directory });
+            }
             let image = template
-                .copy_to(&path)
+                .copy_to(path, disk.is_whole())
                 .map_err(|source| VolumeError::Image { directory, source })?;
-            LoopDevice::attach(&image, Access::ReadWrite, &label).map_err(VolumeError::Attach)
+            let device = LoopDevice::attach(&image.file, Access::ReadWrite, &label);
+            let device = device.map_err(|error| VolumeError::Attach(io::Error::other(error)))?;
+            Ok(Volume { device, image })
         });
         made.await
             .map_err(|error| VolumeError::Attach(io::Error::other(error)))?
@@ -102,7 +142,8 @@ impl Volumes {
         };
         let path = self.directory.join(format!("template.{bytes}"));
         let file = create(&path, bytes).map_err(image)?;
-        let output = Command::new(MKFS)
+        let mut command = Command::new(MKFS);
+        command
             // No journal: the commit log is what survives a crash. No reserved blocks, no tables
             // written ahead of their use.
             .args([
@@ -117,9 +158,9 @@ impl Volumes {
             ])
             .args(["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"])
             .arg(&path)
-            .stdin(Stdio::null())
-            .output()
-            .await;
+            .stdin(Stdio::null());
+        sys::ignore_hangup(&mut command);
+        let output = command.output().await;
         std::fs::remove_file(&path).map_err(image)?;
         let output = output.map_err(VolumeError::Run)?;
         if !output.status.success() {
@@ -157,14 +198,46 @@ impl Template {
         }
     }
 
-    /// A copy in a new file, which loses its name at once.
-    fn copy_to(&self, path: &Path) -> io::Result<File> {
-        let file = create(path, self.bytes)?;
-        std::fs::remove_file(path)?;
-        for (offset, piece) in &self.pieces {
-            file.write_all_at(piece, *offset)?;
+    /// A copy in a new file; `whole` has the disk keep all its bytes for it.
+    fn copy_to(&self, path: PathBuf, whole: bool) -> io::Result<Image> {
+        let image = Image {
+            file: create(&path, self.bytes)?,
+            path,
+            removed: AtomicBool::new(false),
+        };
+        if whole {
+            rustix::fs::fallocate(&image.file, FallocateFlags::empty(), 0, self.bytes)?;
         }
-        Ok(file)
+        for (offset, piece) in &self.pieces {
+            image.file.write_all_at(piece, *offset)?;
+        }
+        Ok(image)
+    }
+}
+
+impl Image {
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Takes its name away; what is stored goes when nothing has it mounted any more.
+    pub(super) fn remove(&self) {
+        if self.removed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let path = self.path.display();
+                tracing::warn!(%error, %path, "failed to remove the image of a data filesystem");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
@@ -180,6 +253,8 @@ fn create(path: &Path, bytes: u64) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -190,21 +265,28 @@ mod tests {
         file.write_all_at(b"last", (8 << 20) - 4).unwrap();
         let template = Template::read(&file, 8 << 20).unwrap();
         let path = directory.path().join("b");
-        let copy = template.copy_to(&path).unwrap();
-        assert!(!path.exists());
+        let copy = template.copy_to(path.clone(), false).unwrap();
         let mut bytes = vec![1; 8 << 20];
-        copy.read_exact_at(&mut bytes, 0).unwrap();
+        copy.file.read_exact_at(&mut bytes, 0).unwrap();
         assert!(bytes.starts_with(b"first\0") && bytes.ends_with(b"\0last"));
         assert_eq!(bytes.iter().filter(|&&byte| byte != 0).count(), 9);
-        let stored = std::os::unix::fs::MetadataExt::blocks(&copy.metadata().unwrap()) * 512;
-        assert!(stored < 1 << 20, "{stored} bytes stored");
+        let stored = |image: &Image| image.file.metadata().unwrap().blocks() * 512;
+        assert!(stored(&copy) < 1 << 20, "{} bytes stored", stored(&copy));
+        assert!(path.exists());
+        drop(copy);
+        assert!(!path.exists());
+        let whole = template.copy_to(path, true).unwrap();
+        whole.file.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes.starts_with(b"first\0") && bytes.ends_with(b"\0last"));
+        assert!(stored(&whole) >= 8 << 20, "{} bytes stored", stored(&whole));
     }
 
     #[tokio::test]
     async fn a_filesystem_without_room_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let volumes = Volumes::new(directory.path().to_owned());
-        let refused = volumes.make(DATA_BYTES_MIN - 1, "x").await;
+        let disk = Disk::open(directory.path(), Some(0), false).unwrap();
+        let volumes = Volumes::new(directory.path().to_owned(), disk);
+        let refused = volumes.make(DATA_BYTES_MIN - 1, "1", "x".into()).await;
         assert!(
             matches!(refused, Err(VolumeError::TooSmall(_))),
             "{refused:?}"

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 use tokio::sync::{oneshot, watch};
 use zygote::wire::{Event, Join};
@@ -18,7 +18,9 @@ use super::channel::{self, Channel};
 use super::config::Config;
 use super::error::{SandboxError, StartError};
 use super::kernel::{Exit, KernelHandle};
-use super::message::{self, LauncherSettings};
+use super::message::{self, LauncherSettings, Reply};
+use super::sys;
+use crate::patience::patiently;
 
 /// How long a zygote may take to import everything.
 const WARM_UP: Duration = Duration::from_secs(60);
@@ -64,16 +66,17 @@ impl Zygote {
             source,
         };
         let (ours, theirs) = channel::pair().map_err(failed)?;
-        let child = Command::new(&seed.config.helper)
+        let mut command = Command::new(&seed.config.helper);
+        command
             .arg0(super::ZYGOTE)
             .env_clear()
             .process_group(0)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(
                 io::stderr().as_fd().try_clone_to_owned().map_err(failed)?,
-            ))
-            .spawn()
-            .map_err(failed)?;
+            ));
+        sys::ignore_hangup(&mut command);
+        let mut child = command.spawn().map_err(failed)?;
         let channel = Channel::new(ours).map_err(failed)?;
         let settings = LauncherSettings {
             image: seed.image.clone(),
@@ -84,17 +87,26 @@ impl Zygote {
             .await
             .map_err(failed)?;
         channel.send(&seed.filter, &[]).await.map_err(failed)?;
-        let first = tokio::time::timeout(WARM_UP, channel.receive()).await;
-        let refused = |reason: &str| StartError::Refused {
+        let first = tokio::time::timeout(patiently(WARM_UP), channel.receive()).await;
+        let refused = |reason| StartError::Refused {
             name: super::ZYGOTE,
-            reason: format!("{reason}; its words are in the log"),
+            reason,
         };
         let packet = first
-            .map_err(|_| refused("it is not warm in time"))?
+            .map_err(|_| refused(format!("it was not warm within {:?}", patiently(WARM_UP))))?
             .map_err(failed)?;
-        match packet.and_then(|packet| Event::decode(&packet.bytes)) {
-            Some(Event::Ready) => {}
-            _ => return Err(refused("it ended while warming up")),
+        match packet {
+            Some(packet) if Event::decode(&packet.bytes) == Some(Event::Ready) => {}
+            Some(packet) => {
+                // While it still is the launcher, it can say why. It ends before this worker does.
+                channel.close();
+                finish(super::ZYGOTE, &mut child, FAREWELL).await;
+                return Err(match message::decode(&packet.bytes) {
+                    Ok(Reply::Refused { error }) => refused(error),
+                    _ => refused("it said something else than expected".to_owned()),
+                });
+            }
+            None => return Err(ended_early(super::ZYGOTE, &mut child, FAREWELL).await),
         }
         let zygote = Arc::new(Self {
             channel,
@@ -230,6 +242,26 @@ impl Zygote {
     }
 }
 
+/// Why a helper process closed its socket before it was ready.
+pub(super) async fn ended_early(
+    name: &'static str,
+    child: &mut Child,
+    limit: Duration,
+) -> StartError {
+    match tokio::time::timeout(limit, child.wait()).await {
+        // Nothing but a lack of memory has the kernel kill it.
+        Ok(Ok(status)) if status.signal() == Some(Signal::KILL.as_raw()) => {
+            StartError::Killed { name }
+        }
+        Ok(Ok(status)) => StartError::EndedEarly { name, status },
+        Ok(Err(source)) => StartError::Helper { name, source },
+        Err(_) => StartError::Refused {
+            name,
+            reason: "it closed its socket and does not end".to_owned(),
+        },
+    }
+}
+
 /// Waits for a helper process to end, or ends it.
 pub(super) async fn finish(name: &str, child: &mut Child, limit: Duration) {
     let ended = match tokio::time::timeout(limit, child.wait()).await {
@@ -238,5 +270,22 @@ pub(super) async fn finish(name: &str, child: &mut Child, limit: Duration) {
     };
     if let Err(error) = ended {
         tracing::warn!(name, %error, "a helper process cannot be waited for");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn how_a_helper_ended_is_told_from_its_status() {
+        let ended = async |script: &str| {
+            let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+            ended_early("zygote", &mut child, FAREWELL).await
+        };
+        let killed = ended("kill -KILL $$").await;
+        assert!(matches!(killed, StartError::Killed { .. }), "{killed}");
+        let failed = ended("exit 3").await;
+        assert!(failed.to_string().ends_with("exit status: 3"), "{failed}");
     }
 }

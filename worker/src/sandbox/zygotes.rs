@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::error::{SandboxError, StartError};
 use super::kernel::KernelHandle;
 use super::zygote_link::{Seed, Zygote};
+use crate::patience::patiently;
 
 /// How long a join waits for a zygote when there is none.
 const WAIT: Duration = Duration::from_secs(15);
@@ -70,6 +71,11 @@ impl Zygotes {
         }
     }
 
+    /// The current zygote, as it changes.
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Arc<Zygote>>> {
+        self.current.subscribe()
+    }
+
     /// Lets all zygotes end, each after its last kernel.
     pub(super) fn stop(&self) {
         self.stopping.send_replace(true);
@@ -77,7 +83,7 @@ impl Zygotes {
 
     async fn current(&self) -> Result<Arc<Zygote>, SandboxError> {
         let mut current = self.current.subscribe();
-        let found = tokio::time::timeout(WAIT, current.wait_for(Option::is_some)).await;
+        let found = tokio::time::timeout(patiently(WAIT), current.wait_for(Option::is_some)).await;
         let found = found
             .ok()
             .and_then(Result::ok)

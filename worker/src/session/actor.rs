@@ -12,6 +12,7 @@ use proto::{
     limits,
     message::Job,
     pool::Pool,
+    recovery::Recovery,
 };
 use tokio::{sync::OwnedSemaphorePermit, task::JoinSet, time::Instant};
 
@@ -31,7 +32,7 @@ use crate::{
     files::DataDir,
     kernel::Cell,
     lease::{
-        HeldLease, Life,
+        HeldLease, Life, Ownership,
         certainty::{Certainty, Sure},
         keeper::Keeper,
     },
@@ -121,11 +122,26 @@ enum Happening {
     Message(Message),
     Note(Note),
     LeaseLost,
+    DiskFull,
     FileJobDone,
     Recorded(Settled),
     /// There is output for a reader who has room for it.
     Output,
     Due,
+}
+
+/// What is kept beside the log. What an earlier owner wrote is not replaced by less.
+fn recovery(first: &Job, ownership: &Ownership, life: Life, pool: &Pool) -> Option<Recovery> {
+    if life == Life::Continued && first.sealed.is_none() {
+        return None;
+    }
+    Some(Recovery {
+        pool: pool.id.clone(),
+        incarnation: ownership.incarnation(),
+        epoch: ownership.epoch(),
+        cooldown_seconds: pool.cooldown_seconds,
+        sealed: first.sealed.clone(),
+    })
 }
 
 impl Actor {
@@ -147,6 +163,7 @@ impl Actor {
             place: end::place(&first, &ownership),
             epoch: ownership.epoch(),
             life,
+            recovery: recovery(&first, &ownership, life, &pool),
             sandbox,
             transfers: context.transfers.clone(),
         };
@@ -214,12 +231,16 @@ impl Actor {
 
     async fn next(&mut self) -> Happening {
         let due = self.due();
+        let saving = matches!(self.state, State::Saving(..));
+        let sandbox = self.sandbox.as_ref().filter(|_| !saving);
+        let cage = sandbox.map(|sandbox| sandbox.cage.as_ref());
         tokio::select! {
             happened = self.work.next() => Happening::Work(happened),
             saved = outcome_of(&mut self.saving) => Happening::Saved(saved),
             message = self.jobs.next() => Happening::Message(message),
             note = self.seat.note() => Happening::Note(note),
             () = self.keeper.keep() => Happening::LeaseLost,
+            () = disk_full(cage) => Happening::DiskFull,
             Some(_) = self.file_jobs.join_next() => Happening::FileJobDone,
             () = output_of(self.running.as_ref()) => Happening::Output,
             settled = self.recorded.next() => Happening::Recorded(settled),
@@ -259,6 +280,7 @@ impl Actor {
             Happening::Note(Note::LeaseLost) | Happening::LeaseLost => {
                 self.step(Event::LeaseLost).await;
             }
+            Happening::DiskFull => self.step(Event::DiskFull).await,
             Happening::FileJobDone => self.used(),
             Happening::Recorded(Settled::Begun(waiting)) => self.enqueue(*waiting).await,
             Happening::Recorded(Settled::Told(key, answer)) => {
@@ -282,6 +304,9 @@ impl Actor {
             Happened::NotOpened(error) => self.not_opened(&error),
             Happened::Restarted => Event::Ready,
             Happened::NotRestarted => Event::Failed,
+            Happened::Finished(Ok(cell)) | Happened::DiedWith(cell) if self.starved(&cell) => {
+                Event::DiskFull
+            }
             Happened::Finished(ran) => {
                 self.ended = Some(ran);
                 Event::Finished
@@ -293,6 +318,12 @@ impl Actor {
             Happened::DiedIdle => Event::Died,
         };
         self.step(event).await;
+    }
+
+    /// Whether a cell failed because the worker's disk, not the session's own, had no room for it.
+    fn starved(&self, cell: &Cell) -> bool {
+        let sandbox = self.sandbox.as_ref();
+        cell.found_no_space() && sandbox.is_some_and(|sandbox| sandbox.cage.is_starved())
     }
 
     fn opened(&mut self, opened: Opened) -> Event {
@@ -338,6 +369,15 @@ impl Actor {
         let event = match &saved {
             Ok(_) => Event::Saved,
             Err(SaveError::Fenced) => Event::LeaseLost,
+            // The session's own doing, and its caller's to hear.
+            Err(SaveError::Unkeepable(limit)) => {
+                tracing::info!(
+                    session.key = %self.first.session,
+                    error = limit as &dyn std::error::Error,
+                    "files not kept"
+                );
+                Event::Unkeepable
+            }
             Err(error) => {
                 tracing::error!(
                     session.key = %self.first.session,
@@ -414,6 +454,13 @@ impl Actor {
         for action in actions {
             self.perform(action).await;
         }
+    }
+}
+
+async fn disk_full(cage: Option<&Cage>) {
+    match cage {
+        Some(cage) => cage.stopped_for_disk().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -120,12 +120,10 @@ fn reported(end: CellEnd, out_of_memory: bool) -> (Ending, Option<proto::executi
             (Ending::OutOfMemory, None)
         }
         CellEnd::Died(status) => (Ending::KernelCrashed { how: how(status) }, None),
-        CellEnd::Broken => (
-            Ending::KernelCrashed {
-                how: "its channel to the server broke".to_owned(),
-            },
-            None,
-        ),
+        CellEnd::Broken(violation) => {
+            let how = violation.to_string();
+            (Ending::KernelCrashed { how }, None)
+        }
     }
 }
 

@@ -22,13 +22,12 @@ use super::{
     actor::{Actor, Sandbox},
     execution::Caller,
     file_job::with_heartbeats,
+    hand_over,
     machine::End,
-    saver::Saver,
     work::Work,
 };
 use crate::{
     bus::Responder,
-    kernel::Kernel,
     lease::{HeldLease, LeaseError, Ownership, keeper::Keeper},
     record,
     sandbox::Cage,
@@ -36,8 +35,6 @@ use crate::{
 
 /// File operations that are under way when a session ends may take this long.
 const FILE_JOBS_WITHIN: Duration = Duration::from_secs(5);
-/// How long the variables of a session may take to leave its interpreter.
-const SNAPSHOT_WITHIN: Duration = Duration::from_secs(5);
 /// How long, and how often, a session's end is told to a bus that does not answer.
 const RELEASE_WITHIN: Duration = Duration::from_secs(12);
 const RELEASE_AGAIN: Duration = Duration::from_millis(250);
@@ -111,8 +108,8 @@ pub(super) async fn end(mut actor: Actor, why: End) {
     }
     let after = match why {
         End::HandedOver => After::Vacancy,
-        End::Broken if written => After::Vacancy,
-        End::Expired | End::Stopped | End::Broken | End::Fenced => After::Nothing,
+        End::Broken | End::DiskFull if written => After::Vacancy,
+        End::Expired | End::Stopped | End::Broken | End::DiskFull | End::Fenced => After::Nothing,
     };
     let leaving = async {
         give_up(lease?, after, idle_since).await?;
@@ -174,7 +171,11 @@ enum After {
 async fn refuse_all(actor: &mut Actor, why: End) -> Fault {
     if let Some(running) = actor.running.take() {
         let caller = running.caller;
-        cut(actor, caller, record::End::Stopped, cut_off(why), why).await;
+        let end = match why {
+            End::DiskFull => record::End::Unsaved,
+            _ => record::End::Stopped,
+        };
+        cut(actor, caller, end, cut_off(why), why).await;
     }
     let waited = not_begun(why, actor.broken.take());
     while let Some(waiting) = actor.queue.pop() {
@@ -217,13 +218,17 @@ fn cut_off(why: End) -> Fault {
             let words = "the session's sandbox could not be made or kept";
             Fault::new(FaultCode::SandboxUnavailable, words)
         }
+        End::DiskFull => {
+            let words = "the disk of the session's worker is full, and the session, which grew, was                          stopped: its variables and what this execution wrote are lost, the files                          saved before are kept";
+            Fault::new(FaultCode::StoppedForDisk, words)
+        }
     }
 }
 
 /// What those hear whose work had not begun: it can be done elsewhere.
 fn not_begun(why: End, broken: Option<Fault>) -> Fault {
     match why {
-        End::Fenced | End::HandedOver => {
+        End::Fenced | End::HandedOver | End::DiskFull => {
             let words = "the session moved to another worker; nothing was done";
             Fault::new(FaultCode::NotOwner, words)
         }
@@ -248,7 +253,7 @@ async fn refuse(client: &Client, message: Message) {
 /// The lease; marked as ending when the session is over, so that requests wait for the end.
 async fn marked(keeper: Keeper, why: End) -> Result<HeldLease, LeaseError> {
     let mut lease = keeper.into_lease().await.ok_or(LeaseError::Lost)?;
-    if why == End::HandedOver || why == End::Broken {
+    if matches!(why, End::HandedOver | End::Broken | End::DiskFull) {
         return Ok(lease);
     }
     match lease.stop().await {
@@ -274,11 +279,7 @@ async fn finish(mut file_jobs: JoinSet<()>, why: End) {
 
 /// Ends committer and sandbox. Says whether there is anything in the session's log.
 async fn tear_down(work: Work, sandbox: Option<Sandbox>, why: End, context: &Context) -> bool {
-    let permit = match why {
-        // Closed by nobody.
-        End::HandedOver => context.handing_over.acquire().await.ok(),
-        End::Expired | End::Stopped | End::Fenced | End::Broken => None,
-    };
+    let mut turn = None;
     let mut written = false;
     let mut cage = None;
     let work = match sandbox {
@@ -289,8 +290,13 @@ async fn tear_down(work: Work, sandbox: Option<Sandbox>, why: End, context: &Con
             data,
         }) => {
             let work = match why {
-                End::HandedOver => carry_out(work, &saver).await,
-                End::Expired | End::Stopped | End::Fenced | End::Broken => work,
+                End::HandedOver => {
+                    let turns = &context.handing_over;
+                    let (work, last) = hand_over::carry_out(work, &saver, &outer, turns).await;
+                    turn = last;
+                    work
+                }
+                End::Expired | End::Stopped | End::Fenced | End::Broken | End::DiskFull => work,
             };
             drop((saver, data));
             written = committer.end(why == End::HandedOver).await;
@@ -299,49 +305,9 @@ async fn tear_down(work: Work, sandbox: Option<Sandbox>, why: End, context: &Con
         }
         None => work,
     };
-    drop(permit);
+    drop(turn);
     destroy(work, cage).await;
     written
-}
-
-/// Saves the files, then the variables, for the next owner.
-async fn carry_out(work: Work, saver: &Saver) -> Work {
-    if let Err(error) = saver.all().await {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "files not handed over"
-        );
-        return work;
-    }
-    match work {
-        Work::Idle(mut kernel) => {
-            carry_variables(&mut kernel, saver).await;
-            Work::Idle(kernel)
-        }
-        other => other,
-    }
-}
-
-async fn carry_variables(kernel: &mut Kernel, saver: &Saver) {
-    let snapshot = match kernel.snapshot(SNAPSHOT_WITHIN).await {
-        Ok(snapshot) => snapshot,
-        Err(error) => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "variables not handed over"
-            );
-            return;
-        }
-    };
-    if snapshot.data.is_empty() {
-        return;
-    }
-    if let Err(error) = saver.variables(snapshot).await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "variables not saved"
-        );
-    }
 }
 
 async fn destroy(work: Work, cage: Option<Arc<Cage>>) {

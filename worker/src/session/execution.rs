@@ -83,7 +83,8 @@ impl Running {
     /// How long the code ran, so far.
     #[must_use]
     pub fn duration(&self) -> Duration {
-        self.ended.unwrap_or_else(Instant::now) - self.started
+        let until = self.ended.unwrap_or_else(Instant::now);
+        until.saturating_duration_since(self.started)
     }
 }
 

@@ -13,7 +13,10 @@ use proto::{
 };
 use store::{Owner, Store};
 
-use super::{place::unsupported, saver::Saver};
+use super::{
+    place::unsupported,
+    saver::{SaveError, Saver},
+};
 use crate::{
     bus::Responder,
     files::{DataDir, FileError},
@@ -97,6 +100,7 @@ async fn perform(job: &Job, files: &Files) -> Result<Answer, Fault> {
 async fn saved(saver: &Saver, path: &FilePath, answer: Answer) -> Result<Answer, Fault> {
     match saver.path(path).await {
         Ok(()) => Ok(answer),
+        Err(error @ SaveError::Unkeepable(_)) => Err(Fault::from(&error)),
         Err(error) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,

@@ -10,7 +10,9 @@
 //!                 Restarting <───────┘ └──────> Unsaved   the object store did not take the files:
 //!                 (kernel dead)        NotSaved          the next execution waits for it first
 //!
-//!  Ending   after Expired, Stop, HandOver, LeaseLost or Failed
+//!  `Unkeepable` leads on as `Saved` does: only code can make room, so the next execution runs
+//!
+//!  Ending   after Expired, Stop, HandOver, LeaseLost, DiskFull or Failed
 //! ```
 //!
 //! An execution is answered when the files that it left are saved, never before. Nothing here knows
@@ -39,6 +41,8 @@ pub enum End {
     HandedOver,
     /// Its sandbox could not be made or kept, or its files not be had.
     Broken,
+    /// It grew while the reserve of the worker's disk was reached. What was saved of it goes on elsewhere.
+    DiskFull,
 }
 
 /// Whether there is a kernel that could run a cell.
@@ -90,6 +94,8 @@ pub enum Event {
     Saved,
     /// They are not, and were not for as long as is worth waiting.
     NotSaved,
+    /// They are not, and cannot be before the session's code has removed some of them.
+    Unkeepable,
     /// The cell's time is over.
     Deadline,
     /// The running cell's caller cancelled it.
@@ -104,6 +110,8 @@ pub enum Event {
     HandOver,
     /// The lease belongs to someone else.
     LeaseLost,
+    /// The session filled the worker's disk.
+    DiskFull,
 }
 
 /// How the actor answers the execution that just ended.
@@ -159,8 +167,8 @@ pub fn on(state: State, event: Event, waiting: bool) -> (State, Vec<Action>) {
         RunNext, Save, TearDown,
     };
     use Event::{
-        Cancel, Deadline, Died, Expired, Failed, Finished, GraceOver, HandOver, LeaseLost,
-        NotSaved, Queued, Ready, Saved, Stop,
+        Cancel, Deadline, Died, DiskFull, Expired, Failed, Finished, GraceOver, HandOver,
+        LeaseLost, NotSaved, Queued, Ready, Saved, Stop, Unkeepable,
     };
     use Kernel::{Alive, Dead};
     use State::{
@@ -179,6 +187,9 @@ pub fn on(state: State, event: Event, waiting: bool) -> (State, Vec<Action>) {
         (Ending(why), _) => (Ending(why), vec![]),
         (_, LeaseLost) => end(End::Fenced),
         (_, Stop) => end(End::Stopped),
+        // What is on its way to the store needs no more of the disk; the actor tells it again.
+        (Saving(..), DiskFull) => (state, vec![]),
+        (_, DiskFull) => end(End::DiskFull),
 
         (Starting | Restarting, Ready) => next(vec![], Alive),
         (Starting | Restarting, Failed) => end(End::Broken),
@@ -213,6 +224,8 @@ pub fn on(state: State, event: Event, waiting: bool) -> (State, Vec<Action>) {
             (Unsaved(kernel), vec![AnswerUnsaved, RefuseWaiting])
         }
         (Saving(None, kernel), NotSaved) => (Unsaved(kernel), vec![RefuseWaiting]),
+        (Saving(Some(_), kernel), Unkeepable) => next(vec![AnswerUnsaved], kernel),
+        (Saving(None, kernel), Unkeepable) => next(vec![], kernel),
         (Saving(verdict, Alive), Died) => (Saving(verdict, Dead), vec![NoteLoss]),
         (Saving(..), Queued) => (state, vec![]),
 
@@ -242,7 +255,7 @@ pub fn on(state: State, event: Event, waiting: bool) -> (State, Vec<Action>) {
         // Nothing else is being saved.
         (
             Starting | Idle | Running | Interrupted(_) | Killing(_) | Unsaved(_) | Restarting,
-            Saved | NotSaved,
+            Saved | NotSaved | Unkeepable,
         ) => (state, vec![]),
     }
 }

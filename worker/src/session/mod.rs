@@ -4,17 +4,22 @@
 use std::sync::Arc;
 
 use async_nats::Client;
+use proto::health::Health;
+use records::fleet::Standing;
 use store::Store;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{bus::Doubt, journal::Journal, record::Records, stock::Stock, sync::Transfers};
+use crate::{
+    bus::Doubt, clock::Clock, journal::Journal, record::Records, stock::Stock, sync::Transfers,
+};
 
 pub mod actor;
 pub mod answer;
 pub mod end;
 pub mod execution;
 pub mod file_job;
+mod hand_over;
 pub mod machine;
 pub mod opening;
 mod perform;
@@ -24,15 +29,20 @@ pub mod recent;
 pub mod recorded;
 pub mod saver;
 pub mod table;
+pub mod turns;
 pub mod work;
 
 /// What every session of a worker shares.
 #[derive(Clone, Debug)]
 pub struct Context {
+    /// How this worker's checks stand.
+    pub health: Health,
     /// The connection to the bus.
     pub client: Client,
     /// Occasions to make sure of an ownership.
     pub doubt: Doubt,
+    /// Whether this host's clock is right.
+    pub clock: Clock,
     /// Where long bodies are.
     pub store: Store,
     /// What keeps executions from running twice.
@@ -51,7 +61,8 @@ pub struct Context {
     pub draining: CancellationToken,
     /// Memory for files on their way between sessions and the store.
     pub transfers: Transfers,
-    /// One permit for each session that may be handed over at once: each takes processor time and
-    /// memory for its variables.
-    pub handing_over: Arc<Semaphore>,
+    /// Turns of sessions that are handed over.
+    pub handing_over: turns::Turns,
+    /// Whether the bus has the data that it had.
+    pub standing: Standing,
 }

@@ -7,11 +7,12 @@ use proto::{
     execution::Moved,
     fault::{Fault, FaultCode},
     id::Epoch,
+    recovery::Recovery,
 };
 use store::{
     Store,
     log::{
-        commit::Variables,
+        commit::{Node, Variables},
         place::Place,
         source,
         writer::{TakeOverError, Writer},
@@ -39,6 +40,8 @@ pub struct Opening {
     pub epoch: Epoch,
     /// Whether there is something to take over.
     pub life: Life,
+    /// What is kept beside its log.
+    pub recovery: Option<Recovery>,
     /// The sandbox that it gets.
     pub sandbox: Reserved,
     /// Memory for its files on their way.
@@ -69,6 +72,9 @@ pub enum OpenError {
     /// The data filesystem is not reachable.
     #[error("the data directory cannot be opened")]
     Data(#[source] std::io::Error),
+    /// This worker's disk has no room for its files.
+    #[error("the disk has no room for the session's files above its reserve")]
+    NoRoom,
     /// Another owner was faster, or the log is ahead of the lease.
     #[error("the session's log could not be taken over")]
     TakeOver(#[from] TakeOverError),
@@ -86,8 +92,12 @@ impl Opening {
         match self.life {
             Life::New { .. } => {
                 let Ready { cage, kernel } = self.sandbox.take().await?;
+                cage.open_for_session();
                 let data = DataDir::new(cage.data(), cage.owner()).map_err(OpenError::Data)?;
-                let writer = Writer::fresh(store, self.place, self.epoch);
+                let mut writer = Writer::fresh(store, self.place, self.epoch);
+                if let Some(recovery) = self.recovery {
+                    writer.remember(recovery);
+                }
                 Ok(Opened {
                     files: Syncer::fresh(writer, data.clone(), self.transfers),
                     cage: Arc::new(cage),
@@ -104,10 +114,18 @@ impl Opening {
         let fencing = Writer::take_over(store.clone(), self.place.clone(), self.epoch);
         let taking = async { Ok(self.sandbox.take().await?) };
         let fenced = async { Ok::<_, OpenError>(fencing.await?) };
-        let (ready, (writer, variables)) = tokio::try_join!(taking, fenced)?;
+        let (ready, (mut writer, variables)) = tokio::try_join!(taking, fenced)?;
+        if let Some(recovery) = self.recovery {
+            writer.remember(recovery);
+        }
         let Ready { cage, mut kernel } = ready;
+        cage.open_for_session();
+        if !cage.make_room(bytes_of(&writer)) {
+            return Err(OpenError::NoRoom);
+        }
         let data = DataDir::new(cage.data(), cage.owner()).map_err(OpenError::Data)?;
         let files = Syncer::restore(writer, data.clone(), self.transfers).await?;
+        cage.filled();
         let moved = match variables {
             Some(variables) => carry(&store, &self.place, variables, &mut kernel).await,
             None => Moved {
@@ -123,6 +141,20 @@ impl Opening {
             moved: Some(moved),
         })
     }
+}
+
+/// At least what the session's files take of a disk.
+fn bytes_of(writer: &Writer) -> u64 {
+    const BLOCK: u64 = 4096;
+    let nodes = writer.manifest().iter();
+    let bytes = nodes.map(|(_, node)| match node {
+        Node::File(file) => {
+            let extents = file.extents.iter();
+            extents.map(|extent| u64::from(extent.len)).sum::<u64>() + BLOCK
+        }
+        _ => BLOCK,
+    });
+    bytes.fold(0, u64::saturating_add)
 }
 
 /// Brings variables into the new interpreter. Without them the session goes on all the same.
@@ -164,6 +196,11 @@ impl From<&OpenError> for Fault {
             OpenError::Stock(_) | OpenError::Data(_) => {
                 let words = "the session's sandbox could not be made or kept";
                 Self::new(FaultCode::SandboxUnavailable, words)
+            }
+            OpenError::NoRoom => {
+                let words =
+                    "this worker's disk has no room for the session's files; nothing was done";
+                Self::new(FaultCode::NotOwner, words)
             }
             OpenError::TakeOver(TakeOverError::Behind { .. } | TakeOverError::Contended) => {
                 let words = "another worker was faster; nothing was done";

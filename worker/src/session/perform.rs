@@ -71,13 +71,16 @@ impl Actor {
         // Before the code begins to use anything.
         let meter = self.sandbox.as_ref().filter(|_| next.detailed);
         let mut meter = meter.map(|sandbox| sandbox.cage.meter());
-        let Some(kernel) = self.work.run(next.code, &self.context.store, limits) else {
+        // What earlier cells made this worker do beyond their share is waited for here.
+        let allowance = self.sandbox.as_ref().map(|it| it.cage.allowance().owed());
+        let started = Instant::now() + allowance.unwrap_or_default();
+        let store = &self.context.store;
+        let Some(kernel) = self.work.run(next.code, store, limits, started) else {
             return;
         };
         if let Some(meter) = &mut meter {
             meter.watch(kernel.pid());
         }
-        let started = Instant::now();
         self.running = Some(Running {
             operation: next.operation,
             caller,

@@ -54,8 +54,15 @@ struct Admitted {
 async fn admit(context: &Context, ledger: &Ledger, payload: &[u8]) -> Result<Admitted, Fault> {
     let Placement { job, seen } = wire::decode(payload).map_err(|_| unsupported())?;
     check(&job, ledger)?;
+    if context.standing.loss().is_some() {
+        let words = "the service lost the data that tells which sessions live; nothing was done";
+        return Err(Fault::new(FaultCode::BusLost, words));
+    }
     let busy = || Fault::new(FaultCode::Busy, "the worker has no room");
-    if context.draining.is_cancelled() {
+    if context.draining.is_cancelled()
+        || !context.clock.is_right()
+        || !context.stock.has_room(&ledger.pool().limits)
+    {
         return Err(busy());
     }
     let permit = context

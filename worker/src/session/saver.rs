@@ -23,7 +23,7 @@ use super::table::Note;
 use crate::{
     kernel::variables::Snapshot,
     sandbox::Cage,
-    sync::{Changed, SyncError, Synced, Syncer},
+    sync::{Changed, Limit, SyncError, Synced, Syncer},
 };
 
 /// Requests that may wait; whoever finds no room waits for it.
@@ -51,6 +51,9 @@ pub enum SaveError {
     /// The session has another owner.
     #[error("the session moved to another worker")]
     Fenced,
+    /// There is too much of something, until the session removes some of it.
+    #[error("the files cannot be kept")]
+    Unkeepable(#[source] Limit),
     /// It was tried for as long as is worth waiting.
     #[error("files were not saved in time")]
     Sync(#[source] Box<SyncError>),
@@ -104,7 +107,7 @@ impl Saver {
     ) -> (Self, Committer) {
         let (requests, incoming) = mpsc::channel(REQUESTS);
         let task = Task {
-            files,
+            files: files.paid_by(cage.allowance()),
             cage,
             window,
             tell,
@@ -194,12 +197,18 @@ impl From<&SaveError> for Fault {
                 let words = "the session moved to another worker; the work may have had effects";
                 Self::new(FaultCode::Fenced, words)
             }
-            SaveError::Sync(cause) => {
-                let why = match &**cause {
-                    SyncError::Unkeepable(limit) => limit.to_string(),
-                    other => other.to_string(),
+            SaveError::Unkeepable(limit) => {
+                let code = match limit {
+                    Limit::Path => FaultCode::PathTooLong,
+                    Limit::Entries | Limit::Paths | Limit::Extents => FaultCode::TooManyFiles,
                 };
-                let words = format!("it was done, but the files are not saved: {why}");
+                let words = format!(
+                    "it was done, but no files are saved while {limit}; code may run that removes some"
+                );
+                Self::new(code, words)
+            }
+            SaveError::Sync(cause) => {
+                let words = format!("it was done, but the files are not saved: {cause}");
                 Self::new(FaultCode::FilesNotDurable, words)
             }
             SaveError::Ended => {
@@ -266,6 +275,14 @@ impl Task {
         match self.save(&What::All { behind: false }).await {
             Ok(_) => {}
             Err(SaveError::Fenced) => self.due = None,
+            // Another look would find the same. The next cell is saved before its answer, which says so.
+            Err(SaveError::Unkeepable(limit)) => {
+                tracing::info!(
+                    error = &limit as &dyn std::error::Error,
+                    "files not kept behind their answer"
+                );
+                self.due = None;
+            }
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -293,11 +310,16 @@ impl Task {
                 }
                 Err(error) => error,
             };
-            if Instant::now() + pause > deadline || !may_pass(&error) {
+            let gives_up = match error {
+                SyncError::Unkeepable(limit) => Some(SaveError::Unkeepable(limit)),
+                error if Instant::now() + pause > deadline => Some(SaveError::Sync(error.into())),
+                _ => None,
+            };
+            if let Some(error) = gives_up {
                 if let What::All { .. } = what {
                     self.behind_failed = self.window.is_some();
                 }
-                return Err(SaveError::Sync(Box::new(error)));
+                return Err(error);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BACK_OFF.1);
@@ -335,14 +357,6 @@ impl Task {
             seq,
             changed: Changed::default(),
         })
-    }
-}
-
-/// Whether another attempt may do better.
-fn may_pass(error: &SyncError) -> bool {
-    match error {
-        SyncError::Store(_) | SyncError::Io(_) => true,
-        SyncError::Fenced | SyncError::Unkeepable(_) => false,
     }
 }
 

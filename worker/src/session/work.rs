@@ -11,7 +11,7 @@ use proto::{
     pool::Limits,
 };
 use store::Store;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::opening::{OpenError, Opened, Opening};
 use crate::{
@@ -88,13 +88,26 @@ impl Work {
         }))
     }
 
-    /// Runs a cell if a kernel waits; returns its handle.
-    pub fn run(&mut self, code: Source, store: &Store, limits: &Limits) -> Option<KernelHandle> {
+    /// Runs a cell from this moment on, if a kernel waits; returns its handle.
+    pub fn run(
+        &mut self,
+        code: Source,
+        store: &Store,
+        limits: &Limits,
+        from: Instant,
+    ) -> Option<KernelHandle> {
         match std::mem::replace(self, Self::Nothing) {
             Self::Idle(mut kernel) => {
                 let handle = kernel.handle().clone();
                 let (store, output) = (store.clone(), limits.output_bytes);
                 *self = Self::Running(Box::pin(async move {
+                    if from > Instant::now() {
+                        tokio::select! {
+                            () = tokio::time::sleep_until(from) => {}
+                            // The cell finds that there is no kernel any more.
+                            _ = kernel.idle() => {}
+                        }
+                    }
                     let ran = match (text(code.text, code.kept, &store).await, code.language) {
                         (Ok(_), Language::Unknown) => Err(unknown_language()),
                         (Ok(text), language) => {

@@ -14,7 +14,6 @@ use super::{
     beneath,
     tree::{Kind, Limit, Stat, Tree},
 };
-use crate::files::UNFINISHED;
 
 /// Bytes of directory entries read at once.
 const LISTING_BYTES: usize = 32 * 1024;
@@ -28,7 +27,7 @@ pub(super) enum ScanError {
     Io(#[from] io::Error),
 }
 
-/// Everything below `root` but uploads under way, devices, fifos and sockets. What changes
+/// Everything below `root` but devices, fifos and sockets. What changes
 /// meanwhile is seen as it was before or after.
 pub(super) fn scan(root: BorrowedFd<'_>) -> Result<Tree, ScanError> {
     let mut tree = Tree::default();
@@ -73,5 +72,5 @@ fn wanted(name: &[u8], kind: FileType) -> bool {
             false
         }
     };
-    kept && !matches!(name, b"." | b"..") && !name.starts_with(UNFINISHED.as_bytes())
+    kept && !matches!(name, b"." | b"..")
 }

@@ -1,6 +1,6 @@
 //! One session's committer.
 
-use std::{io, os::fd::AsFd, sync::Arc};
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
 use proto::file::FilePath;
 use store::log::{
@@ -20,7 +20,11 @@ use super::{
     transfer::{Outlet, Transfers, upload},
     tree::{Limit, Stat, Tree},
 };
-use crate::{files::DataDir, sandbox::Cage};
+use crate::{allowance::Allowance, files::DataDir, sandbox::Cage};
+
+/// What it takes to encode, store and remember one change. It is not measured, since the store is waited
+/// for meanwhile.
+const CHANGE: Duration = Duration::from_micros(4);
 
 /// Commits one session's files. All that it knows beside the log is a memory of what it saw; it is
 /// right to forget any of it at any time.
@@ -34,6 +38,8 @@ pub struct Syncer {
     /// What was seen when the log came to hold it. An entry without doubt vouches: as long as the
     /// file has this state, its contents are those of the manifest.
     seen: Arc<Tree>,
+    /// Pays for looks at everything, which code can make long.
+    allowance: Arc<Allowance>,
 }
 
 /// The files that a commit changed.
@@ -136,6 +142,16 @@ impl Syncer {
             data,
             transfers,
             seen: Arc::default(),
+            allowance: Arc::default(),
+        }
+    }
+
+    /// Has this pay for what the session's code makes the committer do.
+    #[must_use]
+    pub fn paid_by(self, allowance: &Arc<Allowance>) -> Self {
+        Self {
+            allowance: Arc::clone(allowance),
+            ..self
         }
     }
 
@@ -248,7 +264,9 @@ impl Syncer {
 
     async fn look_at_all(&self, processes: Vec<u32>) -> Result<Looked, SyncError> {
         let (root, known) = (Arc::clone(self.data.root()), self.known());
-        Ok(away(move || Look::at_all(&root, known, &processes)).await??)
+        let allowance = Arc::clone(&self.allowance);
+        let look = move || allowance.pay_for(|| Look::at_all(&root, known, &processes));
+        Ok(away(look).await??)
     }
 
     async fn commit(&mut self, looked: Looked, scope: Scope) -> Result<Synced, SyncError> {
@@ -263,6 +281,10 @@ impl Syncer {
             trusted,
             doubted,
         } = delta;
+        if scope == Scope::Whole {
+            let count = u32::try_from(changes.len()).unwrap_or(u32::MAX);
+            self.allowance.charge(CHANGE.saturating_mul(count));
+        }
         self.remember(now, &doubted, scope);
         let synced = if changes.is_empty() {
             Synced::Unchanged

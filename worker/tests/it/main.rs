@@ -11,6 +11,7 @@
     reason = "a test's way to fail"
 )]
 
+mod identity;
 mod kernel;
 mod listener;
 mod records;

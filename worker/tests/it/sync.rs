@@ -9,7 +9,7 @@ use store::Store;
 use store::log::{place::Place, writer::Writer};
 use tempfile::TempDir;
 use worker::files::DataDir;
-use worker::sandbox::Cage;
+use worker::sandbox::{Cage, layout};
 use worker::sync::{RestoreError, SyncError, Synced, Syncer, Transfers};
 
 use crate::sandbox::{Host, Session, limits, within};
@@ -60,12 +60,13 @@ impl Log {
     async fn unpack(&mut self) -> PathBuf {
         let path = self.directory.path().join(self.epoch.next().to_string());
         std::fs::create_dir(&path).unwrap();
-        let root = std::fs::File::open(&path).unwrap().into();
-        let data = DataDir::new(&root, (0, 0)).unwrap();
+        let volume = std::fs::File::open(&path).unwrap().into();
+        layout::lay_out(&volume, (0, 0)).unwrap();
+        let data = DataDir::new(&volume, (0, 0)).unwrap();
         Syncer::restore(self.writer().await, data, transfers())
             .await
             .unwrap();
-        path
+        path.join(layout::FILES)
     }
 }
 

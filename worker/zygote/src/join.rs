@@ -6,11 +6,22 @@ use std::mem;
 use std::ptr;
 
 use crate::exit;
+use crate::leftovers;
 use crate::python::Python;
 use crate::wire::{CGROUPS_MAX, JOIN_DESCRIPTORS, SESSION_ID, Step};
 
-/// Open files of a session.
-const FILES_MAX: libc::rlim_t = 4096;
+/// What each process of a session may hold at most; all but open files and core files are counted
+/// for the session as a whole.
+const LIMITS: [(libc::__rlimit_resource_t, libc::rlim_t); 5] = [
+    (libc::RLIMIT_NOFILE, 4096),
+    (libc::RLIMIT_CORE, 0),
+    // Queued signals and POSIX timers.
+    (libc::RLIMIT_SIGPENDING, 4096),
+    // Bytes of POSIX message queues: the kernel's own default.
+    (libc::RLIMIT_MSGQUEUE, 819_200),
+    // Bytes that cannot be swapped out: the kernel's own default.
+    (libc::RLIMIT_MEMLOCK, 8 << 20),
+];
 
 /// The zygote's own pid namespace, where its children must not stay but the zygote must.
 pub(crate) struct Origin(c_int);
@@ -119,6 +130,9 @@ pub(crate) fn fork_into(
 fn lock_down(descriptors: &Descriptors<'_>, filter: &[u8]) {
     enter_cgroups(descriptors.cgroups);
     enter_namespaces(descriptors.cage);
+    if leftovers::remove().is_err() {
+        fail(Step::Leftovers);
+    }
     raise_loopback();
     keep_descriptors(descriptors);
     // SAFETY: no arguments.
@@ -219,29 +233,23 @@ fn keep_descriptors(descriptors: &Descriptors<'_>) {
 }
 
 fn lower_limits() {
-    let mut files = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `files` outlives the call.
-    require(Step::ResourceLimits, unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut files)
-    });
-    // Raising a hard limit would need a capability that the worker may lack.
-    files.rlim_max = files.rlim_max.min(FILES_MAX);
-    files.rlim_cur = files.rlim_max;
-    // SAFETY: `files` outlives the call.
-    require(Step::ResourceLimits, unsafe {
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files)
-    });
-    let core = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `core` outlives the call.
-    require(Step::ResourceLimits, unsafe {
-        libc::setrlimit(libc::RLIMIT_CORE, &raw const core)
-    });
+    for (resource, most) in LIMITS {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: `limit` outlives the call.
+        require(Step::ResourceLimits, unsafe {
+            libc::getrlimit(resource, &raw mut limit)
+        });
+        // Raising a hard limit would need a capability that the worker may lack.
+        limit.rlim_max = limit.rlim_max.min(most);
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: `limit` outlives the call.
+        require(Step::ResourceLimits, unsafe {
+            libc::setrlimit(resource, &raw const limit)
+        });
+    }
 }
 
 fn empty_bounding_set() {

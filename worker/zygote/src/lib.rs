@@ -9,6 +9,7 @@
 //! here: messages are numbers and file descriptors ([`wire`]), and the environment is the image's.
 
 mod join;
+mod leftovers;
 mod pages;
 mod python;
 mod serve;

@@ -152,10 +152,12 @@ pub enum Step {
     Filter,
     /// Giving `/proc/self` back to the session.
     Dumpable,
+    /// Removing memory that an earlier kernel of the cage left.
+    Leftovers,
 }
 
 impl Step {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Cgroups,
         Self::Namespaces,
         Self::Loopback,
@@ -169,6 +171,7 @@ impl Step {
         Self::Directory,
         Self::Filter,
         Self::Dumpable,
+        Self::Leftovers,
     ];
 
     /// Exit code of a child that failed here.

@@ -26,6 +26,10 @@ pub enum Blow {
     Pause(Member),
     /// SIGTERM; started again at once.
     Restart(Member),
+    /// SIGHUP, which must change nothing.
+    Reload(Member),
+    /// A second worker is started with this one's id, which must be refused.
+    Twin(Member),
     /// The proxy of the object store makes trouble for the fault's time.
     Trouble(Trouble),
 }
@@ -62,6 +66,8 @@ const CALM: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_secs(30);
 /// Shortest pause.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
+/// How long a process that must not mind is looked at.
+const LOOKED_AT: Duration = Duration::from_secs(2);
 /// Until a process that was hit takes part again.
 const RECOVERY: Duration = Duration::from_secs(5);
 /// Workers that must not be hit at a moment.
@@ -73,7 +79,11 @@ impl Blow {
     pub fn group(&self) -> Group {
         match self {
             Self::Trouble(_) => Group::Store,
-            Self::Kill(member) | Self::Pause(member) | Self::Restart(member) => match member {
+            Self::Kill(member)
+            | Self::Pause(member)
+            | Self::Restart(member)
+            | Self::Reload(member)
+            | Self::Twin(member) => match member {
                 Member::Nats(_) => Group::Nats,
                 Member::Ingress(_) => Group::Ingress,
                 Member::Store | Member::StoreProxy => Group::Store,
@@ -96,6 +106,8 @@ impl Blow {
             Self::Kill(member) => format!("kill {}", plain(member)),
             Self::Pause(member) => format!("pause {}", plain(member)),
             Self::Restart(member) => format!("restart {}", plain(member)),
+            Self::Reload(member) => format!("reload {}", plain(member)),
+            Self::Twin(member) => format!("twin of {}", plain(member)),
             Self::Trouble(trouble) => format!("store {}", named(trouble)),
         }
     }
@@ -107,6 +119,8 @@ impl fmt::Display for Blow {
             Self::Kill(member) => write!(f, "kill {member}"),
             Self::Pause(member) => write!(f, "pause {member}"),
             Self::Restart(member) => write!(f, "restart {member}"),
+            Self::Reload(member) => write!(f, "reload {member}"),
+            Self::Twin(member) => write!(f, "twin of {member}"),
             Self::Trouble(trouble) => write!(f, "store {}", named(trouble)),
         }
     }
@@ -202,6 +216,8 @@ enum Draft {
     Kill(fn(usize) -> Member),
     Pause(fn(usize) -> Member),
     Restart(fn(usize) -> Member),
+    Reload(fn(usize) -> Member),
+    Twin(fn(usize) -> Member),
     Trouble(Trouble),
 }
 
@@ -243,6 +259,14 @@ impl Planner {
                 Draft::Restart(member),
             ]);
         }
+        let reloaded: [fn(usize) -> Member; 4] = [
+            Member::Worker,
+            Member::Caged,
+            Member::Zygote,
+            Member::Ingress,
+        ];
+        drafts.extend(reloaded.map(Draft::Reload));
+        drafts.push(Draft::Twin(Member::Worker));
         if self.shape.proxied {
             // Killing it would lose what no real store loses: it is in memory.
             drafts.push(Draft::Pause(|_| Member::Store));
@@ -256,12 +280,15 @@ impl Planner {
             Draft::Kill(_) => Duration::from_millis(self.chance.below(4000)),
             Draft::Pause(_) => self.pause,
             Draft::Restart(_) => Duration::ZERO,
+            Draft::Reload(_) | Draft::Twin(_) => LOOKED_AT,
             Draft::Trouble(_) => self.pause / 2,
         };
         let blow = match draft {
             Draft::Kill(member) => Blow::Kill(self.victim(member, at)?),
             Draft::Pause(member) => Blow::Pause(self.victim(member, at)?),
             Draft::Restart(member) => Blow::Restart(self.victim(member, at)?),
+            Draft::Reload(member) => Blow::Reload(self.victim(member, at)?),
+            Draft::Twin(member) => Blow::Twin(self.victim(member, at)?),
             Draft::Trouble(trouble) => Blow::Trouble(trouble),
         };
         let fits = at + lasts <= end && self.is_free(blow.group(), at);
@@ -306,8 +333,9 @@ mod tests {
         nats: 3,
         proxied: true,
     };
-    /// Kill, pause and restart of six kinds of processes, a pause of the store, four troubles.
-    const KINDS: usize = 6 * 3 + 1 + 4;
+    /// Kill, pause and restart of six kinds of processes, SIGHUP to four, a twin of a worker, a pause of
+    /// the store, four troubles.
+    const KINDS: usize = 6 * 3 + 4 + 1 + 1 + 4;
 
     fn kinds(faults: &[Fault]) -> BTreeSet<String> {
         faults.iter().map(|fault| fault.blow.kind()).collect()
@@ -349,7 +377,7 @@ mod tests {
                 .iter()
                 .all(|fault| fault.blow.group() != Group::Store)
         );
-        assert_eq!(kinds(&faults).len(), 5 * 3);
+        assert_eq!(kinds(&faults).len(), 5 * 3 + 4 + 1);
     }
 
     proptest! {

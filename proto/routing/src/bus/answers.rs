@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::{Message, StatusCode, connection::State};
+use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -11,8 +11,8 @@ use super::{Bus, BusError};
 
 /// Longest silence between two answers of the server.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
-/// No more, none at all, or no stream: no worker has made it yet.
-const ENDS: [u16; 3] = [204, 404, 503];
+/// No more, or none at all.
+const ENDS: [u16; 2] = [204, 404];
 
 /// Why records could not be listed.
 #[derive(Debug, thiserror::Error)]
@@ -27,15 +27,13 @@ enum ListError {
 
 impl Bus {
     /// What a stream's nearest server answers to this question: records, and then the message that ends
-    /// them.
+    /// them. [`BusError::NoStream`] where no server has the stream.
     pub(super) async fn answers(
         &self,
         stream: &str,
         question: &Value,
     ) -> Result<(Vec<Message>, Message), BusError> {
-        if self.0.client.connection_state() != State::Connected {
-            return Err(BusError::Down);
-        }
+        self.up()?;
         let failed = |error| BusError::Read(error);
         let inbox = self.0.client.new_inbox();
         let answers = self.0.client.subscribe(inbox.clone()).await;
@@ -54,6 +52,7 @@ impl Bus {
             };
             match message.status {
                 None => records.push(message),
+                Some(StatusCode::NO_RESPONDERS) => return Err(BusError::NoStream),
                 Some(status) if ENDS.contains(&status.as_u16()) => return Ok((records, message)),
                 Some(status) => return Err(failed(Box::new(ListError::Refused(status)))),
             }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use tokio::time::Instant;
 
 /// Oldest server that works: per-key TTL, limit markers and a fix for false 503s across nodes
@@ -63,6 +63,17 @@ impl NatsAuth {
     }
 }
 
+impl AuthError {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Read(..) => Some("give --nats-auth a file that this process can read"),
+            Self::Refused(_) => Some("write `user:password` into it and `chmod 600` it"),
+        }
+    }
+}
+
 /// A process as the bus knows it.
 #[derive(Debug)]
 pub struct Peer {
@@ -87,11 +98,38 @@ pub enum Link {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// No server answered, or it refused the credentials.
-    #[error("NATS cannot be reached")]
-    Connect(#[from] async_nats::ConnectError),
+    #[error("NATS at {0} cannot be reached")]
+    Connect(String, #[source] async_nats::ConnectError),
     /// The server lacks what ownership needs.
     #[error("NATS {0} is too old; 2.14.2 or newer is needed")]
     TooOld(String),
+}
+
+impl ConnectError {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Connect(_, error) => Some(match error.kind() {
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                    "put the user and password of the server's configuration into the file of --nats-auth"
+                }
+                ConnectErrorKind::ServerParse | ConnectErrorKind::Dns => {
+                    "give --nats the addresses of the servers, such as nats://10.0.0.1:4222"
+                }
+                _ => "start nats-server there, or give --nats the addresses where it is",
+            }),
+            Self::TooOld(_) => Some("upgrade nats-server"),
+        }
+    }
+}
+
+/// Names the servers, without what may be secret in their addresses.
+pub(super) fn refused_by(servers: &[ServerAddr], error: async_nats::ConnectError) -> ConnectError {
+    let shown = servers
+        .iter()
+        .map(|server| format!("{}:{}", server.host(), server.port()));
+    ConnectError::Connect(shown.collect::<Vec<_>>().join(", "), error)
 }
 
 /// When this process last connected.
@@ -141,12 +179,20 @@ pub async fn connect(
             async {}
         })
         .connect(servers)
-        .await?;
-    let (major, minor, patch) = OLDEST_SERVER;
-    if !client.is_server_compatible(major, minor, patch) {
-        return Err(ConnectError::TooOld(client.server_info().version));
-    }
+        .await
+        .map_err(|error| refused_by(servers, error))?;
+    refuse_old(&client)?;
     Ok(client)
+}
+
+/// Refuses a server that lacks what ownership needs.
+pub(super) fn refuse_old(client: &Client) -> Result<(), ConnectError> {
+    let (major, minor, patch) = OLDEST_SERVER;
+    if client.is_server_compatible(major, minor, patch) {
+        Ok(())
+    } else {
+        Err(ConnectError::TooOld(client.server_info().version))
+    }
 }
 
 fn note(event: &Event, changed: impl Fn(Link)) {

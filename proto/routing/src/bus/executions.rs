@@ -38,8 +38,14 @@ impl Bus {
             "batch": limits::EXECUTION_PAGE,
             "max_bytes": limits::EXECUTION_PAGE_BYTES,
         });
-        let answers = self.answers(subject::EXECUTIONS_STREAM, &question).await?;
-        let (messages, end) = answers;
+        let answers = self.answers(subject::EXECUTIONS_STREAM, &question).await;
+        let answers = self.or_nothing(answers.map(Some))?;
+        let Some((messages, end)) = answers else {
+            return Ok(Page {
+                records: vec![],
+                next: None,
+            });
+        };
         let more = number(&end, "Nats-Num-Pending").is_some_and(|left| left > 0);
         let last = messages
             .last()

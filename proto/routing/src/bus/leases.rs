@@ -18,9 +18,12 @@ impl Bus {
     /// The bus did not answer.
     pub async fn leases(&self, pool: &PoolId, subject: &str) -> Result<Vec<Written>, BusError> {
         let question = json!({ "multi_last": [subject], "batch": limits::LISTED_SESSIONS });
-        let (leases, _) = self
-            .answers(&subject::leases_stream(pool), &question)
-            .await?;
+        let stream = subject::leases_stream(pool);
+        let leases = match self.answers(&stream, &question).await {
+            Ok((leases, _)) => leases,
+            Err(BusError::NoStream) if self.never_had(pool).await => vec![],
+            Err(error) => return Err(error),
+        };
         Ok(leases.iter().filter_map(written).collect())
     }
 }

@@ -14,22 +14,34 @@ use proto::{
     subject, wire,
 };
 use records::{
+    clock::time_at,
     execution::{Executions, Found, Put},
+    fleet::{Standing, State},
     queue::Queue,
+    room::{Entry, Room},
+    share::Share,
 };
+use time::OffsetDateTime;
 
 use crate::placement::Record;
 
 mod answers;
+pub mod capacity;
+pub mod clock;
 pub mod connect;
 pub mod executions;
 pub mod inbox;
 pub mod leases;
+pub mod rights;
+mod workers;
 
 pub use connect::{AuthError, ConnectError, Connected, NatsAuth};
 
 use connect::{Link, Peer};
 use inbox::{Inbox, Inboxes};
+use workers::Workers;
+
+use crate::served::Served;
 
 /// Messages that wait in this process for all callers together.
 const SUBSCRIPTION_CAPACITY: usize = 16 * 1024;
@@ -46,6 +58,8 @@ struct Parts {
     executions: Executions,
     queue: Queue,
     connected: Connected,
+    standing: Standing,
+    workers: Workers,
 }
 
 /// Why the bus cannot be used.
@@ -66,9 +80,23 @@ pub enum BusError {
     /// No server holds the records' stream.
     #[error("the records' stream is not there")]
     NoStream,
+    /// The bus lost its data; the text says how.
+    #[error("{0}")]
+    Lost(Arc<str>),
     /// A record was not read or written.
     #[error(transparent)]
     Record(#[from] records::cas::BusError),
+}
+
+impl BusError {
+    /// What to do about it at a start.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Connect(error) => error.remedy(),
+            _ => None,
+        }
+    }
 }
 
 impl Bus {
@@ -118,7 +146,21 @@ impl Bus {
             executions,
             queue,
             connected,
+            standing: Standing::default(),
+            workers: Workers::default(),
         })))
+    }
+
+    /// How the bus stands. Whoever watches it sets this; once it is lost, nothing is asked of the bus.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.0.standing.clone()
+    }
+
+    /// The same connection, for what this type does not do.
+    #[must_use]
+    pub fn jetstream(&self) -> jetstream::Context {
+        self.0.jetstream.clone()
     }
 
     /// Sends a message whose frames come to the returned inbox.
@@ -149,9 +191,14 @@ impl Bus {
     /// The bus did not answer.
     pub async fn lease(&self, pool: &PoolId, session: &SessionKey) -> Result<Record, BusError> {
         match self.known_lease(pool, session).await {
-            Err(BusError::NoStream) => Ok(Record::None),
+            Err(BusError::NoStream) if self.never_had(pool).await => Ok(Record::None),
             other => other,
         }
+    }
+
+    /// Whether it is no loss that the bus holds no leases of this pool: no worker has made its stream yet.
+    pub(super) async fn never_had(&self, pool: &PoolId) -> bool {
+        self.0.standing.now() == State::Unknown || self.served(pool).await == Served::Nowhere
     }
 
     /// The same where a stream that is not there must not be taken for one without a record.
@@ -171,13 +218,22 @@ impl Bus {
         Ok(Record::Held(lease, revision))
     }
 
+    /// What time it is on the bus.
+    ///
+    /// # Errors
+    /// The bus did not answer, or no worker has made its streams yet.
+    pub async fn time(&self) -> Result<OffsetDateTime, BusError> {
+        self.up()?;
+        Ok(time_at(&self.0.jetstream, subject::EXECUTIONS_STREAM).await?)
+    }
+
     /// A worker's key.
     ///
     /// # Errors
     /// The bus did not answer.
     pub async fn worker(&self, worker: &WorkerId) -> Result<Option<WorkerBeat>, BusError> {
         let found = self.last(subject::WORKERS_STREAM, subject::worker(worker));
-        let found = or_nothing(found.await)?;
+        let found = self.or_nothing(found.await)?;
         Ok(found.and_then(|(payload, _)| wire::decode(&payload).ok()))
     }
 
@@ -187,7 +243,7 @@ impl Bus {
     /// The bus did not answer.
     pub async fn execution(&self, subject: &str) -> Result<Found, BusError> {
         let found = self.last(subject::EXECUTIONS_STREAM, subject.to_owned());
-        let found = or_nothing(found.await)?;
+        let found = self.or_nothing(found.await)?;
         let decode =
             |(payload, revision): (Bytes, u64)| Some((wire::decode(&payload).ok()?, revision));
         Ok(found.and_then(decode))
@@ -216,13 +272,20 @@ impl Bus {
         Ok(self.0.executions.put(subject, record, expected).await?)
     }
 
-    /// Whether one more execution may be recorded.
+    /// Whether one more execution of a pool may be recorded. If so, it counts as recorded.
+    /// The entry is kept until the record is written.
     ///
     /// # Errors
     /// The bus did not answer.
-    pub async fn have_room(&self) -> Result<bool, BusError> {
+    pub async fn admit_record(&self, share: &Share) -> Result<Room<Entry>, BusError> {
         self.up()?;
-        Ok(self.0.executions.have_room().await?)
+        Ok(self.0.executions.admit(share).await?)
+    }
+
+    /// The records of executions, for whoever watches them.
+    #[must_use]
+    pub fn records(&self) -> &Executions {
+        &self.0.executions
     }
 
     /// The queue of executions that nobody waits for.
@@ -237,6 +300,7 @@ impl Bus {
     /// While the connection is down, the library would queue what is sent, to be delivered when nobody
     /// wants it any more.
     fn up(&self) -> Result<(), BusError> {
+        self.sound()?;
         if self.0.client.connection_state() == async_nats::connection::State::Connected {
             Ok(())
         } else {
@@ -244,8 +308,25 @@ impl Bus {
         }
     }
 
+    fn sound(&self) -> Result<(), BusError> {
+        match self.0.standing.loss() {
+            Some(how) => Err(BusError::Lost(how)),
+            None => Ok(()),
+        }
+    }
+
+    /// A stream that no worker has made yet holds nothing. In a fleet that has its generation it must be
+    /// there.
+    fn or_nothing<T>(&self, read: Result<Option<T>, BusError>) -> Result<Option<T>, BusError> {
+        match read {
+            Err(BusError::NoStream) if self.0.standing.now() == State::Unknown => Ok(None),
+            other => other,
+        }
+    }
+
     async fn last(&self, stream: &str, subject: String) -> Result<Option<(Bytes, u64)>, BusError> {
         let failed = |error| BusError::Read(error);
+        self.sound()?;
         let stream = self.0.jetstream.get_stream_no_info(stream).await;
         let stream = stream.map_err(|error| failed(Box::new(error)))?;
         match stream.direct_get_last_for_subject(subject).await {
@@ -261,6 +342,7 @@ impl Bus {
     /// # Errors
     /// It does not.
     pub async fn check(&self) -> Result<(), BusError> {
+        self.up()?;
         let someone: WorkerId = "readiness"
             .parse()
             .map_err(|error| BusError::Read(Box::new(error)))?;
@@ -271,12 +353,4 @@ impl Bus {
 /// Nobody answers for a stream that no worker has made yet, or that has no server now.
 fn is_no_stream(kind: &DirectGetErrorKind) -> bool {
     matches!(kind, DirectGetErrorKind::ErrorResponse(status, _) if *status == StatusCode::NO_RESPONDERS)
-}
-
-/// A stream that no worker has made yet holds nothing.
-fn or_nothing<T>(read: Result<Option<T>, BusError>) -> Result<Option<T>, BusError> {
-    match read {
-        Err(BusError::NoStream) => Ok(None),
-        other => other,
-    }
 }

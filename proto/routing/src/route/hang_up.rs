@@ -28,6 +28,7 @@ impl HangUp {
                 pool: job.pool.clone(),
                 session: job.session.clone(),
                 identifier: job.identifier.clone(),
+                sealed: None,
                 budget_ms: 0,
             }),
             _ => None,

@@ -19,8 +19,10 @@ use crate::{
         Bus, BusError,
         inbox::{Arrival, Inbox},
     },
+    patience::patiently,
     placement::{self, Next, Owner, Record},
     reader::Reader,
+    served::Served,
 };
 
 mod hang_up;
@@ -47,6 +49,9 @@ pub enum RouteError {
     /// No worker had room within [`limits::ROOM_BUDGET`].
     #[error("no worker has room")]
     NoCapacity,
+    /// No worker serves the pool, or not with the settings that this process knows.
+    #[error("no worker serves the pool with these settings")]
+    PoolNotServed(Served),
     /// The session's owner did not answer in time, and is not known to be gone.
     #[error("the session's worker does not answer")]
     OwnerSilent,
@@ -176,6 +181,13 @@ impl Journey<'_> {
     }
 
     async fn place(&mut self, seen: u64) -> Result<Option<Result<Answer, RouteError>>, RouteError> {
+        // A worker that has other settings would keep other promises.
+        match self.bus.served(&self.job.pool).await {
+            Served::Same | Served::Unknown => {}
+            other @ (Served::Differently | Served::Nowhere) => {
+                return Err(RouteError::PoolNotServed(other));
+            }
+        }
         let placement = Placement {
             job: self.job.clone(),
             seen,
@@ -275,7 +287,14 @@ async fn ask_owner(
     payload: Bytes,
 ) -> Result<Heard, RouteError> {
     let subject = subject::session(&job.pool, &job.session, job.request.verb());
-    ask(bus, (job, reader), subject, payload, limits::ACCEPT_WITHIN).await
+    ask(
+        bus,
+        (job, reader),
+        subject,
+        payload,
+        patiently(limits::ACCEPT_WITHIN),
+    )
+    .await
 }
 
 /// Sends the job to one subject and listens to the end.
@@ -313,7 +332,7 @@ async fn listen(
     }
     let mut hang_up = HangUp::of(bus, job);
     loop {
-        match timeout(limits::SILENCE, inbox.next()).await {
+        match timeout(patiently(limits::SILENCE), inbox.next()).await {
             Ok(Arrival::Frame(frame)) => match frame.body {
                 FrameBody::Accepted | FrameBody::Heartbeat => {}
                 FrameBody::Output(output) => {

@@ -269,6 +269,7 @@ impl Once<'_> {
             RouteError::Bus(_)
             | RouteError::OwnerSilent
             | RouteError::NoCapacity
+            | RouteError::PoolNotServed(_)
             // Only of jobs that read files.
             | RouteError::Unowned(_)
             | RouteError::Wire(_) => {}

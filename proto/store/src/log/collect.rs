@@ -124,6 +124,17 @@ async fn is_fence(store: &Store, place: &Place, seq: Seq) -> Result<bool, StoreE
     }
 }
 
+/// Whether a log is of a session that a lost bus knew, and is kept for a while: `accepted` is when the bus
+/// got its present generation, by the store's clock.
+#[must_use]
+pub fn is_of_lost_bus(found: &Found, accepted: SystemTime, now: SystemTime) -> bool {
+    // A clock that is behind keeps it longer.
+    let old = now
+        .duration_since(accepted)
+        .is_ok_and(|age| age >= limits::LOST_LOGS_LIFE);
+    found.newest <= accepted && !old
+}
+
 /// Every log of a pool. One listing of all the pool's objects, so not for every minute.
 ///
 /// # Errors
@@ -147,10 +158,10 @@ pub async fn incarnations(store: &Store, pool: &PoolId) -> Result<Vec<Found>, St
 }
 
 /// Whether a log's session is over, so that the log may be deleted. `live` is the incarnation in the
-/// session's lease, read after the log was found; `lease_life` is how long a lease of the pool lives
-/// without its owner.
+/// session's lease, read after the log was found; `now` is the [time of the store](Store::time), read before
+/// that; `lease_life` is how long a lease of the pool lives without its owner.
 ///
-/// The bus may lose what it acknowledged, and clocks differ, so a log must have been left alone for
+/// The bus may lose what it acknowledged, and clocks run apart, so a log must have been left alone for
 /// twice the life of a lease, and in no case less than [`limits::DEAD_GRACE`].
 #[must_use]
 pub fn is_orphan(
@@ -163,7 +174,7 @@ pub fn is_orphan(
         return false;
     }
     let patience = lease_life.saturating_mul(2).max(limits::DEAD_GRACE);
-    // Not over either when the store's clock is ahead.
+    // Not over either when it was written after this look began.
     now.duration_since(found.newest)
         .is_ok_and(|age| age >= patience)
 }
@@ -217,13 +228,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_lost_bus_knew_is_kept_for_a_while() {
+        let (found, now) = found(Duration::from_secs(1000));
+        let second = Duration::from_secs(1);
+        let life = limits::LOST_LOGS_LIFE;
+        assert!(is_of_lost_bus(&found, found.newest + second, now));
+        assert!(!is_of_lost_bus(&found, found.newest - second, now));
+        assert!(is_of_lost_bus(
+            &found,
+            found.newest,
+            found.newest + life - second
+        ));
+        assert!(!is_of_lost_bus(&found, found.newest, found.newest + life));
+        assert!(
+            is_of_lost_bus(&found, now, now - second),
+            "a clock that is behind"
+        );
+    }
+
+    #[test]
     fn short_leases_make_no_hasty_collection() {
         let (found, now) = found(Duration::from_secs(60));
         assert!(!is_orphan(&found, None, now, Duration::from_secs(1)));
     }
 
     #[test]
-    fn a_store_whose_clock_is_ahead_makes_no_orphans() {
+    fn a_log_that_was_written_since_is_no_orphan() {
         let (found, now) = found(Duration::ZERO);
         let behind = now - Duration::from_secs(100_000);
         assert!(!is_orphan(&found, None, behind, LEASE));

@@ -8,7 +8,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use proto::id::Epoch;
+use proto::{id::Epoch, recovery::Recovery};
 use ulid::Ulid;
 
 use super::{
@@ -43,6 +43,8 @@ pub struct Writer {
     pub(super) condemned: HashSet<Source>,
     pending: Option<Attempt>,
     fenced: bool,
+    /// What is to be written beside the log once there is something in it.
+    recovery: Option<Recovery>,
 }
 
 /// A commit whose fate is not known.
@@ -159,7 +161,14 @@ impl Writer {
             base: history.base,
             pending: None,
             fenced: false,
+            recovery: None,
         }
+    }
+
+    /// Writes this beside the log together with the next commit: a session that never had a file leaves
+    /// nothing.
+    pub fn remember(&mut self, recovery: Recovery) {
+        self.recovery = Some(recovery);
     }
 
     /// The tree as the log has it.
@@ -249,8 +258,13 @@ impl Writer {
         else {
             return Ok(false);
         };
-        let nonce = &commit.nonce;
-        match entry::claim(&self.store, &self.place, *seq, bytes, nonce).await? {
+        let claiming = entry::claim(&self.store, &self.place, *seq, bytes, &commit.nonce);
+        let keeping = keep(&self.store, &self.place, self.recovery.as_ref());
+        let (claimed, kept) = tokio::join!(claiming, keeping);
+        if kept {
+            self.recovery = None;
+        }
+        match claimed? {
             Claim::Ours => {
                 if let Some(attempt) = self.pending.take() {
                     self.advance(attempt);
@@ -299,6 +313,21 @@ impl Writer {
             }
             Body::Variables(variables) => self.variables = Some(variables),
             Body::Fence | Body::Hollow => {}
+        }
+    }
+}
+
+/// Says whether it was written. Files are not refused because of it: the next commit tries again.
+async fn keep(store: &Store, place: &Place, recovery: Option<&Recovery>) -> bool {
+    let Some(recovery) = recovery else {
+        return false;
+    };
+    match store.keep_recovery(place, recovery).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(session.key = %place.session, error = &error as &dyn std::error::Error,
+                "failed to write what the session is recovered from");
+            false
         }
     }
 }

@@ -152,7 +152,8 @@ async fn staged_bodies_travel_whole_and_leave_nothing(store: Store) {
     store.discard(&staged).await;
     nothing_is_staged(&store).await;
     // Nothing is old enough to be swept, and nothing of that is an error.
-    store.sweep().await.unwrap();
+    let now = store.time().await.unwrap();
+    store.sweep(now).await.unwrap();
 }
 
 async fn staged_bodies_of_another_length_are_refused(store: Store) {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const EVENTS: [Event; 14] = [
+const EVENTS: [Event; 16] = [
     Event::Ready,
     Event::Failed,
     Event::Queued,
@@ -10,6 +10,7 @@ const EVENTS: [Event; 14] = [
     Event::Died,
     Event::Saved,
     Event::NotSaved,
+    Event::Unkeepable,
     Event::Deadline,
     Event::Cancel,
     Event::GraceOver,
@@ -17,6 +18,7 @@ const EVENTS: [Event; 14] = [
     Event::Stop,
     Event::HandOver,
     Event::LeaseLost,
+    Event::DiskFull,
 ];
 
 /// Steps through events, none of which may be followed by an execution that waits.
@@ -70,6 +72,20 @@ fn a_cell_that_ignores_the_interrupt_is_killed_saved_and_the_kernel_restarted() 
 }
 
 #[test]
+fn a_session_that_fills_the_disk_ends_at_once_but_for_files_that_are_being_saved() {
+    let end = End::DiskFull;
+    for state in [State::Idle, State::Running, State::Killing(Why::Cancel)] {
+        let (ended, actions) = on(state, Event::DiskFull, true);
+        assert_eq!(ended, State::Ending(end));
+        assert_eq!(actions, vec![Action::RefuseAll, Action::TearDown(end)]);
+    }
+    let (saving, _) = on(State::Running, Event::Finished, false);
+    assert_eq!(on(saving, Event::DiskFull, false), (saving, vec![]));
+    let (saved, _) = on(saving, Event::Saved, false);
+    assert_eq!(on(saved, Event::DiskFull, false).0, State::Ending(end));
+}
+
+#[test]
 fn a_kernel_that_dies_while_its_files_are_saved_is_missed_by_the_next_caller() {
     let (state, actions) = walk(State::Running, &[Event::Finished, Event::Died]);
     assert_eq!(actions, vec![Action::NoteLoss]);
@@ -93,6 +109,23 @@ fn no_cell_runs_before_the_files_of_the_last_are_saved() {
         on(state, Event::Saved, true),
         (State::Running, vec![Action::RunNext])
     );
+}
+
+#[test]
+fn code_runs_that_may_make_room_for_what_cannot_be_kept() {
+    let (saving, _) = on(State::Running, Event::Finished, false);
+    let answered = vec![Action::AnswerUnsaved];
+    let refused = on(saving, Event::Unkeepable, false);
+    assert_eq!(refused, (State::Idle, answered.clone()));
+    let next = [answered, vec![Action::RunNext]].concat();
+    assert_eq!(on(saving, Event::Unkeepable, true), (State::Running, next));
+    // The store came back, and this is what it was to take.
+    let (saving, _) = on(State::Unsaved(Kernel::Alive), Event::Queued, true);
+    let runs = (State::Running, vec![Action::RunNext]);
+    assert_eq!(on(saving, Event::Unkeepable, true), runs);
+    let (saving, _) = on(State::Unsaved(Kernel::Dead), Event::Queued, true);
+    let restarts = (State::Restarting, vec![Action::Restart]);
+    assert_eq!(on(saving, Event::Unkeepable, true), restarts);
 }
 
 #[test]
@@ -135,7 +168,8 @@ proptest! {
                         running = false;
                     }
                     Action::AnswerUnsaved => {
-                        prop_assert!(running && event == Event::NotSaved, "{before:?}");
+                        let unsaved = matches!(event, Event::NotSaved | Event::Unkeepable);
+                        prop_assert!(running && unsaved, "{before:?}");
                         running = false;
                     }
                     Action::RefuseAll => running = false,

@@ -14,6 +14,7 @@ mod round_trip;
 
 use std::{
     cell::Cell,
+    collections::BTreeSet,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -107,7 +108,9 @@ fn data(path: &Path) -> DataDir {
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),
     );
-    DataDir::new(&root, me).unwrap()
+    // Nothing is uploaded.
+    let uploads = root.try_clone().unwrap();
+    DataDir::of(root, uploads, me)
 }
 
 fn transfers() -> Transfers {

@@ -237,10 +237,20 @@ async fn a_large_file_goes_both_ways_in_little_memory() {
 }
 
 #[tokio::test]
-async fn uploads_under_way_and_what_is_no_file_are_left_out() {
+async fn what_is_no_file_is_left_out_and_no_name_is() {
     let session = Session::new();
     let (root, mut syncer) = session.first();
-    std::fs::write(root.join(".hearth-upload-1"), "half").unwrap();
+    // Names that meant something once, here or to those who come from elsewhere.
+    let names = [
+        ".hearth-upload-1",
+        "lost+found",
+        "uploads",
+        ".wh.x",
+        "x (deleted)",
+    ];
+    for name in names {
+        std::fs::write(root.join(name), name).unwrap();
+    }
     std::fs::create_dir(root.join("d")).unwrap();
     let fifo = root.join("d/fifo");
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
@@ -248,8 +258,9 @@ async fn uploads_under_way_and_what_is_no_file_are_left_out() {
     committed(syncer.commit_tree(&[]).await.unwrap());
     drop(socket);
     let (restored, _) = session.next().await;
-    let found: Vec<_> = picture::of(&restored).into_keys().collect();
-    assert_eq!(found, [b"d".to_vec()]);
+    let found: BTreeSet<_> = picture::of(&restored).into_keys().collect();
+    let kept = names.iter().map(|name| name.as_bytes().to_vec());
+    assert_eq!(found, kept.chain([b"d".to_vec()]).collect());
 }
 
 #[tokio::test]

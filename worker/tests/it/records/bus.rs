@@ -12,7 +12,7 @@ use proto::{
     id::{Identifier, SessionKey},
     lease::Lease,
     limits,
-    pool::{ContainerType, Limits, Network, Pool},
+    pool::{ContainerType, Limits, Network, Pool, Pools},
     record::{ExecutionRecord, RecordRef},
     subject, wire,
 };
@@ -27,10 +27,12 @@ use worker::{
 /// Short, so that a test need not wait long for an acknowledgement that never comes.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(500);
 
-/// A bus, a store and one pool.
+/// A bus, a store and two pools.
 pub(crate) struct Bus {
     pub(crate) cluster: Cluster,
     pub(crate) pool: Pool,
+    /// Another pool of the same fleet.
+    pub(crate) neighbour: Pool,
 }
 
 /// One worker's end.
@@ -97,9 +99,19 @@ impl Bus {
             development: false,
             write_behind_ms: None,
             queued_executions: limits::QUEUED_OF_POOL,
+            recorded_executions: limits::RECORDED_OF_POOL,
             limits: Limits::default(),
         };
-        Self { cluster, pool }
+        let neighbour = Pool {
+            id: Ulid::new().to_string().parse().unwrap(),
+            name: "neighbour".parse().unwrap(),
+            ..pool.clone()
+        };
+        Self {
+            cluster,
+            pool,
+            neighbour,
+        }
     }
 
     /// A connection with the rights of `role`, through `address`.
@@ -115,23 +127,48 @@ impl Bus {
         self.worker_through(name, &self.cluster.nats()[0]).await
     }
 
+    /// A worker that serves the neighbour pool.
+    pub(crate) async fn neighbours_worker(&self, name: &str) -> Peer {
+        self.worker_of(&self.neighbour, name, &self.cluster.nats()[0])
+            .await
+    }
+
     /// A worker whose connection leads through `address`.
     pub(crate) async fn worker_through(&self, name: &str, address: &str) -> Peer {
+        self.worker_of(&self.pool, name, address).await
+    }
+
+    async fn worker_of(&self, pool: &Pool, name: &str, address: &str) -> Peer {
         let client = self.client("worker", address).await;
         let context = jetstream::ContextBuilder::new()
             .timeout(ACKNOWLEDGED_WITHIN)
             .build(client);
         let store = Store::open(&format!("file://{}", self.cluster.store().display())).unwrap();
-        let pool = self.pool.clone();
+        let pool = pool.clone();
         let ledger = Ledger::open(context.clone(), name.parse().unwrap(), pool, Replicas::ONE);
         Peer {
             ledger: ledger.await.unwrap(),
-            records: Records::open(context.clone(), store, Replicas::ONE)
+            records: Records::open(context.clone(), store, &self.pools(), Replicas::ONE)
                 .await
                 .unwrap(),
             executions: Executions::open(context.clone()).await.unwrap(),
             context,
         }
+    }
+
+    /// The pool file.
+    pub(crate) fn pools(&self) -> Pools {
+        Pools {
+            pool: [&self.pool, &self.neighbour].map(Clone::clone).to_vec(),
+        }
+    }
+
+    /// The same bus for a fleet whose pools may record so many executions each.
+    pub(crate) async fn with_shares(own: u32, neighbours: u32) -> Self {
+        let mut bus = Self::start().await;
+        bus.pool.recorded_executions = own;
+        bus.neighbour.recorded_executions = neighbours;
+        bus
     }
 
     /// An ingress's end of the records.

@@ -4,10 +4,10 @@
 mod bus;
 mod line;
 mod rights;
+mod shares;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use async_nats::jetstream::stream::Config;
 use futures_util::future::join_all;
 use loadtest::wait::until;
 use proto::{
@@ -23,8 +23,6 @@ use worker::record::{Begun, End, Finished, RecordError};
 use bus::{Bus, Peer, execution, over, printed, session};
 use line::Line;
 
-/// Executions whose results fill the room that is kept for ends.
-const ENDS: usize = 8;
 const WITHIN: Duration = Duration::from_secs(30);
 
 fn stopped() -> Fault {
@@ -349,54 +347,4 @@ async fn a_long_result_lies_in_the_store_and_a_losers_is_removed() {
         .map(|entry| entry.unwrap().path())
         .collect();
     assert_eq!(files, [file]);
-}
-
-#[tokio::test]
-async fn a_full_stream_refuses_new_executions_by_name_and_lets_running_ones_end() {
-    let bus = Bus::start().await;
-    let worker = bus.worker("worker-1").await;
-    let lease = worker.claim().await;
-    let mut stream = worker
-        .context
-        .get_stream(subject::EXECUTIONS_STREAM)
-        .await
-        .unwrap();
-    let small = Config {
-        max_bytes: 1024 * 1024,
-        ..stream.info().await.unwrap().config.clone()
-    };
-    worker.context.update_stream(small).await.unwrap();
-
-    let running = worker.hold(&lease, &execution(0, '0')).await;
-    let mut held = vec![];
-    let full = loop {
-        let number = 1 + u32::try_from(held.len()).unwrap();
-        match worker.begin(&lease, &execution(number, '0')).await {
-            Ok(Begun::Mine(mine)) => held.push(mine),
-            other => break other,
-        }
-    };
-    assert!(matches!(full, Err(RecordError::Full)), "{full:?}");
-    assert!(held.len() > 10, "{}", held.len());
-    let fault = Fault::from(&full.unwrap_err());
-    assert_eq!(fault.code, FaultCode::RecordsFull);
-
-    // The ends of some have room in their records, and those of the others in the store.
-    let mut places = BTreeSet::new();
-    held.truncate(2 * ENDS);
-    for held in held {
-        let result = printed("x".repeat(1024 * 1024 / 8 / ENDS));
-        let finished = held.finish(End::Outcome(result.into())).await.unwrap();
-        let record = finished.into_record();
-        assert_eq!(record.state, RecordState::Succeeded);
-        places.insert(matches!(record.outcome, Some(Recorded::Object(_))));
-    }
-    assert_eq!(places, BTreeSet::from([false, true]));
-    // Who asks for one that is known is answered.
-    let known = worker.begin(&lease, &execution(0, '0')).await.unwrap();
-    assert!(matches!(known, Begun::Known(_)), "{known:?}");
-    running
-        .finish(End::Outcome(printed("out").into()))
-        .await
-        .unwrap();
 }

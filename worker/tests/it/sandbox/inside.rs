@@ -90,7 +90,7 @@ print(json.dumps({
 "#,
         )
         .await;
-    let roots = json!({ "/": "/", "/mnt/data": "/", "/tmp": "/", "/home/session": "/" });
+    let roots = json!({ "/": "/", "/mnt/data": "/files", "/tmp": "/", "/home/session": "/" });
     assert_eq!(seen["roots"], roots);
     let directory = host.config.state_dir.parent().unwrap().to_str().unwrap();
     let table = seen["text"].as_str().unwrap();

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use serde_json::json;
+use worker::sandbox::layout;
 
 use super::{Host, Session, zygote_of};
 
@@ -52,7 +53,8 @@ print(json.dumps({
 
 fn rustix_open(cage: &worker::sandbox::Cage, name: &str) -> std::os::fd::OwnedFd {
     let (flags, mode) = (rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());
-    rustix::fs::openat(cage.data(), name, flags, mode).unwrap()
+    let path = std::path::Path::new(layout::FILES).join(name);
+    rustix::fs::openat(cage.data(), path, flags, mode).unwrap()
 }
 
 // The search takes long, and the worker must beat meanwhile.

@@ -1,9 +1,15 @@
 //! Sandboxes on a real kernel, with the real image: needs root.
 
+mod counters;
+mod disk;
+mod forged;
 mod inside;
 mod isolation;
+mod leftovers;
 mod lifecycle;
 mod limits;
+mod observation;
+mod stock;
 mod variables;
 
 use std::path::{Path, PathBuf};
@@ -16,15 +22,24 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use worker::patience::patiently;
 use worker::sandbox::{Cage, Config, KernelProcess, Sandboxes};
+
+/// The factor by which this machine is slower than others, as a worker has it.
+fn be_patient() {
+    let factor = std::env::var("HEARTH_PATIENCE").map_or(1, |text| text.parse().unwrap());
+    worker::patience::set(factor);
+}
 
 /// No single step of a test takes longer on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for something that must happen.
 pub(crate) async fn within<T>(what: &str, step: impl Future<Output = T>) -> T {
-    let done = tokio::time::timeout(PATIENCE, step).await;
-    done.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+    be_patient();
+    let limit = patiently(PATIENCE);
+    let done = tokio::time::timeout(limit, step).await;
+    done.unwrap_or_else(|_| panic!("{what}: not within {limit:?}"))
 }
 
 /// The session image: `HEARTH_IMAGE`, or the one that the build keeps in the checkout.
@@ -81,6 +96,7 @@ impl Host {
 
     /// For tests that are alone or share somebody else's directory.
     pub(crate) async fn start_at(directory: TempDir, config: Config) -> Self {
+        be_patient();
         let sandboxes = Sandboxes::start(config.clone()).await.unwrap();
         let beating = sandboxes.clone();
         let beats = tokio::spawn(async move {
@@ -136,6 +152,8 @@ pub(crate) fn config() -> (TempDir, Config) {
     config.state_dir = directory.path().join("state");
     config.data_dir = directory.path().join("data");
     config.helper = env!("CARGO_BIN_EXE_worker").into();
+    be_patient();
+    config.beat_ttl = patiently(config.beat_ttl);
     (directory, config)
 }
 

@@ -231,12 +231,17 @@ async fn forged_frames_break_their_own_kernel_only() {
         let (_cage, mut kernel) = session(&host, &frame(body)).await;
         let failed = kernel.snapshot(PATIENCE).await;
         assert!(
-            matches!(failed, Err(VariablesError::Broken)),
+            matches!(failed, Err(VariablesError::Broken(_))),
             "{body}: {failed:?}"
         );
     }
-    // What is well formed is believed, and is the session's own loss.
+    // What is well formed is believed, and is the session's own loss. The kernel's own answer, which comes
+    // too late, would break it.
     let believed = frame("b'{\"type\":\"snapshot\",\"variables\":\"AAEC\",\"lost\":[\"x\"]}'");
+    let believed = believed.replace(
+        "return Forger",
+        "__import__('time').sleep(1000); return Forger",
+    );
     let (_cage, mut kernel) = session(&host, &believed).await;
     let forged = snapshot(&mut kernel).await;
     assert_eq!(

@@ -1,0 +1,108 @@
+//! A kernel's socket. Bytes alone come out of it: descriptors that are sent along are refused.
+
+use std::io::{self, IoSliceMut};
+
+use bytes::BytesMut;
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg};
+use tokio::{io::Interest, net::UnixStream};
+
+use super::{CHUNK, Violation};
+use crate::sandbox::unread_by_peer;
+
+/// Takes what is there; 0 if there is nothing.
+pub(super) fn receive(socket: &UnixStream, into: &mut BytesMut) -> Result<usize, Violation> {
+    let mut chunk = [0; CHUNK];
+    let received = socket.try_io(Interest::READABLE, || {
+        let mut nowhere = RecvAncillaryBuffer::default();
+        let parts = &mut [IoSliceMut::new(&mut chunk)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        Ok(recvmsg(socket, parts, &mut nowhere, flags)?)
+    });
+    match received {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        // Without room for them they are closed by the kernel, which says so.
+        Ok(message) if message.flags.contains(ReturnFlags::CTRUNC) => Err(Violation::Descriptors),
+        Ok(message) if message.bytes > 0 => {
+            into.extend_from_slice(chunk.get(..message.bytes).unwrap_or_default());
+            Ok(message.bytes)
+        }
+        Ok(_) | Err(_) => Err(Violation::Closed),
+    }
+}
+
+/// Sends what there is room for; `None` if there is none.
+pub(super) fn send(socket: &UnixStream, bytes: &[u8]) -> Result<Option<usize>, Violation> {
+    match socket.try_write(bytes) {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(_) => Err(Violation::Closed),
+    }
+}
+
+/// Whether nothing waits to be received. The runtime may not know of the newest yet.
+pub(super) fn is_silent(socket: &UnixStream) -> bool {
+    let mut byte = [0_u8; 1];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    match rustix::net::recv(socket, &mut byte, flags) {
+        Ok((_, count)) => count == 0,
+        Err(_) => true,
+    }
+}
+
+/// Whether the other side has not taken all that was sent.
+pub(super) fn is_unread(socket: &UnixStream) -> bool {
+    unread_by_peer(socket).is_ok_and(|bytes| bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::IoSlice, mem::MaybeUninit, os::fd::AsFd};
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+    use super::*;
+
+    async fn receive_after(send: impl FnOnce(&UnixStream)) -> Result<usize, Violation> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        send(&theirs);
+        ours.readable().await.unwrap();
+        receive(&ours, &mut BytesMut::new())
+    }
+
+    #[tokio::test]
+    async fn bytes_are_received() {
+        let received = receive_after(|socket| {
+            socket.try_write(b"abc").unwrap();
+        });
+        assert_eq!(received.await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn descriptors_are_a_violation_and_are_not_kept() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let received = receive_after(|socket| {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let descriptors = [writer.as_fd()];
+            assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+            let parts = [IoSlice::new(b"abc")];
+            rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::empty()).unwrap();
+        });
+        assert!(matches!(received.await, Err(Violation::Descriptors)));
+        io::Write::write_all(&mut writer, b"x").unwrap();
+        drop(writer);
+        // No copy of the writing end is left: the end comes after the byte.
+        assert_eq!(io::read_to_string(reader).unwrap(), "x");
+    }
+
+    #[tokio::test]
+    async fn what_the_other_side_has_not_taken_shows() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        assert!(!is_unread(&ours) && is_silent(&theirs));
+        ours.try_write(b"abc").unwrap();
+        assert!(is_unread(&ours) && !is_silent(&theirs));
+        theirs.readable().await.unwrap();
+        assert_eq!(receive(&theirs, &mut BytesMut::new()).unwrap(), 3);
+        assert!(!is_unread(&ours) && is_silent(&theirs));
+    }
+}

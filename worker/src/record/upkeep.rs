@@ -1,0 +1,55 @@
+//! Keeps the stream of records as large as the pools' shares need it: a worker of an older version, or one
+//! with another pool file, may have made it smaller.
+
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use proto::health::Health;
+use records::{cas::BusError, share, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Records;
+use crate::lease::streams::{self, Replicas};
+
+/// Time between two looks at the stream's bound.
+const EVERY: Duration = Duration::from_secs(60);
+
+impl Records {
+    /// Reports to `health` whether every pool has room, and keeps the stream large enough, for ever.
+    pub async fn watch(self, context: Context, replicas: Replicas, health: Health) {
+        let watching = watch::watch(self.executions.clone(), self.shares.to_vec(), health);
+        tokio::join!(watching, self.keep_room(context, replicas));
+    }
+
+    async fn keep_room(&self, context: Context, replicas: Replicas) {
+        let mut tick = interval(EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if let Err(error) = self.enlarge(&context, replicas).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "failed to reserve the room of records");
+            }
+        }
+    }
+
+    /// Makes the stream larger if the shares need it. Never smaller: others may know more pools.
+    ///
+    /// # Errors
+    /// The bus is gone, or cannot reserve so much.
+    pub async fn enlarge(&self, context: &Context, replicas: Replicas) -> Result<(), BusError> {
+        let has = self.executions.bound().await?;
+        let usage = self.executions.usage(&self.shares).await?;
+        let bytes = share::bound(&self.shares, usage.as_ref());
+        // Not positive: not bounded.
+        if has.is_some_and(|has| u64::try_from(has).map_or(true, |has| has == 0 || has >= bytes)) {
+            return Ok(());
+        }
+        drop(streams::open_executions(context, bytes, replicas).await?);
+        tracing::info!(
+            bytes,
+            "the stream of records was too small and is larger now"
+        );
+        Ok(())
+    }
+}

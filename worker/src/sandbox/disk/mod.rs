@@ -1,0 +1,252 @@
+//! The host's disk below the data filesystems: no session may fill it for the others.
+//!
+//! A data filesystem is larger than its part of the disk may be, and what code writes reaches the disk
+//! only later, where it would fail for whoever comes last. So every filesystem may grow only by its
+//! part until this looks again ([`shares`]): the kernel itself refuses more (`reserved_clusters` of
+//! ext4) when code writes, before anything was promised. When the reserve is reached, no new session is
+//! taken, and the one that grew most is stopped.
+
+mod account;
+mod shares;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use proto::health::{Check, Health};
+
+use super::error::StartError;
+
+pub(super) use account::Account;
+pub(super) use account::Mounted;
+use account::Sample;
+use shares::{Plan, Role, Room};
+
+/// The part of a disk that is its reserve unless set otherwise,
+const RESERVE_PART: u64 = 10;
+/// and the most that it is then.
+const RESERVE_BYTES_MAX: u64 = 4 << 30;
+
+/// Time between two looks at a disk on which nothing is held back.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long the space of a stopped session may take to come back before another is stopped.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+
+/// The disk could not be looked at.
+/// The disk of a worker's data filesystems. All clones are the same.
+#[derive(Clone, Debug)]
+pub struct Disk(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    reserve: u64,
+    /// Filesystems are allocated whole, so none can grow on the disk.
+    whole: bool,
+    accounts: Mutex<Vec<Arc<Account>>>,
+    reached: AtomicBool,
+    health: Mutex<Option<Health>>,
+    closed: Mutex<bool>,
+    woken: Condvar,
+}
+
+impl Disk {
+    /// Looks at the disk below a directory. `reserve` bytes of it stay free, by default a tenth of it, at
+    /// most 4 GiB. `whole` says that every filesystem takes all its space when it is made.
+    pub(super) fn open(
+        directory: &Path,
+        reserve: Option<u64>,
+        whole: bool,
+    ) -> Result<Self, StartError> {
+        let failed = |source| StartError::Disk {
+            directory: directory.to_owned(),
+            source,
+        };
+        let space = rustix::fs::statvfs(directory).map_err(|error| failed(error.into()))?;
+        let size = space.f_blocks.saturating_mul(space.f_frsize);
+        let usual = (size / RESERVE_PART).min(RESERVE_BYTES_MAX);
+        let inner = Arc::new(Inner {
+            directory: directory.to_owned(),
+            reserve: reserve.unwrap_or(usual),
+            whole,
+            accounts: Mutex::default(),
+            reached: AtomicBool::new(false),
+            health: Mutex::default(),
+            closed: Mutex::new(false),
+            woken: Condvar::new(),
+        });
+        let watched = Arc::downgrade(&inner);
+        // A thread of its own: looks must not wait for whatever else the worker does.
+        let watching = std::thread::Builder::new().name("disk".to_owned());
+        watching.spawn(move || watch(&watched)).map_err(failed)?;
+        Ok(Self(inner))
+    }
+
+    /// Whether a new session may be taken that needs a filesystem of so many bytes, 0 if one is ready.
+    #[must_use]
+    pub fn has_room(&self, bytes: u64) -> bool {
+        if self.0.reached.load(Ordering::Relaxed) {
+            return false;
+        }
+        let needed = if self.0.whole { bytes } else { 0 };
+        let room = self.0.room();
+        // What cannot be looked at is not refused: making the filesystem says why.
+        room.is_none_or(|room| room.free >= room.reserve.saturating_add(needed))
+    }
+
+    /// From now on readiness says how the disk stands.
+    pub fn report_to(&self, health: Health) {
+        *lock(&self.0.health) = Some(health);
+        self.0.look();
+    }
+
+    /// Ends the watching.
+    pub(super) fn close(&self) {
+        *lock(&self.0.closed) = true;
+        self.0.woken.notify_all();
+    }
+
+    /// Enters a mounted filesystem; it may grow by its part from now on.
+    pub(super) fn enter(&self, mounted: Mounted) -> io::Result<Arc<Account>> {
+        let account = Arc::new(Account::open(mounted, Arc::downgrade(&self.0))?);
+        lock(&self.0.accounts).push(Arc::clone(&account));
+        self.0.look();
+        Ok(account)
+    }
+
+    /// Whether every filesystem takes its space when it is made.
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.whole
+    }
+}
+
+impl Inner {
+    fn room(&self) -> Option<Room> {
+        let space = rustix::fs::statvfs(&self.directory).ok()?;
+        Some(Room {
+            free: space.f_bavail.saturating_mul(space.f_frsize),
+            reserve: self.reserve,
+        })
+    }
+
+    /// Looks at everything and sets every filesystem's part. Returns when to look again.
+    fn look(&self) -> Duration {
+        let mut accounts = lock(&self.accounts);
+        // Filesystems that are gone.
+        accounts.retain(|account| !account.is_over());
+        let Some(room) = self.room() else {
+            return LOOK_EVERY;
+        };
+        if self.whole {
+            let reached = room.free < room.reserve;
+            drop(accounts);
+            self.tell(room, reached);
+            return LOOK_EVERY;
+        }
+        let samples: Vec<(&Arc<Account>, Sample)> = accounts
+            .iter()
+            .filter_map(|account| Some((account, account.sample()?)))
+            .collect();
+        let uses: Vec<_> = samples.iter().map(|(_, sample)| sample.used).collect();
+        let Plan {
+            parts,
+            reached,
+            stop,
+            look_after,
+        } = shares::plan(room, &uses);
+        // First those that get less, so that no moment promises more than there is.
+        for more in [false, true] {
+            for ((account, sample), part) in samples.iter().zip(&parts) {
+                account.grant(sample, *part, more);
+            }
+        }
+        if let Some((account, sample)) = stop.and_then(|index| samples.get(index)) {
+            tracing::warn!(
+                cage = account.name(),
+                grown_bytes = sample.used.grown,
+                free_bytes = room.free,
+                reserve_bytes = room.reserve,
+                "session stopped: the disk's reserve is reached"
+            );
+            account.stop();
+        }
+        drop(accounts);
+        self.tell(room, reached);
+        look_after
+    }
+
+    /// Whether so many bytes can be promised to one filesystem, which gets them then.
+    fn promise(&self, account: &Account, bytes: u64) -> bool {
+        if self.whole {
+            return true;
+        }
+        let accounts = lock(&self.accounts);
+        let samples = accounts.iter().filter_map(|account| account.sample());
+        let uses: Vec<_> = samples.map(|sample| sample.used).collect();
+        let Some(room) = self.room() else {
+            return true;
+        };
+        let can = shares::can_promise(room, &uses, bytes);
+        if can {
+            account.expect(bytes);
+        }
+        drop(accounts);
+        self.look();
+        can
+    }
+
+    fn tell(&self, room: Room, reached: bool) {
+        let Room { free, reserve } = room;
+        if self.reached.swap(reached, Ordering::Relaxed) != reached {
+            match reached {
+                true => tracing::warn!(
+                    free_bytes = free,
+                    reserve_bytes = reserve,
+                    "the disk's reserve is reached: no new sessions"
+                ),
+                false => tracing::info!(
+                    free_bytes = free,
+                    reserve_bytes = reserve,
+                    "the disk has room again"
+                ),
+            }
+        }
+        if let Some(health) = lock(&self.health).as_ref() {
+            if reached {
+                let words = format!(
+                    "{} MiB are free on the disk of the sessions' files, {} MiB are kept in reserve",
+                    free >> 20,
+                    reserve >> 20
+                );
+                health.fail(Check::Disk, words);
+            } else {
+                health.pass(Check::Disk);
+            }
+        }
+    }
+}
+
+fn watch(watched: &Weak<Inner>) {
+    while let Some(inner) = watched.upgrade() {
+        let pause = inner.look();
+        let closed = lock(&inner.closed);
+        let waited = inner
+            .woken
+            .wait_timeout_while(closed, pause, |closed| !*closed);
+        let (closed, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if *closed {
+            return;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

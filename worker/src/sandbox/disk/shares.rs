@@ -1,0 +1,285 @@
+//! How much each data filesystem may grow until the disk is looked at again: a pure choice.
+//!
+//! What may be written without asking is never more than what the disk has. Half of the reserve is
+//! everybody's in equal parts, so whoever writes little finds room even when the reserve is reached. What
+//! lies above the reserve belongs to the sessions: half in equal parts, half to those that grow.
+
+use std::time::Duration;
+
+/// What all sessions together can write between two looks, a late one included. As long as more than that
+/// is free, one session may take more than its equal part.
+const BURST_BYTES: u64 = 2 << 30;
+
+/// Room below which a growing session cannot go on: the kernel asks for about as much for one write.
+pub(super) const USEFUL_BYTES: u64 = 2 << 20;
+
+/// Who grew by less lately does not count as growing.
+pub(super) const GROWTH_BYTES: u64 = 64 << 10;
+
+/// The fastest that a session is expected to fill its part, in bytes per second.
+const RATE: u64 = 2 << 30;
+
+/// Shortest and longest time between two looks.
+const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+/// The disk below all data filesystems of a worker, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// What can still be stored.
+    pub(super) free: u64,
+    /// What is to stay free.
+    pub(super) reserve: u64,
+}
+
+/// One data filesystem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Use {
+    /// Bytes that it could still take.
+    pub(super) left: u64,
+    /// Bytes that it took and that have not reached the disk.
+    pub(super) pending: u64,
+    /// Bytes that are about to be written into it, on behalf of the worker.
+    pub(super) expected: u64,
+    /// Bytes that it grew by lately.
+    pub(super) grown: u64,
+    /// What it is for.
+    pub(super) role: Role,
+}
+
+/// What a data filesystem is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Role {
+    /// No session has it yet.
+    #[default]
+    Stock,
+    /// A session has it.
+    Session,
+    /// A session had it that is being stopped.
+    Stopping,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Bytes that each may take until the next look, in the order of the uses.
+    pub(super) parts: Vec<u64>,
+    /// The reserve is reached: no new sessions.
+    pub(super) reached: bool,
+    /// The session to stop.
+    pub(super) stop: Option<usize>,
+    /// When to look again.
+    pub(super) look_after: Duration,
+}
+
+/// What lies above the reserve once everything that was taken is stored.
+fn above_reserve(room: Room, uses: &[Use]) -> u64 {
+    let pending = sum(uses, |one| one.pending);
+    room.free
+        .saturating_sub(pending)
+        .saturating_sub(room.reserve)
+}
+
+/// Whether so many bytes may be promised to one filesystem beside what was promised before.
+pub(super) fn can_promise(room: Room, uses: &[Use], bytes: u64) -> bool {
+    let promised = sum(uses, |one| one.expected);
+    let left = above_reserve(room, uses).saturating_sub(promised);
+    left >= bytes.saturating_add(USEFUL_BYTES)
+}
+
+/// Chooses.
+pub(super) fn plan(room: Room, uses: &[Use]) -> Plan {
+    let above = above_reserve(room, uses);
+    if sum(uses, |one| one.left) <= above {
+        return Plan {
+            parts: uses.iter().map(|one| one.left).collect(),
+            reached: false,
+            stop: None,
+            look_after: LOOK.1,
+        };
+    }
+    let after = room.free.saturating_sub(sum(uses, |one| one.pending));
+    let floor = share(after.min(room.reserve) / 2, uses.len());
+    let shared = above.saturating_sub(sum(uses, |one| one.expected));
+    let grows = |one: &Use| one.role == Role::Session && one.grown >= floor.max(GROWTH_BYTES);
+    let sessions = uses.iter().filter(|one| one.role == Role::Session).count();
+    let growing = uses.iter().filter(|one| grows(one)).count();
+    let burst = above
+        .saturating_add(room.reserve / 2)
+        .saturating_sub(BURST_BYTES)
+        / 4;
+    let part = |one: &Use| match one.role {
+        Role::Stopping => 0,
+        Role::Stock => floor,
+        Role::Session => {
+            let equal = share(shared / 2, sessions);
+            let more = if grows(one) {
+                share(shared / 2, growing)
+            } else {
+                0
+            };
+            (floor + equal + more + one.expected).max(burst)
+        }
+    };
+    let parts: Vec<u64> = uses.iter().map(|one| part(one).min(one.left)).collect();
+    let both = || uses.iter().zip(&parts).enumerate();
+    let starved = both().any(|(_, (one, part))| grows(one) && *part < USEFUL_BYTES.min(one.left));
+    let reached = above < USEFUL_BYTES || starved;
+    let stopping = uses.iter().any(|one| one.role == Role::Stopping);
+    let victims = both().filter(|(_, (one, _))| reached && !stopping && grows(one));
+    let smallest = both()
+        .filter(|(_, (one, _))| one.role == Role::Session)
+        .map(|(_, (_, part))| *part);
+    Plan {
+        stop: victims
+            .max_by_key(|(_, (one, _))| one.grown)
+            .map(|(index, _)| index),
+        reached,
+        look_after: time_to_fill(smallest.min().unwrap_or(u64::MAX)),
+        parts,
+    }
+}
+
+fn share(bytes: u64, count: usize) -> u64 {
+    bytes / u64::try_from(count).unwrap_or(u64::MAX).max(1)
+}
+
+fn sum(uses: &[Use], of: impl Fn(&Use) -> u64) -> u64 {
+    uses.iter().map(of).fold(0, u64::saturating_add)
+}
+
+fn time_to_fill(bytes: u64) -> Duration {
+    Duration::from_millis(bytes / (RATE / 1000)).clamp(LOOK.0, LOOK.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    /// A disk of 40 MB.
+    const SMALL: Room = Room {
+        free: 36 * MIB,
+        reserve: 4 * MIB,
+    };
+
+    fn session(grown: u64) -> Use {
+        Use {
+            left: 1 << 30,
+            grown,
+            role: Role::Session,
+            ..Use::default()
+        }
+    }
+
+    fn stock() -> Use {
+        Use {
+            left: 1 << 30,
+            ..Use::default()
+        }
+    }
+
+    #[test]
+    fn where_everything_fits_nothing_is_held_back() {
+        let room = Room {
+            free: 20 << 30,
+            reserve: 4 << 30,
+        };
+        let plan = plan(room, &[session(9 << 20), stock()]);
+        assert_eq!(plan.parts, [1 << 30; 2]);
+        assert!(!plan.reached && plan.stop.is_none());
+    }
+
+    #[test]
+    fn all_parts_together_are_never_more_than_a_small_disk_has() {
+        for free in (0..=40).map(|mib| mib * MIB) {
+            for sessions in [1_u64, 2, 7, 100] {
+                for growing in [0, 1, sessions] {
+                    let mut uses = vec![stock(); 12];
+                    uses.extend((0..sessions).map(|one| session(u64::from(one < growing) << 24)));
+                    let room = Room { free, ..SMALL };
+                    let plan = plan(room, &uses);
+                    let together: u64 = plan.parts.iter().sum();
+                    assert!(together <= free, "{together} of {free}");
+                    let kept = free.saturating_sub(together);
+                    assert!(kept >= free.min(room.reserve) / 2, "{kept} kept of {free}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_writes_little_has_room_when_the_reserve_is_reached() {
+        let room = Room {
+            free: 4 * MIB,
+            ..SMALL
+        };
+        let plan = plan(room, &[session(30 * MIB), session(1000), stock()]);
+        assert!(plan.reached);
+        assert_eq!(plan.stop, Some(0));
+        assert!(plan.parts[1] > 512 << 10, "{plan:?}");
+    }
+
+    #[test]
+    fn the_one_that_grew_most_is_stopped_and_one_at_a_time() {
+        let room = Room {
+            free: 4 * MIB,
+            ..SMALL
+        };
+        let uses = [session(5 * MIB), session(9 * MIB), session(MIB)];
+        assert_eq!(plan(room, &uses).stop, Some(1));
+        let mut uses = uses;
+        uses[1].role = Role::Stopping;
+        let stopping = plan(room, &uses);
+        assert_eq!((stopping.stop, stopping.parts[1]), (None, 0));
+        assert!(stopping.reached);
+    }
+
+    #[test]
+    fn nobody_is_stopped_for_what_others_did_to_the_disk() {
+        let room = Room { free: 0, ..SMALL };
+        let plan = plan(room, &[session(0), session(GROWTH_BYTES - 1), stock()]);
+        assert!(plan.reached);
+        assert_eq!(plan.stop, None);
+    }
+
+    #[test]
+    fn a_growing_session_gets_most_of_what_is_there() {
+        let plan = plan(SMALL, &[session(8 * MIB), session(0), stock()]);
+        assert!(
+            plan.parts[0] > 24 * MIB && plan.parts[1] >= 8 * MIB,
+            "{plan:?}"
+        );
+        assert!(!plan.reached);
+        assert!(plan.look_after < Duration::from_millis(50));
+    }
+
+    #[test]
+    fn on_a_disk_with_much_room_a_session_may_write_a_large_file_at_once() {
+        let room = Room {
+            free: 60 << 30,
+            reserve: 4 << 30,
+        };
+        let plan = plan(room, &vec![session(0); 600]);
+        assert!(plan.parts.iter().all(|part| *part == 1 << 30), "{plan:?}");
+    }
+
+    #[test]
+    fn what_was_taken_but_not_stored_yet_is_not_given_away_again() {
+        let mut busy = session(20 * MIB);
+        busy.pending = 20 * MIB;
+        let plan = plan(SMALL, &[busy, session(0)]);
+        assert!(plan.parts.iter().sum::<u64>() <= 14 * MIB, "{plan:?}");
+    }
+
+    #[test]
+    fn what_is_promised_to_one_is_not_given_to_others() {
+        let mut restored = session(0);
+        restored.expected = 20 * MIB;
+        let uses = [restored, session(0)];
+        assert!(can_promise(SMALL, &[session(0)], 20 * MIB));
+        assert!(!can_promise(SMALL, &uses, 20 * MIB));
+        let plan = plan(SMALL, &uses);
+        assert!(plan.parts[0] >= 20 * MIB, "{plan:?}");
+        assert!(plan.parts.iter().sum::<u64>() <= 34 * MIB, "{plan:?}");
+    }
+}
