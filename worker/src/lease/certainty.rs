@@ -76,6 +76,12 @@ impl Certainty {
         }
     }
 
+    /// Whether the bus need not be asked. `false` says nothing about who owns the session.
+    #[must_use]
+    pub fn is_sure(&self) -> bool {
+        self.known().holds(&self.now(), self.sure_for)
+    }
+
     /// Whether this worker owns the session. Costs nothing unless there is a doubt or the lease was not
     /// renewed for long; `false` also when the bus does not tell for [`ASK_WITHIN`].
     pub async fn owns(&self) -> bool {

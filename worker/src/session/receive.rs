@@ -87,7 +87,7 @@ impl Actor {
                 self.used();
                 responder.accept().await;
                 if self.held.len() + self.file_jobs.len() >= limits::SESSION_FILE_JOBS {
-                    responder.finish(Err(file_job::too_many())).await;
+                    responder.finish(Err(self.busy(file_job::too_many()))).await;
                 } else {
                     self.start_file_job(job, responder);
                 }
@@ -113,7 +113,7 @@ impl Actor {
         };
         if let Err(refused) = self.recorded.ask(record, asked, responder) {
             let (responder, fault) = *refused;
-            responder.finish(Err(fault)).await;
+            responder.finish(Err(self.busy(fault))).await;
         }
     }
 
@@ -123,9 +123,20 @@ impl Actor {
             Ok(()) => self.step(Event::Queued).await,
             Err(refused) => {
                 let (caller, busy) = *refused;
+                let busy = self.busy(busy);
                 self.refuse(caller, busy).await;
             }
         }
+    }
+
+    /// What a job is refused with that finds no place here. After a standstill the session may be another
+    /// worker's, and the places here are taken by what was sent meanwhile: then the job is looked after anew.
+    fn busy(&self, fault: Fault) -> Fault {
+        if fault.code != FaultCode::SessionBusy || self.certainty.is_sure() {
+            return fault;
+        }
+        let words = "the session may have moved to another worker; nothing was done";
+        Fault::new(FaultCode::NotOwner, words)
     }
 
     fn recall(&self, target: &OperationId) -> Option<Recalled> {
