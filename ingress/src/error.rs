@@ -175,7 +175,7 @@ impl From<Fault> for ApiError {
         let stopped = fault.code == FaultCode::StoppedForDisk;
         let error = Self::new(code, fault.message);
         Self {
-            may_have_executed: error.may_have_executed.or(stopped.then_some(true)),
+            may_have_executed: error.may_have_executed.or_else(|| stopped.then_some(true)),
             retry_after: fault.retry_after_s,
             ..error
         }
@@ -347,7 +347,7 @@ impl IntoResponse for ApiError {
         if code == ErrorCode::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = retry_after.or(code.retry_after()) {
+        if let Some(seconds) = retry_after.or_else(|| code.retry_after()) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

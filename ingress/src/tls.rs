@@ -56,7 +56,7 @@ pub async fn follow(tls: RustlsConfig, config: Config, mut hangup: Hangup) {
         hangup.next().await;
         match tls.reload_from_pem_file(&certificate, &key).await {
             Ok(()) => {
-                tracing::info!(certificate = %certificate.display(), "certificate read again")
+                tracing::info!(certificate = %certificate.display(), "certificate read again");
             }
             Err(error) => tracing::error!(
                 %error,

@@ -70,6 +70,7 @@ mod operator_mistakes;
 mod ownership;
 #[cfg(test)]
 mod pools;
+#[cfg(test)]
 mod preflight;
 #[cfg(test)]
 mod readiness;
@@ -85,6 +86,7 @@ mod sessions;
 mod shell;
 #[cfg(test)]
 mod stack;
+#[cfg(test)]
 mod start_failures;
 #[cfg(test)]
 mod stock;

@@ -12,13 +12,13 @@ use serde_json::json;
 use crate::{new_contract::NEWEST, stack::succeed};
 
 /// Executions that the small pool may record within a day.
-const SHARE: u64 = 12;
+const SHARE: u32 = 12;
 const DAY: u64 = 24 * 3600;
 
 /// Two pools, of which the first has a small share.
 async fn two_pools() -> Cluster {
     Cluster::builder()
-        .pool(|pool| pool.name("small").recorded_executions(SHARE as u32))
+        .pool(|pool| pool.name("small").recorded_executions(SHARE))
         .pool(|pool| pool.name("large"))
         .worker_arguments(["--cages", "2", "--spares", "2"])
         .start()
@@ -72,7 +72,7 @@ async fn a_pool_that_fills_its_share_is_refused_truthfully_and_no_other_pool_is(
     for number in 0..SHARE {
         fill(&small, &format!("fill-{number}")).await;
     }
-    assert_eq!(records(&cluster).await, SHARE);
+    assert_eq!(records(&cluster).await, u64::from(SHARE));
     for number in 0..3 {
         assert_no_room(small.execute_as(&format!("more-{number}"), "1").await);
     }
@@ -89,13 +89,13 @@ async fn a_pool_that_fills_its_share_is_refused_truthfully_and_no_other_pool_is(
     for number in 0..SHARE {
         fill(&small, &format!("fill-{number}")).await;
     }
-    assert_eq!(records(&cluster).await, SHARE);
+    assert_eq!(records(&cluster).await, u64::from(SHARE));
     succeed(&small, "1").await;
     for number in 0..2 * SHARE {
         let executed = large.execute_as(&format!("other-{number}"), "1").await;
         executed.unwrap();
     }
-    assert_eq!(records(&cluster).await, 3 * SHARE);
+    assert_eq!(records(&cluster).await, u64::from(3 * SHARE));
     assert_no_room(small.execute_as("again", "1").await);
 }
 

@@ -62,7 +62,7 @@ fn own(path: &Path) {
 }
 
 #[tokio::test]
-async fn settings_that_cannot_be_used_are_named_with_what_to_do() {
+async fn settings_of_a_worker_that_cannot_be_used_are_named_with_what_to_do() {
     let cluster = stack().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -71,9 +71,6 @@ async fn settings_that_cannot_be_used_are_named_with_what_to_do() {
     let key = file(&cluster, "wrong.key", "short\n");
     let below = format!("{key}/store");
     let store = format!("file://{below}");
-    let keys = cluster.directory().join("keys");
-    let certificate = keys.join("cert.pem").to_str().unwrap().to_owned();
-    let another = keys.join("signing-key.pem").to_str().unwrap().to_owned();
     let worker = [
         ("--log", "worker=loud", "is not a log filter", "--log"),
         (
@@ -120,6 +117,20 @@ async fn settings_that_cannot_be_used_are_named_with_what_to_do() {
         };
         refuses(with(&command, option, Some(value.as_ref())), &wanted).await;
     }
+}
+
+#[tokio::test]
+async fn settings_of_an_ingress_that_cannot_be_used_are_named_with_what_to_do() {
+    let cluster = stack().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let auth = file(&cluster, "wrong.auth", "worker:wrong\n");
+    let pools = file(&cluster, "wrong.toml", "[[pool]]\nid = 7\n\nname =\n");
+    let key = file(&cluster, "wrong.key", "short\n");
+    let store = format!("file://{key}/store");
+    let keys = cluster.directory().join("keys");
+    let certificate = keys.join("cert.pem").to_str().unwrap().to_owned();
+    let another = keys.join("signing-key.pem").to_str().unwrap().to_owned();
     let ingress = [
         ("--log", "ingress=loud", "is not a log filter", "--log"),
         (

@@ -365,7 +365,7 @@ impl Fleet {
         }
         // Of a bus that was just put back to an earlier time another worker may have known more.
         let known = self.store.known_fleet().await?;
-        self.known = known.or(self.known.take());
+        self.known = known.or_else(|| self.known.take());
         if self.generation() != Some(&generation) {
             return Ok(());
         }

@@ -61,17 +61,9 @@ fn enter_user_namespace_of(owner: u32, parent: Pid) -> io::Result<std::convert::
     let unchanged = libc::uid_t::MAX;
     let none: libc::c_ulong = 0;
     // Hosts may forbid namespaces to those who have lost their capabilities by changing their user.
-    let keep = 1 << 2; // SECBIT_NO_SETUID_FIXUP
+    let keep: libc::c_ulong = 1 << 2; // SECBIT_NO_SETUID_FIXUP
     // SAFETY: passes numbers.
-    check(unsafe {
-        libc::prctl(
-            libc::PR_SET_SECUREBITS,
-            keep as libc::c_ulong,
-            none,
-            none,
-            none,
-        )
-    })?;
+    check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, keep, none, none, none) })?;
     // Not by the C library, which would look for threads. The effective id is the one that owns.
     // SAFETY: passes numbers.
     let changed = unsafe { libc::syscall(libc::SYS_setresuid, unchanged, owner, unchanged) };
