@@ -1,4 +1,5 @@
-//! What operators and their probes ask a worker over HTTP: whether it lives and whether it can do its work.
+//! What operators and their probes ask a worker over HTTP: whether it lives, whether it can do its work, and its
+//! metrics.
 
 use std::net::SocketAddr;
 
@@ -6,10 +7,11 @@ use anyhow::Context;
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, header},
-    response::IntoResponse,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
     routing,
 };
+use process::metrics::Metrics;
 use proto::health::{Check, Health, Readiness};
 use tokio::net::TcpListener;
 
@@ -18,16 +20,17 @@ use tokio::net::TcpListener;
 ///
 /// # Errors
 /// The address cannot be listened at.
-pub async fn open(address: Option<SocketAddr>) -> anyhow::Result<Health> {
+pub async fn open(address: Option<SocketAddr>, metrics: Metrics) -> anyhow::Result<Health> {
     let health = Health::default();
     health.fail(Check::Starting, "this worker has not finished its start");
     health.pass(Check::Draining);
+    metrics.show("health", health.clone());
     let Some(address) = address else {
         return Ok(health);
     };
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("failed to listen at {address}"))?;
-    let serving = axum::serve(listener, router(health.clone()));
+    let serving = axum::serve(listener, router(health.clone(), metrics));
     tokio::spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!(%error, "readiness is not told any more");
@@ -37,11 +40,28 @@ pub async fn open(address: Option<SocketAddr>) -> anyhow::Result<Health> {
     Ok(health)
 }
 
-fn router(health: Health) -> Router {
+fn router(health: Health, metrics: Metrics) -> Router {
+    let figures = Router::new()
+        .route("/metrics", routing::get(show))
+        .with_state(metrics);
     Router::new()
         .route("/healthz", routing::get(|| async { "alive\n" }))
         .route("/readyz", routing::get(ready))
         .with_state(health)
+        .merge(figures)
+}
+
+async fn show(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    match metrics.expose(accept) {
+        Ok(shown) => ([(header::CONTENT_TYPE, shown.content_type)], shown.text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "failed to write the metrics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }
 
 async fn ready(State(health): State<Health>) -> impl IntoResponse {

@@ -34,7 +34,9 @@ use crate::{
     identity::Identity,
     journal::Journal,
     lease::{Ledger, beat::Heart, streams},
-    membership, presence, queue,
+    membership,
+    metrics::WorkerFigures,
+    presence, queue,
     readiness::Readiness as Measured,
     record::Records,
     sandbox::Sandboxes,
@@ -173,6 +175,16 @@ impl Worker {
         worker.measure(bus).await;
         worker.say_ready()?;
         Ok(worker)
+    }
+
+    /// What it counts and measures.
+    #[must_use]
+    pub fn figures(&self) -> WorkerFigures {
+        WorkerFigures {
+            sessions: self.context.table.clone(),
+            capacity: self.config.max_sessions,
+            disk: self.sandboxes.disk().clone(),
+        }
     }
 
     /// Runs a task until the worker has ended everything else.

@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod lease;
 pub mod listener;
 pub mod membership;
+pub mod metrics;
 pub mod outlet;
 pub mod preflight;
 pub mod presence;

@@ -4,7 +4,11 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use process::{failure, hangup::Hangup};
+use process::{
+    failure,
+    hangup::Hangup,
+    metrics::{Build, Metrics},
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::Runtime,
@@ -15,6 +19,11 @@ use worker::{
     app::Worker,
     config::{Arguments, Config},
     patience, preflight, remedy, sandbox,
+};
+
+const BUILD: Build = Build {
+    program: "worker",
+    version: env!("CARGO_PKG_VERSION"),
 };
 
 /// Pause before a worker whose bus had lost its data tries again to begin.
@@ -85,7 +94,9 @@ fn allow_many_files() -> std::io::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let health = admin::open(config.admin_listen).await?;
+    let metrics = Metrics::default();
+    metrics.show("build", BUILD);
+    let health = admin::open(config.admin_listen, metrics.clone()).await?;
     // A worker whose bus has lost its data ends its sessions, stays, and begins anew once it is back.
     let mut lost_before = false;
     loop {
@@ -107,6 +118,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             }
             Err(error) => return Err(error),
         };
+        metrics.show("worker", worker.figures());
         let failed = tokio::select! {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,

@@ -15,8 +15,12 @@ use loadtest::{
     wait::until,
 };
 use tempfile::TempDir;
+use tokio::time::timeout;
 
-use crate::stack::{refusal, succeed, value};
+use crate::{
+    metrics::sample,
+    stack::{refusal, succeed, value},
+};
 
 const DISK_BYTES: u64 = 40_000_000;
 /// Less than the reserve of such a disk, a tenth of it.
@@ -85,11 +89,8 @@ async fn fill_beside(neighbour: &Session, grower: &Session, code: &str) {
         }
     };
     let filling = async {
-        // A burst may hear that its part of the disk is used up a moment before it gets more.
-        let full = until("the grower is stopped", NOTICED_WITHIN, async || {
-            Ok(grower.execute(code).await.err())
-        });
-        let full = full.await.unwrap();
+        let full = timeout(NOTICED_WITHIN, grower.execute(code)).await;
+        let full = full.expect("the grower is stopped").unwrap_err();
         over.store(true, Ordering::Relaxed);
         assert_eq!(full.refusal(), Some((507, "DiskFull")), "{full}");
         assert_eq!(full.may_have_executed(), Some(true), "{full}");
@@ -107,7 +108,14 @@ async fn a_session_that_fills_the_disk_is_stopped_by_name_and_its_neighbour_goes
     succeed(&neighbour, "kept = 6").await;
     succeed(&grower, "open('/mnt/data/kept', 'w').write('kept')").await;
 
-    let simply = "f = open('/mnt/data/large', 'ab')\nwhile True: f.write(bytes(1 << 20))";
+    // Neither ends by itself: what an execution leaves that ends is saved.
+    let simply = "
+f = open('/mnt/data/large', 'ab', buffering=0)
+while True:
+    try:
+        f.write(bytes(1 << 20))
+    except OSError:
+        pass";
     let stubbornly = "
 import os
 while True:
@@ -134,6 +142,11 @@ while True:
     assert!(
         log.contains("session stopped: the disk's reserve is reached"),
         "{log}"
+    );
+    let worker = cluster.admin_address(0).unwrap();
+    assert_eq!(
+        sample(worker, "hearth_disk_sessions_stopped_total").await,
+        2.0
     );
     cluster.stop(Member::Worker(0)).await.unwrap();
     assert_eq!(entries(&disk.root().join("data")), Vec::<String>::new());
@@ -175,6 +188,17 @@ async fn a_worker_whose_disk_is_full_leaves_new_sessions_to_others() {
     })
     .await
     .unwrap();
+    let worker = cluster.admin_address(0).unwrap();
+    assert_eq!(sample(worker, "hearth_disk_reserve_reached").await, 1.0);
+    assert_eq!(
+        sample(worker, "hearth_check_passes{check=\"disk\"}").await,
+        0.0
+    );
+    let (free, reserve) = (
+        sample(worker, "hearth_disk_free_bytes").await,
+        sample(worker, "hearth_disk_reserve_bytes").await,
+    );
+    assert!(free < reserve, "{free} {reserve}");
     for _ in 0..8 {
         succeed(&client.fresh(), "1").await;
     }
@@ -189,5 +213,10 @@ async fn a_worker_whose_disk_is_full_leaves_new_sessions_to_others() {
     )
     .await
     .unwrap();
+    assert_eq!(sample(worker, "hearth_disk_reserve_reached").await, 0.0);
+    assert_eq!(
+        sample(worker, "hearth_check_passes{check=\"disk\"}").await,
+        1.0
+    );
     drop(cluster);
 }

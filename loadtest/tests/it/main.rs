@@ -59,6 +59,8 @@ mod libraries;
 #[cfg(test)]
 mod malformed;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod new_contract;
 #[cfg(test)]
 mod object_store;

@@ -1,5 +1,5 @@
 //! What ingress and worker have in common as processes of a host: how they log ([`log`]), read settings
-//! again ([`hangup`]), say why they end ([`failure`]), measure their readiness ([`measure`]) and look at a
+//! again ([`hangup`]), say why they end ([`failure`]), measure their readiness ([`measure`]), show their figures ([`metrics`]) and look at a
 //! host and its settings before they start ([`preflight`]).
 #![forbid(unsafe_code)]
 
@@ -7,4 +7,5 @@ pub mod failure;
 pub mod hangup;
 pub mod log;
 pub mod measure;
+pub mod metrics;
 pub mod preflight;

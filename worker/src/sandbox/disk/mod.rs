@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -39,7 +39,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long the space of a stopped session may take to come back before another is stopped.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
-/// The disk could not be looked at.
+/// How a disk stands.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskUse {
+    /// Bytes that are free; `None` if the disk cannot be looked at.
+    pub free: Option<u64>,
+    /// Bytes that are to stay free.
+    pub reserve: u64,
+    /// No new session is taken.
+    pub reached: bool,
+    /// Sessions that were stopped since the start because they filled the disk.
+    pub stopped: u64,
+}
+
 /// The disk of a worker's data filesystems. All clones are the same.
 #[derive(Clone, Debug)]
 pub struct Disk(Arc<Inner>);
@@ -53,6 +65,8 @@ struct Inner {
     accounts: Mutex<Vec<Arc<Account>>>,
     reached: AtomicBool,
     health: Mutex<Option<Health>>,
+    /// Sessions that were stopped since the start.
+    stopped: AtomicU64,
     closed: Mutex<bool>,
     woken: Condvar,
 }
@@ -79,6 +93,7 @@ impl Disk {
             accounts: Mutex::default(),
             reached: AtomicBool::new(false),
             health: Mutex::default(),
+            stopped: AtomicU64::new(0),
             closed: Mutex::new(false),
             woken: Condvar::new(),
         });
@@ -105,6 +120,17 @@ impl Disk {
     pub fn report_to(&self, health: Health) {
         *lock(&self.0.health) = Some(health);
         self.0.look();
+    }
+
+    /// How it stands now.
+    #[must_use]
+    pub fn usage(&self) -> DiskUse {
+        DiskUse {
+            free: self.0.room().map(|room| room.free),
+            reserve: self.0.reserve,
+            reached: self.0.reached.load(Ordering::Relaxed),
+            stopped: self.0.stopped.load(Ordering::Relaxed),
+        }
     }
 
     /// Ends the watching.
@@ -175,6 +201,7 @@ impl Inner {
                 reserve_bytes = room.reserve,
                 "session stopped: the disk's reserve is reached"
             );
+            self.stopped.fetch_add(1, Ordering::Relaxed);
             account.stop();
         }
         drop(accounts);
