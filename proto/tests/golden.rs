@@ -429,28 +429,8 @@ fn incarnation() -> Incarnation {
     Incarnation::from_ulid("01JDE1KZ0000000000000000PX".parse().unwrap())
 }
 
-#[test]
-fn messages_are_encoded_as_ever() {
-    let golden: BTreeMap<String, String> = serde_json::from_str(GOLDEN).unwrap();
-    let mut encoded = Encoded::default();
-    for (name, request) in executions().into_iter().chain(requests()) {
-        encoded.add(&format!("job {name}"), &job(request));
-    }
-    for (name, body) in frames().into_iter().chain(frames_of_extensions()) {
-        let frame = Frame {
-            epoch: Epoch::default().next(),
-            n: 2,
-            body,
-        };
-        encoded.add(&format!("frame {name}"), &frame);
-    }
-    encoded.add(
-        "placement",
-        &Placement {
-            job: job(Request::Describe),
-            seen: 42,
-        },
-    );
+/// Slots, leases and beats; returns the lease.
+fn what_workers_write(encoded: &mut Encoded) -> Lease {
     let worker = || "worker-1".parse().unwrap();
     encoded.add(
         "slot",
@@ -483,6 +463,32 @@ fn messages_are_encoded_as_ever() {
         ..beat
     };
     encoded.add("beat with pools", &telling);
+    lease
+}
+
+#[test]
+fn messages_are_encoded_as_ever() {
+    let golden: BTreeMap<String, String> = serde_json::from_str(GOLDEN).unwrap();
+    let mut encoded = Encoded::default();
+    for (name, request) in executions().into_iter().chain(requests()) {
+        encoded.add(&format!("job {name}"), &job(request));
+    }
+    for (name, body) in frames().into_iter().chain(frames_of_extensions()) {
+        let frame = Frame {
+            epoch: Epoch::default().next(),
+            n: 2,
+            body,
+        };
+        encoded.add(&format!("frame {name}"), &frame);
+    }
+    encoded.add(
+        "placement",
+        &Placement {
+            job: job(Request::Describe),
+            seen: 42,
+        },
+    );
+    let lease = what_workers_write(&mut encoded);
     let sealed = Job {
         sealed: Some(SealedIdentifier::new(vec![1, 2, 3])),
         ..job(execute(None))
