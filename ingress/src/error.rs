@@ -9,9 +9,9 @@ use proto::{
     fault::{Fault, FaultCode},
     file::PathError,
     id::IdError,
+    trace::TraceContext,
 };
 use serde::Serialize;
-use ulid::Ulid;
 use utoipa::ToSchema;
 
 pub mod code;
@@ -27,6 +27,7 @@ use crate::{
     headers::Repeated,
     route::{RouteError, once::OnceError},
     service::ServiceError,
+    trace,
 };
 
 /// Name of the header that repeats the code.
@@ -294,7 +295,8 @@ pub struct Failure {
     code: ErrorCode,
     /// What happened, for people.
     message: String,
-    /// Under which it is logged.
+    /// The trace under which it is logged: 32 hexadecimal digits, the caller's own if it sent a
+    /// `traceparent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     trace_id: Option<String>,
@@ -312,12 +314,12 @@ struct InnerError {
 }
 
 impl ApiError {
-    /// The body that tells it, with the id under which it is logged.
+    /// The body that tells it, with the id of the trace under which it is logged.
     #[must_use]
-    pub fn into_body(self) -> Body {
-        let trace_id = Ulid::new().to_string();
+    pub fn into_body(self, trace: TraceContext) -> Body {
+        let trace_id = trace.trace_id();
         if self.code.status().is_server_error() {
-            tracing::warn!(trace.id = %trace_id, code = ?self.code, "{}", self.message);
+            tracing::warn!(trace.id = trace_id, code = ?self.code, "{}", self.message);
         }
         Body {
             error: self.into_failure(Some(trace_id)),
@@ -341,7 +343,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (code, retry_after) = (self.code, self.retry_after);
-        let mut response = (code.status(), Json(self.into_body())).into_response();
+        let mut response = (code.status(), Json(self.into_body(trace::current()))).into_response();
         let headers = response.headers_mut();
         headers.insert(ERROR_CODE, HeaderValue::from_static(code.name()));
         if code == ErrorCode::Unauthorized {

@@ -22,6 +22,7 @@ pub mod seal;
 pub mod service;
 pub mod sessions;
 pub mod tls;
+pub mod trace;
 pub mod unowned;
 
 pub use routing::{bus, patience, placement, reader, route};

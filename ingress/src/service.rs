@@ -13,6 +13,7 @@ use proto::{
     pool::Pool,
     record::{BodyDigest, Queued, RecordKey, RecordRef, Submission},
     recovery::SealedIdentifier,
+    trace::TraceContext,
     wire,
 };
 use store::{
@@ -67,6 +68,8 @@ pub struct Session {
     pub named: bool,
     pub(crate) key: SessionKey,
     pub(crate) sealed: Option<SealedIdentifier>,
+    /// The trace of the request.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 impl Session {
@@ -77,6 +80,13 @@ impl Session {
             session: &self.key,
             operation: &self.operation,
         }
+    }
+
+    /// The same, asked for within a trace.
+    #[must_use]
+    pub fn traced(self, trace: TraceContext) -> Self {
+        let trace = Some(trace);
+        Self { trace, ..self }
     }
 
     pub(crate) fn job(&self, request: Request, budget: Duration) -> Job {
@@ -203,6 +213,7 @@ impl Service {
             named,
             key,
             sealed,
+            trace: None,
         }
     }
 
@@ -555,6 +566,7 @@ fn job(session: &Session, request: Request, budget: Duration) -> Job {
         session: session.key.clone(),
         identifier: session.identifier.clone(),
         sealed: session.sealed.clone(),
+        trace: session.trace.map(TraceContext::step),
         budget_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
         request,
     }

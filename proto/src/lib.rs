@@ -18,4 +18,5 @@ pub mod pool;
 pub mod record;
 pub mod recovery;
 pub mod subject;
+pub mod trace;
 pub mod wire;

@@ -11,6 +11,7 @@ use crate::{
     id::{Epoch, Identifier, Incarnation, OperationId, PoolId, SessionKey},
     record::RecordRef,
     recovery::SealedIdentifier,
+    trace::{self, TraceContext},
 };
 
 /// Version of the messages inside wire major `h1`. Only optional fields are added within a major.
@@ -39,6 +40,13 @@ pub struct Job {
     /// The same as it may be written into the store. An older ingress does not send it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<SealedIdentifier>,
+    /// The trace that the request belongs to; what cannot be read is none. An older ingress does not send it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "trace::read_or_none"
+    )]
+    pub trace: Option<TraceContext>,
     /// Time left for the whole job when it was sent, in milliseconds.
     pub budget_ms: u64,
     /// What to do.

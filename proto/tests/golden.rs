@@ -25,6 +25,8 @@ use proto::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+/// Of the W3C recommendation.
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const GOLDEN: &str = include_str!("golden.json");
 
 /// Encodings by name; each value must also come back from its own encoding.
@@ -61,6 +63,7 @@ fn job(request: Request) -> Job {
         session: "a".repeat(26).parse().unwrap(),
         identifier: identifier(),
         sealed: None,
+        trace: None,
         budget_ms: 230_000,
         request,
     }
@@ -494,6 +497,11 @@ fn messages_are_encoded_as_ever() {
         ..job(execute(None))
     };
     encoded.add("job with sealed identifier", &sealed);
+    let traced = Job {
+        trace: Some(TRACEPARENT.parse().unwrap()),
+        ..job(execute(None))
+    };
+    encoded.add("job with trace", &traced);
     encoded.add("record queued", &queued_record());
     for (name, record) in older_records() {
         encoded.older(&format!("record {name}"), &golden, &record);

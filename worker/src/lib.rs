@@ -31,5 +31,6 @@ pub mod session;
 pub mod stock;
 pub mod sweep;
 pub mod sync;
+pub mod trace;
 
 pub use routing::patience;

@@ -14,6 +14,7 @@ use proto::{
     file::{DirectoryPath, FilePath},
     id::{Identifier, OperationId},
     pool::Pool,
+    trace::TraceContext,
 };
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -29,6 +30,7 @@ use crate::{
     error::{ApiError, ErrorCode},
     headers::single,
     service::Session,
+    trace,
 };
 
 /// Name of the header with the caller's id of the operation.
@@ -54,6 +56,8 @@ pub struct Caller {
     pub here: Here,
     /// When its head was read.
     pub arrived: Instant,
+    /// The trace that it belongs to.
+    pub trace: TraceContext,
 }
 
 impl Caller {
@@ -126,7 +130,8 @@ impl Caller {
     #[must_use]
     pub fn session_of(&self, app: &App, identifier: Identifier) -> Session {
         let (pool, operation) = (self.pool.clone(), self.operation.clone());
-        app.service.session(pool, identifier, operation, self.named)
+        let session = app.service.session(pool, identifier, operation, self.named);
+        session.traced(self.trace)
     }
 }
 
@@ -141,7 +146,17 @@ pub struct Front {
 
 /// Handles every path that is not the server's own.
 pub async fn enter(State(front): State<Front>, request: Request) -> Response {
-    match admit(&front.app, request).await {
+    let trace = trace::of(request.headers());
+    trace::follow(
+        trace,
+        request.method().clone(),
+        answer(front, request, trace),
+    )
+    .await
+}
+
+async fn answer(front: Front, request: Request, trace: TraceContext) -> Response {
+    match admit(&front.app, request, trace).await {
         Ok((request, operation)) => {
             let answered = front.operations.oneshot(request).await;
             let mut response = answered.unwrap_or_else(|never| match never {});
@@ -155,7 +170,11 @@ pub async fn enter(State(front): State<Front>, request: Request) -> Response {
     }
 }
 
-async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId), ApiError> {
+async fn admit(
+    app: &App,
+    mut request: Request,
+    trace: TraceContext,
+) -> Result<(Request, OperationId), ApiError> {
     let arrived = Instant::now();
     app.authenticator.check(request.headers()).await?;
     let here = Here::of(&request);
@@ -167,6 +186,7 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId)
             "there is no session pool of this name",
         )
     })?;
+    trace::note_pool(pool.id.as_str());
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let oldest = address.operation.starts_with("/python/");
     query.check_version(!oldest)?;
@@ -199,6 +219,7 @@ async fn admit(app: &App, mut request: Request) -> Result<(Request, OperationId)
         named,
         here,
         arrived,
+        trace,
     };
     request.extensions_mut().insert(caller);
     Ok((request, operation))

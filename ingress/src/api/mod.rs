@@ -1,9 +1,9 @@
 //! HTTP. [`front`] finds the pool, checks the token and reads what every request carries; then the
 //! router below, which is the table of contents, picks the operation.
 
-use axum::{Router, extract::DefaultBodyLimit, handler::Handler, routing};
+use axum::{Router, extract::DefaultBodyLimit, handler::Handler, middleware, routing};
 
-use crate::app::App;
+use crate::{app::App, trace};
 
 pub mod address;
 pub mod body;
@@ -51,6 +51,7 @@ pub fn router(app: App) -> Router {
 pub fn operations(app: App) -> Router {
     table()
         .into_router()
+        .route_layer(middleware::from_fn(trace::note_route))
         .fallback(front::unknown_operation)
         .method_not_allowed_fallback(front::unknown_method)
         // Each operation bounds its own body.

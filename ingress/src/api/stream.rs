@@ -14,7 +14,9 @@ use axum::{
 use futures_util::stream;
 use proto::{
     execution::{Bundle, Output, Truncated},
-    limits, wire,
+    limits,
+    trace::TraceContext,
+    wire,
 };
 use serde_json::{Map, Value, json};
 use tokio_util::task::AbortOnDropHandle;
@@ -67,6 +69,7 @@ pub async fn answer(
     render: Render,
 ) -> Result<Response, ApiError> {
     let (reader, mut events) = reader();
+    let trace = caller.trace;
     // A task of its own: nothing that a slow caller does may stop the listening to the worker.
     let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
         let ran = execution::run(&app, &caller, request, Some(&reader)).await?;
@@ -82,6 +85,7 @@ pub async fn answer(
         display: Vec::new(),
         over: false,
         task,
+        trace,
     };
     let body = stream::unfold(telling, |mut telling| async move {
         let text = telling.next().await?;
@@ -118,6 +122,8 @@ struct Telling {
     over: bool,
     /// Ends with the caller.
     task: AbortOnDropHandle<Answer>,
+    /// The trace of the request.
+    trace: TraceContext,
 }
 
 impl Telling {
@@ -148,7 +154,7 @@ impl Telling {
         match answer {
             Ok(body) => said("result", &String::from_utf8_lossy(&body)),
             Err(error) => {
-                let body = serde_json::to_string(&error.into_body());
+                let body = serde_json::to_string(&error.into_body(self.trace));
                 said("error", &body.unwrap_or_default())
             }
         }

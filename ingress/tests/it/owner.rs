@@ -83,6 +83,7 @@ fn job(record: &RecordRef) -> Job {
         session: "a".repeat(26).parse().unwrap(),
         identifier: "user-1".parse().unwrap(),
         sealed: None,
+        trace: None,
         budget_ms: 60_000,
         request,
     }

@@ -97,6 +97,8 @@ mod store_proxy;
 #[cfg(test)]
 mod streaming;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod unkept_files;
 #[cfg(test)]
 mod upgrade;

@@ -15,6 +15,7 @@ use proto::{
     recovery::Recovery,
 };
 use tokio::{sync::OwnedSemaphorePermit, task::JoinSet, time::Instant};
+use tracing::{Instrument, Span};
 
 use super::{
     Context, end,
@@ -222,7 +223,11 @@ impl Actor {
                 break why;
             }
             let happening = self.next().await;
-            self.handle(happening).await;
+            let span = self.running.as_ref().map(|running| running.span.clone());
+            let handling = self.handle(happening);
+            handling
+                .instrument(span.unwrap_or_else(Span::current))
+                .await;
         };
         tracing::debug!(session.key = %self.first.session, ?why, "session ends");
         Box::pin(end::end(self, why)).await;

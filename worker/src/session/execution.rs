@@ -8,8 +8,10 @@ use proto::{
     id::OperationId,
     limits,
     pool::Limits,
+    trace::TraceContext,
 };
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::work::Source;
 use crate::{
@@ -37,6 +39,8 @@ pub enum Caller {
 pub struct Asked {
     /// Its name.
     pub operation: OperationId,
+    /// The trace of the request that asks for it.
+    pub trace: Option<TraceContext>,
     /// What is to be run.
     pub code: Source,
     /// Time for the code itself.
@@ -77,6 +81,8 @@ pub struct Running {
     pub details: Option<Box<Details>>,
     /// Measures what it uses, if that is told.
     pub meter: Option<Meter>,
+    /// What is logged while it runs belongs to it.
+    pub span: Span,
 }
 
 impl Running {

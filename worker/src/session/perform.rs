@@ -24,6 +24,7 @@ use super::{
 use crate::{
     kernel::{Cell, CellEnd},
     record::End,
+    trace,
 };
 
 impl Actor {
@@ -75,7 +76,9 @@ impl Actor {
         let allowance = self.sandbox.as_ref().map(|it| it.cage.allowance().owed());
         let started = Instant::now() + allowance.unwrap_or_default();
         let store = &self.context.store;
-        let Some(kernel) = self.work.run(next.code, store, limits, started) else {
+        let span = trace::execution(next.trace);
+        let run = self.work.run(next.code, store, limits, started, &span);
+        let Some(kernel) = run else {
             return;
         };
         if let Some(meter) = &mut meter {
@@ -89,6 +92,7 @@ impl Actor {
             ended: None,
             alarm: Some(started + next.timeout),
             outlet,
+            span,
             details: next.detailed.then(Box::default),
             meter,
         });

@@ -9,6 +9,7 @@ use proto::{
 };
 use store::log::place::Place;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
 
 use super::{
     Context,
@@ -19,6 +20,7 @@ use crate::{
     bus::Responder,
     lease::{Claimed, Ledger, Life, certainty::Sure},
     listener::{Farewell, Listener},
+    trace,
 };
 
 /// Jobs that may be on their way to a session when it unsubscribes.
@@ -32,14 +34,19 @@ pub async fn place(context: Context, ledger: Ledger, readiness: Readiness, messa
         let busy = Fault::new(FaultCode::Busy, "the worker has no spare");
         return responder.finish(Err(busy)).await;
     }
-    match admit(&context, &ledger, &message.payload).await {
+    let placement = match wire::decode::<Placement>(&message.payload) {
+        Ok(placement) => placement,
+        Err(_) => return responder.finish(Err(unsupported())).await,
+    };
+    let span = trace::placement(&placement.job);
+    match admit(&context, &ledger, placement).instrument(span).await {
         Ok(admitted) => {
             let tasks = context.tasks.clone();
             let Admitted { job, permit, owned } = admitted;
             discard_ended(&context, &job, owned.life);
-            let pool = ledger.pool().clone();
+            let (pool, span) = (ledger.pool().clone(), trace::session(&job));
             let actor = Actor::new(context, pool, owned, job);
-            tasks.spawn(actor.run(responder, permit));
+            tasks.spawn(actor.run(responder, permit).instrument(span));
         }
         Err(fault) => responder.finish(Err(fault)).await,
     }
@@ -51,8 +58,11 @@ struct Admitted {
     owned: Owned,
 }
 
-async fn admit(context: &Context, ledger: &Ledger, payload: &[u8]) -> Result<Admitted, Fault> {
-    let Placement { job, seen } = wire::decode(payload).map_err(|_| unsupported())?;
+async fn admit(
+    context: &Context,
+    ledger: &Ledger,
+    Placement { job, seen }: Placement,
+) -> Result<Admitted, Fault> {
     check(&job, ledger)?;
     if context.standing.loss().is_some() {
         let words = "the service lost the data that tells which sessions live; nothing was done";

@@ -12,6 +12,7 @@ use proto::{
     wire,
 };
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{
     actor::{Actor, Sandbox},
@@ -23,7 +24,7 @@ use super::{
     table::Note,
     work::Source,
 };
-use crate::{bus::Responder, outlet::Outlet};
+use crate::{bus::Responder, outlet::Outlet, trace};
 
 impl Actor {
     pub(super) async fn message(&mut self, message: Message) {
@@ -35,7 +36,12 @@ impl Actor {
         }
     }
 
-    pub(super) async fn receive(&mut self, job: Job, mut responder: Responder) {
+    pub(super) async fn receive(&mut self, job: Job, responder: Responder) {
+        let span = trace::job(&job);
+        self.take(job, responder).instrument(span).await;
+    }
+
+    async fn take(&mut self, job: Job, mut responder: Responder) {
         responder.as_owner(self.keeper.ownership().epoch());
         match job.request {
             Request::Execute { language, .. }
@@ -59,6 +65,7 @@ impl Actor {
                 let environment = extension.unwrap_or_default().environment;
                 let asked = Asked {
                     operation: job.operation,
+                    trace: job.trace,
                     code: Source {
                         text,
                         language,
@@ -216,13 +223,15 @@ impl Actor {
             store: self.context.store.clone(),
         };
         let (certainty, tell) = (self.certainty.clone(), self.seat.teller());
-        self.file_jobs.spawn(async move {
+        let span = trace::job(&job);
+        let work = async move {
             let work = file_job::perform_in_time(&job, &files);
             let answer = file_job::with_heartbeats(slice::from_mut(&mut responder), work).await;
             if !answer::give(responder, &certainty, answer).await {
                 tell(Note::LeaseLost);
             }
-        });
+        };
+        self.file_jobs.spawn(work.instrument(span));
     }
 }
 

@@ -12,6 +12,7 @@ use proto::{
 };
 use store::Store;
 use tokio::{task::JoinHandle, time::Instant};
+use tracing::{Instrument, Span};
 
 use super::opening::{OpenError, Opened, Opening};
 use crate::{
@@ -88,19 +89,21 @@ impl Work {
         }))
     }
 
-    /// Runs a cell from this moment on, if a kernel waits; returns its handle.
+    /// Runs a cell from this moment on, if a kernel waits; returns its handle. What is logged on the
+    /// way belongs to the span.
     pub fn run(
         &mut self,
         code: Source,
         store: &Store,
         limits: &Limits,
         from: Instant,
+        span: &Span,
     ) -> Option<KernelHandle> {
         match std::mem::replace(self, Self::Nothing) {
             Self::Idle(mut kernel) => {
                 let handle = kernel.handle().clone();
                 let (store, output) = (store.clone(), limits.output_bytes);
-                *self = Self::Running(Box::pin(async move {
+                let run = async move {
                     if from > Instant::now() {
                         tokio::select! {
                             () = tokio::time::sleep_until(from) => {}
@@ -125,7 +128,8 @@ impl Work {
                         (Err(fault), _) => Err(fault),
                     };
                     (kernel, ran)
-                }));
+                };
+                *self = Self::Running(Box::pin(run.instrument(span.clone())));
                 Some(handle)
             }
             other => {

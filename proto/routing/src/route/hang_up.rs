@@ -30,6 +30,7 @@ impl HangUp {
                 identifier: job.identifier.clone(),
                 sealed: None,
                 budget_ms: 0,
+                trace: job.trace,
             }),
             _ => None,
         };
