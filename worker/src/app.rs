@@ -458,8 +458,9 @@ async fn ask_image(pools: &Pools, sandboxes: &Sandboxes) -> anyhow::Result<Vec<(
     let Some(pool) = pools.pool.first() else {
         return Ok(vec![]);
     };
-    // A host that cannot make sandboxes says so now, not by never being ready.
-    let cage = sandboxes.cage(&pool.limits).await;
+    // A host that cannot make sandboxes says so now, not by never being ready. One whose disk is full for now
+    // serves what needs no new sandbox, and its readiness says why it takes no sessions.
+    let cage = sandboxes.trial_cage(&pool.limits).await;
     let cage = cage.context("a sandbox to try")?;
     let kernel = stock::join(&cage).await.context("an interpreter to try")?;
     let image = Image::ask(kernel).await.context("the image's contents")?;

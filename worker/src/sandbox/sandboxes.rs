@@ -26,7 +26,7 @@ use super::own_directory::OwnDirectory;
 use super::sys::Access;
 use super::uids::UidBlock;
 use super::verify::Namespaces;
-use super::volume::Volumes;
+use super::volume::{Purpose, Volumes};
 use super::zygote_link::Seed;
 use super::zygotes::Zygotes;
 use super::{seccomp, sweep};
@@ -141,9 +141,23 @@ impl Sandboxes {
     /// # Errors
     /// When the host or this worker has no room for it, or `caged` cannot make it.
     pub async fn cage(&self, limits: &Limits) -> Result<Cage, SandboxError> {
+        self.make(limits, Purpose::Session).await
+    }
+
+    /// The same to find out whether this host can make cages, for no session: the disk's reserve does not count.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn trial_cage(&self, limits: &Limits) -> Result<Cage, SandboxError> {
+        self.make(limits, Purpose::Trial).await
+    }
+
+    async fn make(&self, limits: &Limits, purpose: Purpose) -> Result<Cage, SandboxError> {
         let (shared, limits) = (Arc::clone(&self.0), limits.clone());
         // On its own task: when the caller stops waiting, the cage is dropped, not forgotten.
-        let made = self.0.spawn(async move { shared.make_cage(&limits).await });
+        let made = self
+            .0
+            .spawn(async move { shared.make_cage(&limits, purpose).await });
         made.await
             .map_err(|error| SandboxError::System(io::Error::other(error)))?
     }
@@ -264,12 +278,19 @@ impl Shared {
         self.cages.spawn_on(task, &self.runtime)
     }
 
-    async fn make_cage(self: Arc<Self>, limits: &Limits) -> Result<Cage, SandboxError> {
+    async fn make_cage(
+        self: Arc<Self>,
+        limits: &Limits,
+        purpose: Purpose,
+    ) -> Result<Cage, SandboxError> {
         let uids = self.uids.range().ok_or(SandboxError::CagesExhausted)?;
         let worker = self.config.worker.as_str();
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let label = format!("hearth/{worker}/{name}");
-        let volume = self.volumes.make(limits.data_bytes, &name, label).await?;
+        let volume = self
+            .volumes
+            .make(limits.data_bytes, purpose, &name, label)
+            .await?;
         let device = volume.device;
         let made = self.caged.make(|id| Make {
             id,
