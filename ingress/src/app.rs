@@ -216,6 +216,7 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
     }
     tracing::info!(listen = %config.listen, tls = ?config.tls_listen, "serving");
 
+    let mut failed = None;
     tokio::select! {
         _ = terminate.recv() => {
             health.fail(Check::Draining, "this process was asked to end");
@@ -229,14 +230,22 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
             }
         }
         _ = interrupt.recv() => {}
-        misfit = app.membership.ended() => return Err(misfit.into()),
+        // What it has begun it ends as ever: only new requests would meet other sessions.
+        misfit = app.membership.ended() => {
+            health.fail(Check::Draining, "this process does not belong to its fleet any more");
+            tracing::error!("{misfit}");
+            failed = Some(misfit);
+        }
         Some(ended) = servers.join_next() => return Ok(ended??),
     }
     handle.graceful_shutdown(Some(STOP_WITHIN));
     while let Some(ended) = servers.join_next().await {
         ended??;
     }
-    Ok(())
+    match failed {
+        Some(misfit) => Err(misfit.into()),
+        None => Ok(()),
+    }
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

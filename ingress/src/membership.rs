@@ -10,10 +10,7 @@ use proto::{
     id::{ClusterKey, PoolId, PoolName},
     pool::Pools,
 };
-use records::{
-    cas::BusError,
-    fleet::{Digests, FleetStream, POOLS_LIFE},
-};
+use records::fleet::{Digests, FleetStream, POOLS_LIFE};
 use routing::served::{Served, look};
 use store::Store;
 use tokio::{sync::watch, time::Instant};
@@ -100,7 +97,7 @@ impl Membership {
         });
         bus.know_pools(own.pools.clone());
         let mut fleet = Fleet::new(
-            store,
+            store.clone(),
             bus.jetstream(),
             Role::Ingress,
             bus.standing(),
@@ -126,17 +123,17 @@ impl Membership {
             }
         }
         let stream = fleet.stream().clone();
-        match agree(&stream, &own.key).await {
+        match agree(&stream, &store, &own.key).await {
             Ok(_) => {}
             Err(CompareError::Misfit(misfit)) => return Err(misfit.into()),
-            Err(CompareError::Bus(error)) => {
+            Err(CompareError::Unknown(error)) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "the cluster key was not compared yet");
             }
         }
         let (found, misfit) = watch::channel(None);
         tokio::spawn(fleet.watch());
-        tokio::spawn(compare_keys(stream.clone(), own.key.clone(), found));
+        tokio::spawn(compare_keys(stream.clone(), store, own.key.clone(), found));
         tokio::spawn(tell_pools(stream, own.clone()));
         tokio::spawn(compare_pools(bus.clone(), own, health.clone()));
         Ok(Self { misfit })
@@ -179,9 +176,22 @@ pub async fn accept_new_key(arguments: &AcceptNewKey) -> anyhow::Result<()> {
     Ok(stream.replace_key(&key).await?)
 }
 
-/// Compares this key with the fleet's; `false` where there is none yet, because no worker has started.
-async fn agree(stream: &FleetStream, ours: &KeyFingerprint) -> Result<bool, CompareError> {
-    match stream.agree_on_key(ours).await? {
+/// Compares this key with the fleet's; `false` where there is none yet, because no worker has started. A bus
+/// that lost it gets it only from an ingress that has the one that the store knows.
+async fn agree(
+    stream: &FleetStream,
+    store: &Store,
+    ours: &KeyFingerprint,
+) -> Result<bool, CompareError> {
+    let mut theirs = stream.key().await.map_err(FleetFailure::from)?;
+    if theirs.is_none() {
+        theirs = store.known_key().await.map_err(FleetFailure::from)?;
+        if theirs.as_ref().is_none_or(|theirs| theirs == ours) {
+            let agreed = stream.agree_on_key(ours).await;
+            theirs = agreed.map_err(FleetFailure::from)?;
+        }
+    }
+    match theirs {
         None => Ok(false),
         Some(theirs) if theirs == *ours => Ok(true),
         Some(theirs) => Err(CompareError::Misfit(Misfit::Key {
@@ -195,24 +205,25 @@ async fn agree(stream: &FleetStream, ours: &KeyFingerprint) -> Result<bool, Comp
 enum CompareError {
     /// It is not.
     Misfit(Misfit),
-    /// The bus did not answer.
-    Bus(BusError),
+    /// Bus or store did not answer.
+    Unknown(FleetFailure),
 }
 
-impl From<BusError> for CompareError {
-    fn from(error: BusError) -> Self {
-        Self::Bus(error)
+impl From<FleetFailure> for CompareError {
+    fn from(error: FleetFailure) -> Self {
+        Self::Unknown(error)
     }
 }
 
 async fn compare_keys(
     stream: FleetStream,
+    store: Store,
     ours: KeyFingerprint,
     found: watch::Sender<Option<Misfit>>,
 ) {
     let mut agreed = false;
     loop {
-        match agree(&stream, &ours).await {
+        match agree(&stream, &store, &ours).await {
             Ok(now) => {
                 if now && !agreed {
                     tracing::info!(fingerprint = %ours, "the cluster key is the fleet's");
@@ -223,7 +234,7 @@ async fn compare_keys(
                 found.send_replace(Some(misfit));
                 return;
             }
-            Err(CompareError::Bus(error)) => {
+            Err(CompareError::Unknown(error)) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::debug!(error, "the cluster key was not compared");
             }

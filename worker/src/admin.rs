@@ -15,6 +15,12 @@ use process::metrics::Metrics;
 use proto::health::{Check, Health, Readiness};
 use tokio::net::TcpListener;
 
+/// Has the checks say that this worker is starting, for the first time or anew.
+pub fn begin(health: &Health) {
+    health.fail(Check::Starting, "this worker has not finished its start");
+    health.pass(Check::Draining);
+}
+
 /// The checks of this worker, which is starting; they are told at `address`, if there is one, for as long
 /// as the process lives.
 ///
@@ -22,8 +28,7 @@ use tokio::net::TcpListener;
 /// The address cannot be listened at.
 pub async fn open(address: Option<SocketAddr>, metrics: Metrics) -> anyhow::Result<Health> {
     let health = Health::default();
-    health.fail(Check::Starting, "this worker has not finished its start");
-    health.pass(Check::Draining);
+    begin(&health);
     metrics.show("health", health.clone());
     let Some(address) = address else {
         return Ok(health);
@@ -71,4 +76,21 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
         Readiness::Unready => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, [(header::CACHE_CONTROL, "no-store")], Json(report))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_begins_anew_is_starting_and_not_draining_any_more() {
+        let health = Health::default();
+        begin(&health);
+        health.pass(Check::Starting);
+        health.fail(Check::Draining, "this worker was asked to end");
+        begin(&health);
+        assert!(health.passes(Check::Draining) && !health.passes(Check::Starting));
+        health.pass(Check::Starting);
+        assert_eq!(health.report().status, Readiness::Ready);
+    }
 }

@@ -3,10 +3,8 @@
 use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use async_nats::{
-    Client,
-    jetstream::{self, consumer::PullConsumer},
-};
+use async_nats::jetstream::{self, consumer::PullConsumer};
+use fleet::Fleet;
 use proto::{
     about::About,
     health::{Check, Health},
@@ -21,17 +19,14 @@ use records::fleet::Digests;
 use routing::bus::{Bus, NatsAuth};
 use store::Store;
 use tokio::{sync::Semaphore, time::Instant};
-use tokio_util::{
-    sync::CancellationToken,
-    task::{AbortOnDropHandle, TaskTracker},
-};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     about::{self, Image},
     bus,
     clock::Comparison,
     config::Config,
-    identity::Identity,
+    identity::HeldId,
     journal::Journal,
     lease::{Ledger, beat::Heart, streams},
     membership,
@@ -39,7 +34,7 @@ use crate::{
     presence, queue,
     readiness::Readiness as Measured,
     record::Records,
-    sandbox::Sandboxes,
+    sandbox::{HostPlace, Sandboxes},
     session::{
         Context,
         table::{Note, Table},
@@ -70,8 +65,8 @@ pub struct Worker {
     context: Context,
     sandboxes: Sandboxes,
     heart: Heart,
-    /// Cancelled when another worker has this worker's id.
-    replaced: CancellationToken,
+    /// Its id.
+    held: HeldId,
     /// Its pools, as it tells them.
     digests: Digests,
     /// Ends the background tasks.
@@ -107,28 +102,26 @@ impl Worker {
         // Before anything is made or swept: the bus may have lost what it knew.
         let mut fleet = joining.await?;
         let heart = Heart::open(jetstream.clone(), &run, config.replicas).await?;
-        let replaced = CancellationToken::new();
-        let holding = hold_id(&client, &heart, &config.id, &run, replaced.clone()).await?;
         let (comparison, clock) = Comparison::begin(jetstream.clone(), health.clone()).await?;
-        let records = Records::open(jetstream.clone(), store.clone(), &pools, config.replicas);
-        let records = records.await?;
-        let mut ledgers = vec![];
-        for pool in &pools.pool {
-            let ledger = Ledger::open(
-                jetstream.clone(),
-                run.clone(),
-                pool.clone(),
-                config.replicas,
-            );
-            ledgers.push(ledger.await?);
-        }
-        let queues = streams::open_queues(&jetstream, &pools, config.replicas).await?;
-        fleet.note(membership::streams(&pools)).await?;
-        let sandboxes = Sandboxes::start(config.sandbox())
-            .await
-            .context("sandboxes")?;
+        // The place on this host first: a claim of a run on this host is taken over because its place is free.
+        let place = HostPlace::take(config.sandbox()).await;
+        let place = place.context("sandboxes")?;
+        let held = HeldId::take(&client, heart.stream(), &config.id, &run).await?;
+        let parts = Parts::make(&config, &pools, &store, &jetstream, &run, &mut fleet, place);
+        let Parts {
+            records,
+            ledgers,
+            queues,
+            sandboxes,
+            told,
+        } = match parts.await {
+            Ok(parts) => parts,
+            Err(error) => {
+                held.release().await;
+                return Err(error);
+            }
+        };
         sandboxes.disk().report_to(health.clone());
-        let told = ask_image(&pools, &sandboxes).await?;
 
         let (stop, background) = (CancellationToken::new(), TaskTracker::new());
         let stock = open_stock(&config, &pools, &sandboxes, &background, &stop);
@@ -155,12 +148,11 @@ impl Worker {
             context,
             sandboxes,
             heart,
-            replaced,
+            held,
             digests: membership::digests(&pools),
             stop,
             background,
         };
-        worker.until_stop(holding);
         worker.until_stop(comparison.go_on());
         worker.start_background(ledgers, told);
         worker.until_stop(fleet.watch());
@@ -173,8 +165,16 @@ impl Worker {
         worker.context.stock.filled().await;
         worker.serve_queues(&bus, queues);
         worker.measure(bus).await;
-        worker.say_ready()?;
-        Ok(worker)
+        match worker.say_ready() {
+            Ok(()) => Ok(worker),
+            Err(error) => {
+                // It serves already: what it has goes to others, and nothing of it runs on.
+                if let Err(left) = worker.end().await {
+                    tracing::warn!("{left:#}");
+                }
+                Err(error)
+            }
+        }
     }
 
     /// What it counts and measures.
@@ -312,7 +312,7 @@ impl Worker {
     /// Returns when another worker has this worker's id: this one was cut off from the bus for longer than
     /// its claim lives.
     pub async fn replaced(&self) {
-        self.replaced.cancelled().await;
+        self.held.replaced().await;
     }
 
     /// Returns when the bus has lost its data, and how.
@@ -384,39 +384,65 @@ impl Worker {
         self.context.stock.close().await;
         self.sandboxes.stop().await;
         // Last, so that no other worker of this id starts while this one sweeps.
-        let jetstream = jetstream::new(self.context.client.clone());
-        let released = Identity::release(&jetstream, &self.config.id, &self.run);
-        match tokio::time::timeout(LAST_BEAT_WITHIN, released).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => tracing::warn!("failed to give the id of this worker back"),
-        }
+        self.held.release().await;
         ended.context("some sessions did not end in time")
     }
 }
 
-/// Claims the id of this worker and keeps it until the returned future is dropped. Whoever claims the same id
-/// meanwhile and asks whether this worker lives is answered.
-async fn hold_id(
-    client: &Client,
-    heart: &Heart,
-    id: &WorkerId,
-    run: &WorkerId,
-    replaced: CancellationToken,
-) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let asked = client.subscribe(subject::worker_control(run)).await?;
-    let proof = presence::prove_life(client.clone(), asked);
-    let proof = AbortOnDropHandle::new(tokio::spawn(proof));
-    let context = jetstream::new(client.clone());
-    let identity = Identity::claim(client, context, heart.stream(), id, run).await?;
-    // At once: a worker may take longer to start than a claim lives.
-    let keeping = AbortOnDropHandle::new(tokio::spawn(identity.keep(replaced)));
-    Ok(async move { drop(tokio::join!(proof, keeping)) })
+/// What a worker needs besides its id.
+struct Parts {
+    records: Records,
+    ledgers: Vec<Ledger>,
+    queues: Vec<(PoolId, PullConsumer)>,
+    sandboxes: Sandboxes,
+    told: Vec<(PoolId, About)>,
+}
+
+impl Parts {
+    /// Makes the streams of these pools, and sandboxes. Of sandboxes nothing is left when that fails.
+    async fn make(
+        config: &Config,
+        pools: &Pools,
+        store: &Store,
+        jetstream: &jetstream::Context,
+        run: &WorkerId,
+        fleet: &mut Fleet,
+        place: HostPlace,
+    ) -> anyhow::Result<Self> {
+        let replicas = config.replicas;
+        let records = Records::open(jetstream.clone(), store.clone(), pools, replicas).await?;
+        let mut ledgers = vec![];
+        for pool in &pools.pool {
+            let ledger = Ledger::open(jetstream.clone(), run.clone(), pool.clone(), replicas);
+            ledgers.push(ledger.await?);
+        }
+        let queues = streams::open_queues(jetstream, pools, replicas).await?;
+        fleet.note(membership::streams(pools)).await?;
+        let sandboxes = place.start().await.context("sandboxes")?;
+        let told = match ask_image(pools, &sandboxes).await {
+            Ok(told) => told,
+            Err(error) => {
+                sandboxes.stop().await;
+                return Err(error);
+            }
+        };
+        Ok(Self {
+            records,
+            ledgers,
+            queues,
+            sandboxes,
+            told,
+        })
+    }
 }
 
 fn say_ready(config: &Config, run: &WorkerId) -> anyhow::Result<()> {
     tracing::info!(worker.id = %config.id, worker.run = %run, "ready");
     match &config.ready_file {
-        Some(file) => std::fs::write(file, b"").context("the ready file was not written"),
+        Some(file) => std::fs::write(file, b"").with_context(|| {
+            let file = file.display();
+            format!("failed to write the ready file {file}; give --ready-file a path that root can write")
+        }),
         None => Ok(()),
     }
 }
@@ -444,8 +470,9 @@ async fn ask_image(pools: &Pools, sandboxes: &Sandboxes) -> anyhow::Result<Vec<(
     let Some(pool) = pools.pool.first() else {
         return Ok(vec![]);
     };
-    // A host that cannot make sandboxes says so now, not by never being ready.
-    let cage = sandboxes.cage(&pool.limits).await;
+    // A host that cannot make sandboxes says so now, not by never being ready. One whose disk is full for now
+    // serves what needs no new sandbox, and its readiness says why it takes no sessions.
+    let cage = sandboxes.trial_cage(&pool.limits).await;
     let cage = cage.context("a sandbox to try")?;
     let kernel = stock::join(&cage).await.context("an interpreter to try")?;
     let image = Image::ask(kernel).await.context("the image's contents")?;

@@ -100,6 +100,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // A worker whose bus has lost its data ends its sessions, stays, and begins anew once it is back.
     let mut lost_before = false;
     loop {
+        admin::begin(&health);
         let started = tokio::select! {
             started = Worker::start(config.clone(), health.clone()) => started,
             // The helpers end with this process, and the next start sweeps.

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Output,
     time::{Duration, SystemTime},
@@ -60,8 +61,14 @@ fn copy(from: &Path, to: &Path) {
 
 /// What an ingress says of its readiness: status, and whether it says that the bus lost its data.
 async fn readiness(cluster: &Cluster) -> (u16, bool) {
-    let (http, _) = cluster.addresses(0).unwrap();
-    let told = reqwest::get(format!("http://{http}/readyz")).await.unwrap();
+    readiness_at(cluster.addresses(0).unwrap().0).await
+}
+
+/// The same of the process that says so at an address.
+async fn readiness_at(address: SocketAddr) -> (u16, bool) {
+    let told = reqwest::get(format!("http://{address}/readyz"))
+        .await
+        .unwrap();
     let status = told.status().as_u16();
     let report: Value = told.json().await.unwrap();
     let lost = |check: &Value| check["name"] == "bus-generation" && check["passes"] == false;
@@ -87,6 +94,13 @@ async fn until_served(cluster: &Cluster, session: &Session) {
     .await
     .unwrap();
     assert_eq!(readiness(cluster).await.0, 200);
+    // A worker that stayed begins anew in every respect.
+    let worker = cluster.admin_address(0).unwrap();
+    until("the worker says that it is ready", WITHIN, async || {
+        Ok((readiness_at(worker).await == (200, false)).then_some(()))
+    })
+    .await
+    .unwrap();
 }
 
 async fn until_logged(cluster: &Cluster, member: Member, text: &str) {
@@ -243,8 +257,25 @@ async fn an_operator_accepts_a_new_bus_and_hears_first_what_becomes_unreachable(
     }
     assert_eq!(readiness(&cluster).await.0, 503);
 
+    // Where its ready file should be is something else: a start that fails late leaves nothing that the
+    // next one could be refused for.
+    let ready = cluster.directory().join(format!("{WORKER}.ready"));
+    until("the worker is not ready", WITHIN, async || {
+        Ok((!ready.exists()).then_some(()))
+    })
+    .await
+    .unwrap();
+    fs::create_dir(&ready).unwrap();
     let accepted = accept(&cluster, true);
     assert!(accepted.status.success(), "{accepted:?}");
+    let failed = "failed to write the ready file";
+    until("the worker has tried twice", WITHIN, async || {
+        let log = cluster.log(WORKER)?;
+        Ok((log.matches(failed).count() > 1).then_some(()))
+    })
+    .await
+    .unwrap();
+    fs::remove_dir(&ready).unwrap();
     until_served(&cluster, &session).await;
     assert_eq!(
         value(&session, "import os; os.listdir('/mnt/data')").await,

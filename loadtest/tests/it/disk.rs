@@ -14,6 +14,7 @@ use loadtest::{
     cluster::{Cluster, ClusterBuilder, Member},
     wait::until,
 };
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -50,6 +51,15 @@ impl SmallDisk {
 
     fn root(&self) -> PathBuf {
         self.0.path().join("disk")
+    }
+
+    /// Fills it until its reserve is reached; the file to be removed.
+    fn fill(&self) -> PathBuf {
+        let filler = self.root().join("filler");
+        let space = rustix::fs::statvfs(self.root()).unwrap();
+        let filling = space.f_bavail * space.f_frsize - LEFT_FREE;
+        std::fs::write(&filler, vec![1; usize::try_from(filling).unwrap()]).unwrap();
+        filler
     }
 
     /// Puts the data of the first worker on it.
@@ -175,10 +185,7 @@ async fn a_worker_whose_disk_is_full_leaves_new_sessions_to_others() {
     })
     .await
     .unwrap();
-    let filler = disk.root().join("filler");
-    let space = rustix::fs::statvfs(disk.root()).unwrap();
-    let filling = space.f_bavail * space.f_frsize - LEFT_FREE;
-    std::fs::write(&filler, vec![1; usize::try_from(filling).unwrap()]).unwrap();
+    let filler = disk.fill();
     let reached = "the disk's reserve is reached: no new sessions";
     until("the full disk", NOTICED_WITHIN, async || {
         Ok(cluster
@@ -218,5 +225,37 @@ async fn a_worker_whose_disk_is_full_leaves_new_sessions_to_others() {
         sample(worker, "hearth_check_passes{check=\"disk\"}").await,
         1.0
     );
+    drop(cluster);
+}
+
+/// The names of the checks that the first worker says fail.
+async fn failing(cluster: &Cluster) -> Vec<String> {
+    let address = cluster.admin_address(0).unwrap();
+    let told = reqwest::get(format!("http://{address}/readyz")).await;
+    let report: Value = told.unwrap().json().await.unwrap();
+    let checks = report["checks"].as_array().unwrap().iter();
+    checks
+        .filter(|check| check["passes"] == false)
+        .map(|check| check["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_worker_starts_on_a_full_disk_and_takes_sessions_once_it_has_room() {
+    let disk = SmallDisk::mount();
+    let filler = disk.fill();
+    let builder = Cluster::builder().worker_arguments(["--cages", "1", "--spares", "1"]);
+    let cluster = disk.start(builder).await;
+    assert_eq!(failing(&cluster).await, ["disk"]);
+    let session = cluster.client(0).unwrap().fresh();
+    let refused = refusal(session.execute("1").await);
+    assert_eq!(refused, (503, "NoCapacity".to_owned()));
+    std::fs::remove_file(filler).unwrap();
+    until("a session", NOTICED_WITHIN, async || {
+        Ok(session.execute("1").await.ok())
+    })
+    .await
+    .unwrap();
+    assert_eq!(failing(&cluster).await, Vec::<String>::new());
     drop(cluster);
 }

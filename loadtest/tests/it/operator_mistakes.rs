@@ -131,6 +131,31 @@ async fn a_second_worker_of_the_same_id_is_refused_and_a_crashed_one_starts_agai
     cluster.start(Member::Worker(0)).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_worker_that_does_not_answer_keeps_its_id_on_its_host() {
+    let cluster = without_workers(Cluster::builder().workers(2).one_worker_id()).await;
+    let (living, second) = (Member::Worker(0), Member::Worker(1));
+    cluster.start(living).await.unwrap();
+    let pid = cluster.pid(living).await.unwrap();
+    // As while it connects anew after its bus was restarted, only for longer.
+    cluster.pause(living).await.unwrap();
+    let log = cluster.start_in_vain(second).await.unwrap();
+    let said = format!("worker `{}` runs already", cluster.worker_id(1).unwrap());
+    assert!(log.contains(&said), "{log}");
+    cluster.resume(living).await.unwrap();
+    let session = cluster.client(0).unwrap().fresh();
+    let served = until("it serves again", DONE_WITHIN, async || {
+        Ok(session.execute("1").await.ok())
+    });
+    served.await.unwrap();
+    assert_eq!(cluster.pid(living).await.unwrap(), pid);
+    let log = cluster.log(living).unwrap();
+    assert!(!log.contains("took the id over"), "{log}");
+    // What the second one tried left nothing of it behind.
+    let data = cluster.directory().join("worker-2-data");
+    assert_eq!(fs::read_dir(data).unwrap().count(), 0);
+}
+
 /// Makes an object of this age, by the store's clock.
 fn object(cluster: &Cluster, key: &str, age: Duration) -> PathBuf {
     let path = cluster.store().join(key);

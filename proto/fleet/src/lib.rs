@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::Context;
 use proto::{
-    fleet::{FleetRecord, Found, Generation, Known, Loss, Verdict, judge},
+    fleet::{FleetRecord, Found, Generation, KeyFingerprint, Known, Loss, Verdict, judge},
     health::{Check, Health},
 };
 use records::{
@@ -90,6 +90,8 @@ pub struct Fleet {
     suspect: Option<String>,
     /// The last mark and when it was first seen.
     mark: (u64, Instant),
+    /// The fingerprint of the cluster key that it noted last.
+    key: Option<KeyFingerprint>,
 }
 
 impl Fleet {
@@ -116,6 +118,7 @@ impl Fleet {
             next: 0,
             suspect: None,
             mark: (0, Instant::now()),
+            key: None,
         }
     }
 
@@ -181,13 +184,33 @@ impl Fleet {
         let needed = streams.iter().filter(|stream| known.contains(*stream));
         self.needed = needed.cloned().collect();
         for stream in self.needed.clone() {
-            while !self.stream.has_stream(&stream).await? {
+            while !self.has_in_time(&stream).await? {
                 self.suspect = Some(stream.clone());
                 tokio::time::sleep(DOUBT_EVERY).await;
                 self.join().await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the bus has a stream, asked for as long as its servers may take to elect who keeps it.
+    async fn has_in_time(&self, stream: &str) -> Result<bool, FleetFailure> {
+        let began = Instant::now();
+        loop {
+            match self.stream.has_stream(stream).await {
+                Ok(has) => return Ok(has),
+                Err(error) if began.elapsed() < JOIN_WITHIN => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(
+                        error,
+                        stream,
+                        "it is not known yet whether the bus has a stream"
+                    );
+                    tokio::time::sleep(DOUBT_EVERY).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Notes that the bus has these streams, and from now on sees to it that they stay.
@@ -235,7 +258,27 @@ impl Fleet {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "failed to note how far the bus is");
             }
+            if self.standing.now() == State::Sound
+                && let Err(error) = self.keep_key().await
+            {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "failed to note the fingerprint of the cluster key");
+            }
         }
+    }
+
+    /// Notes the fingerprint of the cluster key in the store, for the time when the bus has lost it.
+    async fn keep_key(&mut self) -> Result<(), FleetFailure> {
+        if self.role == Role::Ingress {
+            return Ok(());
+        }
+        if let Some(key) = self.stream.key().await?
+            && self.key.as_ref() != Some(&key)
+        {
+            self.store.note_key(&key).await?;
+            self.key = Some(key);
+        }
+        Ok(())
     }
 
     /// Looks once, and begins the generation of a new fleet if that is this process's task.
@@ -381,7 +424,7 @@ impl Fleet {
     }
 
     async fn note_mark(&mut self, generation: &Generation, mark: u64) -> Result<(), FleetFailure> {
-        self.store.note_fleet_mark(generation, mark).await?;
+        let mark = self.store.note_fleet_mark(generation, mark).await?;
         if let Some(known) = &mut self.known {
             known.mark = Some(mark);
         }

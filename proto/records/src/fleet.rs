@@ -224,6 +224,17 @@ impl FleetStream {
         }
     }
 
+    /// The fingerprint of the fleet's cluster key, if the bus has one.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn key(&self) -> Result<Option<KeyFingerprint>, BusError> {
+        match self.stream().await? {
+            Some(_) => self.decoded(subject::FLEET_KEY).await,
+            None => Ok(None),
+        }
+    }
+
     /// The fingerprint of the fleet's cluster key: the first that was written. Writes this one if there is
     /// none. `None` while the bus has no stream of the fleet.
     ///

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::SystemTime};
 
 use object_store::path::Path;
 use proto::{
-    fleet::{FleetRecord, Generation, Known},
+    fleet::{FleetRecord, Generation, KeyFingerprint, Known},
     wire,
 };
 
@@ -72,17 +72,44 @@ impl Store {
         Ok(self.put(&record_key(), encoded.into()).await?)
     }
 
-    /// Notes how far the bus was seen to be.
+    /// Notes how far the bus was seen to be, unless it was seen further: workers note one after the other. The
+    /// highest mark is returned.
     ///
     /// # Errors
-    /// The store failed.
+    /// The store failed, or holds something else there.
     pub async fn note_fleet_mark(
         &self,
         generation: &Generation,
         mark: u64,
-    ) -> Result<(), FleetError> {
+    ) -> Result<u64, FleetError> {
+        let key = mark_key(generation);
+        if let Some((noted, _)) = self.decoded::<u64>(&key).await?
+            && noted >= mark
+        {
+            return Ok(noted);
+        }
         let encoded = wire::encode(&mark).map_err(FleetError::Encode)?;
-        Ok(self.put(&mark_key(generation), encoded.into()).await?)
+        self.put(&key, encoded.into()).await?;
+        Ok(mark)
+    }
+
+    /// The fingerprint of the fleet's cluster key; `None` until a worker has noted it. It outlives the bus's
+    /// generations.
+    ///
+    /// # Errors
+    /// The store failed, or holds something else there.
+    pub async fn known_key(&self) -> Result<Option<KeyFingerprint>, FleetError> {
+        let found = self.decoded(&cluster_key()).await?;
+        Ok(found.map(|(key, _)| key))
+    }
+
+    /// Notes the fingerprint of the fleet's cluster key as the bus has it.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn note_key(&self, key: &KeyFingerprint) -> Result<(), FleetError> {
+        let encoded = wire::encode(key).map_err(FleetError::Encode)?;
+        Ok(self.put(&cluster_key(), encoded.into()).await?)
     }
 
     /// The streams that the bus had in this generation.
@@ -134,6 +161,10 @@ fn mark_key(generation: &Generation) -> Path {
     Path::from_iter([FLEET, "mark", generation.as_str()])
 }
 
+fn cluster_key() -> Path {
+    Path::from_iter([FLEET, "key"])
+}
+
 fn streams_key(generation: &Generation) -> Path {
     Path::from_iter([FLEET, "streams", generation.as_str()])
 }
@@ -167,6 +198,13 @@ mod tests {
         store.note_fleet_mark(&first.generation, 7).await.unwrap();
         store.note_stream(&first.generation, "S").await.unwrap();
         assert_eq!(store.known_fleet().await.unwrap(), known(&first, Some(7)));
+        // Another worker saw less, and says so later.
+        let mark = store.note_fleet_mark(&first.generation, 5).await;
+        assert_eq!(mark.unwrap(), 7);
+        assert_eq!(store.known_fleet().await.unwrap(), known(&first, Some(7)));
+        assert_eq!(store.known_key().await.unwrap(), None);
+        let key: KeyFingerprint = "0123456789abcdef".repeat(2).parse().unwrap();
+        store.note_key(&key).await.unwrap();
         let streams = store.known_streams(&first.generation).await.unwrap();
         assert_eq!(streams, HashSet::from(["S".to_owned()]));
         store.replace_fleet_record(&second).await.unwrap();
@@ -176,5 +214,6 @@ mod tests {
         // No sweep takes them.
         store.sweep(store.time().await.unwrap()).await.unwrap();
         assert_eq!(store.known_fleet().await.unwrap(), known(&second, None));
+        assert_eq!(store.known_key().await.unwrap(), Some(key));
     }
 }

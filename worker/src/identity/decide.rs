@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use proto::{lease::WorkerClaim, limits};
 
+/// How long a run on this host may still have the id when the host's locks are free already: it gives the id
+/// back last.
+const LEAVES_WITHIN: Duration = Duration::from_secs(5);
+
 /// What came back from the run that holds the id when it was asked whether it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
@@ -26,7 +30,7 @@ pub struct Holder {
     pub sign: Sign,
     /// Whether it has renewed its claim while it was watched.
     pub renewed: bool,
-    /// How long it was seen not to.
+    /// How long it has been watched.
     pub unchanged_for: Duration,
 }
 
@@ -41,8 +45,8 @@ pub enum Decision {
     Wait,
 }
 
-/// Decides for a run that claims `own`. Where the holder ran on this host, whether it really is gone is
-/// decided by the host's lock, which is taken next.
+/// Decides for a run that claims `own` and has the locks of its host: of a holder that ran on this host they
+/// say that it is gone, or about to go.
 #[must_use]
 pub fn decide(own: &WorkerClaim, holder: Option<&Holder>) -> Decision {
     let Some(holder) = holder else {
@@ -52,11 +56,15 @@ pub fn decide(own: &WorkerClaim, holder: Option<&Holder>) -> Decision {
     if holder.claim.run == own.run {
         return Decision::Take(holder.revision);
     }
+    let is_here = holder.claim.boot == own.boot;
     if holder.sign == Sign::Answer || holder.renewed {
-        return Decision::Refuse;
+        return match is_here && holder.unchanged_for < LEAVES_WITHIN {
+            true => Decision::Wait,
+            false => Decision::Refuse,
+        };
     }
     // That nobody listens is a hint about another host only: it may be cut off.
-    let crashed_here = holder.claim.boot == own.boot && holder.sign == Sign::Nobody;
+    let crashed_here = is_here && holder.sign == Sign::Nobody;
     if crashed_here || holder.unchanged_for >= limits::WORKER_TTL {
         return Decision::Take(holder.revision);
     }
@@ -114,16 +122,27 @@ mod tests {
     #[test]
     fn the_id_of_a_run_that_gives_a_sign_of_life_is_refused() {
         let own = claim("w1-bbbb", "here");
-        for boot in ["here", "there"] {
-            for unchanged_for in [Duration::ZERO, limits::WORKER_TTL] {
-                let answers = holder("w1-aaaa", boot, Sign::Answer, unchanged_for);
-                assert_eq!(decide(&own, Some(&answers)), Decision::Refuse);
-                let renews = Holder {
-                    renewed: true,
-                    ..holder("w1-aaaa", boot, Sign::Nobody, unchanged_for)
-                };
-                assert_eq!(decide(&own, Some(&renews)), Decision::Refuse);
-            }
+        for (boot, watched) in [
+            ("here", LEAVES_WITHIN),
+            ("here", limits::WORKER_TTL),
+            ("there", Duration::ZERO),
+            ("there", limits::WORKER_TTL),
+        ] {
+            let answers = holder("w1-aaaa", boot, Sign::Answer, watched);
+            assert_eq!(decide(&own, Some(&answers)), Decision::Refuse);
+            let renews = Holder {
+                renewed: true,
+                ..holder("w1-aaaa", boot, Sign::Nobody, watched)
+            };
+            assert_eq!(decide(&own, Some(&renews)), Decision::Refuse);
         }
+    }
+
+    #[test]
+    fn a_run_on_this_host_that_has_given_its_place_back_may_give_its_id_back_next() {
+        let own = claim("w1-bbbb", "here");
+        let early = LEAVES_WITHIN - Duration::from_millis(1);
+        let leaving = holder("w1-aaaa", "here", Sign::Answer, early);
+        assert_eq!(decide(&own, Some(&leaving)), Decision::Wait);
     }
 }

@@ -15,8 +15,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 pub mod decide;
+mod held;
 
 use decide::{Decision, Holder, Sign, decide};
+
+pub use held::HeldId;
 
 /// Where the kernel says which boot of which host this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -66,7 +69,8 @@ pub struct Identity {
 
 impl Identity {
     /// Claims `id` for `run`, which must already answer whoever asks whether it lives. Waits for the end of
-    /// the claim of a run on another host that is not heard of any more, up to [`limits::WORKER_TTL`].
+    /// the claim of a run on another host that is not heard of any more, up to [`limits::WORKER_TTL`], and
+    /// for one on this host that is about to give it back.
     ///
     /// # Errors
     /// Another worker of this id lives, or the bus failed.
@@ -115,7 +119,9 @@ impl Identity {
                     return Err(identity.taken(by.unwrap_or_else(|| identity.own.clone())));
                 }
                 Decision::Wait => {
-                    if let (Some(holder), None) = (&holder, &watched) {
+                    if let (Some(holder), None) = (&holder, &watched)
+                        && holder.sign != Sign::Answer
+                    {
                         tracing::warn!(worker.id = %id, holder = %holder.claim.run,
                             on = identity.host(&holder.claim),
                             at_most_seconds = limits::WORKER_TTL.as_secs(),
@@ -133,11 +139,14 @@ impl Identity {
         }
     }
 
-    /// Renews the claim until it is lost. Cancels `lost` then, after saying to whom.
-    pub async fn keep(mut self, lost: CancellationToken) {
+    /// Renews the claim until `end` is cancelled, or it is lost. Cancels `lost` then, after saying to whom.
+    pub async fn keep(mut self, lost: CancellationToken, end: CancellationToken) {
         let mut failing = false;
         loop {
-            sleep(limits::WORKER_BEAT).await;
+            tokio::select! {
+                () = sleep(limits::WORKER_BEAT) => {}
+                () = end.cancelled() => return,
+            }
             match self.renew().await {
                 Ok(()) => failing = false,
                 Err(IdentityError::Bus(error)) => {

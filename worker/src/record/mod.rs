@@ -163,7 +163,8 @@ impl Finished {
 }
 
 impl Records {
-    /// Creates the stream of records if it is missing, with room for the shares of these pools.
+    /// Creates the stream of records if it is missing, with room for the shares of these pools. It never
+    /// becomes smaller: others may know more pools.
     ///
     /// # Errors
     /// The bus is gone, or refuses, as when it cannot reserve so much.
@@ -176,7 +177,8 @@ impl Records {
         let executions = Executions::open(context.clone()).await?;
         let shares = share::of(pools);
         let usage = executions.usage(&shares).await?;
-        let bytes = share::bound(&shares, usage.as_ref());
+        let needed = share::bound(&shares, usage.as_ref());
+        let bytes = upkeep::kept(executions.bound().await?, needed);
         drop(streams::open_executions(&context, bytes, replicas).await?);
         Ok(Self {
             executions,

@@ -14,6 +14,12 @@ use crate::lease::streams::{self, Replicas};
 /// Time between two looks at the stream's bound.
 const EVERY: Duration = Duration::from_secs(60);
 
+/// The bound of a stream that has one of `has` bytes and needs `needed`. What is not positive is no bound.
+pub(super) fn kept(has: Option<i64>, needed: u64) -> u64 {
+    let has = has.and_then(|has| u64::try_from(has).ok());
+    needed.max(has.unwrap_or(0))
+}
+
 impl Records {
     /// Reports to `health` whether every pool has room, and keeps the stream large enough, for ever.
     pub async fn watch(self, context: Context, replicas: Replicas, health: Health) {
@@ -51,5 +57,23 @@ impl Records {
             "the stream of records was too small and is larger now"
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_never_made_smaller() {
+        for (has, needed, kept_at) in [
+            (None, 7, 7),
+            (Some(6), 7, 7),
+            (Some(8), 7, 8),
+            (Some(0), 7, 7),
+            (Some(-1), 7, 7),
+        ] {
+            assert_eq!(kept(has, needed), kept_at, "{has:?}");
+        }
     }
 }

@@ -35,8 +35,8 @@ pub enum StartError {
     /// A worker with the same id or the same state directory runs on this host, or its last helper is still
     /// tidying up.
     #[error(
-        "worker `{worker}` runs on this host already: it holds {path}; `--id` is unique in a fleet, and \
-         every worker needs directories of its own"
+        "worker `{worker}` runs already, on this host: it holds {path}; `--id` is unique in a fleet, and \
+         every worker needs directories of its own; stop that worker or give this one another `--id`"
     )]
     InUse {
         /// The id that this worker was given.

@@ -148,6 +148,13 @@ impl OwnDirectory {
         })
     }
 
+    /// Marks it once more, now that nobody else can take the mark away.
+    pub(super) fn mark_again(&mut self, owner: &Owner) -> Result<(), OwnershipError> {
+        inspect(&self.path, owner)?;
+        self.fresh |= Self::mark(&self.path, owner)?.fresh;
+        Ok(())
+    }
+
     /// Removes all that is in it but the marker and the lock file.
     pub(super) fn empty(&self) -> Result<(), OwnershipError> {
         let failed = |source| file_error(&self.path, source);
@@ -452,6 +459,26 @@ mod tests {
         assert_eq!(contents(&path), []);
         take(&path, &owner("w2")).unwrap().give_back().unwrap();
         assert_eq!(contents(&path), []);
+    }
+
+    #[test]
+    fn a_mark_that_an_ending_run_takes_away_is_set_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let ending = take(path, &owner("w1")).unwrap();
+        // The next run finds the mark, and waits for the lock of the first.
+        let mut next = take(path, &owner("w1")).unwrap();
+        ending.leave().unwrap();
+        assert!(!path.join(MARKER).exists());
+        next.mark_again(&owner("w1")).unwrap();
+        // It crashes: what it made is its own for the one after it.
+        fs::write(path.join("17.ext4"), "").unwrap();
+        let after = take(path, &owner("w1")).unwrap();
+        after.empty().unwrap();
+        assert!(!path.join("17.ext4").exists());
+        // A start that fails takes the mark back that it set.
+        next.give_back().unwrap();
+        assert_eq!(contents(path), []);
     }
 
     #[test]

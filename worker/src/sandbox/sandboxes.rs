@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,14 +18,15 @@ use super::cgroup::Hierarchies;
 use super::config::Config;
 use super::disk::{Disk, Mounted};
 use super::error::{SandboxError, StartError};
-use super::host_lock::{self, HostLock};
+use super::host_lock::HostLock;
+use super::host_place::HostPlace;
 use super::loops::LoopDevice;
 use super::message::{CageLimits, Make};
 use super::own_directory::OwnDirectory;
 use super::sys::Access;
 use super::uids::UidBlock;
 use super::verify::Namespaces;
-use super::volume::Volumes;
+use super::volume::{Purpose, Volumes};
 use super::zygote_link::Seed;
 use super::zygotes::Zygotes;
 use super::{seccomp, sweep};
@@ -68,6 +68,16 @@ impl Sandboxes {
     /// When this host cannot run sandboxes, a directory is not this worker's, or another worker has the same
     /// id.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        HostPlace::take(config).await?.start().await
+    }
+
+    /// The same in the place that this worker has on its host.
+    pub(super) async fn start_in(
+        config: Config,
+        own: &[OwnDirectory],
+        hierarchies: Arc<Hierarchies>,
+        lock: &HostLock,
+    ) -> Result<Self, StartError> {
         // Before any helper exists: only children born later come back to this process.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| {
             StartError::Helper {
@@ -75,42 +85,6 @@ impl Sandboxes {
                 source: error.into(),
             }
         })?;
-        let mut elsewhere: Vec<&Path> = vec![&config.image, &config.uid_dir];
-        elsewhere.extend(config.elsewhere.iter().map(PathBuf::as_path));
-        let own = [config.state_dir.as_path(), config.data_dir.as_path()];
-        let own = OwnDirectory::take(own, &elsewhere, &config.owner())?;
-        let started = Self::start_in(config, &own).await;
-        if started.is_err() {
-            for directory in &own {
-                if let Err(error) = directory.give_back() {
-                    tracing::warn!(%error, "failed to remove the marker of a directory");
-                }
-            }
-        }
-        started
-    }
-
-    /// The same in directories that are this worker's.
-    async fn start_in(config: Config, own: &[OwnDirectory]) -> Result<Self, StartError> {
-        let hierarchies = Hierarchies::discover().map_err(StartError::Cgroups)?;
-        let lock = HostLock::take(&config, &hierarchies, host_lock::TIDYING_UP).await?;
-        let worker = config.worker.clone();
-        let started = Self::start_locked(config, own, Arc::clone(&hierarchies), &lock).await;
-        if started.is_err()
-            && let Err(error) = hierarchies.remove_worker(worker.as_str())
-        {
-            tracing::debug!(%error, "this worker's cgroups stay");
-        }
-        started
-    }
-
-    /// The same when no other worker of this id lives on this host.
-    async fn start_locked(
-        config: Config,
-        own: &[OwnDirectory],
-        hierarchies: Arc<Hierarchies>,
-        lock: &HostLock,
-    ) -> Result<Self, StartError> {
         hierarchies.make_worker(config.worker.as_str())?;
         let disk = Disk::open(
             &config.data_dir,
@@ -167,9 +141,23 @@ impl Sandboxes {
     /// # Errors
     /// When the host or this worker has no room for it, or `caged` cannot make it.
     pub async fn cage(&self, limits: &Limits) -> Result<Cage, SandboxError> {
+        self.make(limits, Purpose::Session).await
+    }
+
+    /// The same to find out whether this host can make cages, for no session: the disk's reserve does not count.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn trial_cage(&self, limits: &Limits) -> Result<Cage, SandboxError> {
+        self.make(limits, Purpose::Trial).await
+    }
+
+    async fn make(&self, limits: &Limits, purpose: Purpose) -> Result<Cage, SandboxError> {
         let (shared, limits) = (Arc::clone(&self.0), limits.clone());
         // On its own task: when the caller stops waiting, the cage is dropped, not forgotten.
-        let made = self.0.spawn(async move { shared.make_cage(&limits).await });
+        let made = self
+            .0
+            .spawn(async move { shared.make_cage(&limits, purpose).await });
         made.await
             .map_err(|error| SandboxError::System(io::Error::other(error)))?
     }
@@ -290,12 +278,19 @@ impl Shared {
         self.cages.spawn_on(task, &self.runtime)
     }
 
-    async fn make_cage(self: Arc<Self>, limits: &Limits) -> Result<Cage, SandboxError> {
+    async fn make_cage(
+        self: Arc<Self>,
+        limits: &Limits,
+        purpose: Purpose,
+    ) -> Result<Cage, SandboxError> {
         let uids = self.uids.range().ok_or(SandboxError::CagesExhausted)?;
         let worker = self.config.worker.as_str();
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let label = format!("hearth/{worker}/{name}");
-        let volume = self.volumes.make(limits.data_bytes, &name, label).await?;
+        let volume = self
+            .volumes
+            .make(limits.data_bytes, purpose, &name, label)
+            .await?;
         let device = volume.device;
         let made = self.caged.make(|id| Make {
             id,

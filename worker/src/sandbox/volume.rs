@@ -62,6 +62,15 @@ pub enum VolumeError {
     Attach(#[source] io::Error),
 }
 
+/// What a data filesystem is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The files of a session, for which the disk must have room above its reserve.
+    Session,
+    /// To find out whether sandboxes can be made. Nothing is kept in it, so the reserve does not count.
+    Trial,
+}
+
 /// Makes data filesystems in one directory.
 #[derive(Debug)]
 pub(super) struct Volumes {
@@ -101,18 +110,20 @@ impl Volumes {
     pub(super) async fn make(
         &self,
         bytes: u64,
+        purpose: Purpose,
         cage: &str,
         label: String,
     ) -> Result<Volume, VolumeError> {
+        let counts = purpose == Purpose::Session;
         let template = self.template(bytes).await?;
         let path = self.directory.join(format!("{cage}.{EXTENSION}"));
         let (directory, disk) = (self.directory.clone(), self.disk.clone());
         let made = tokio::task::spawn_blocking(move || {
-            if !disk.has_room(bytes) {
+            if counts && !disk.has_room(bytes) {
                 return Err(VolumeError::NoRoom { directory });
             }
             let image = template
-                .copy_to(path, disk.is_whole())
+                .copy_to(path, counts && disk.is_whole())
                 .map_err(|source| VolumeError::Image { directory, source })?;
             let device = LoopDevice::attach(&image.file, Access::ReadWrite, &label);
             let device = device.map_err(|error| VolumeError::Attach(io::Error::other(error)))?;
@@ -286,7 +297,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::open(directory.path(), Some(0), false).unwrap();
         let volumes = Volumes::new(directory.path().to_owned(), disk);
-        let refused = volumes.make(DATA_BYTES_MIN - 1, "1", "x".into()).await;
+        let refused = volumes.make(DATA_BYTES_MIN - 1, Purpose::Session, "1", "x".into());
+        let refused = refused.await;
         assert!(
             matches!(refused, Err(VolumeError::TooSmall(_))),
             "{refused:?}"

@@ -152,7 +152,7 @@ async fn a_claim_outlives_restarts_of_the_bus_and_its_loss_is_noticed(servers: u
     let _answering = one.answer().await;
     let claim = one.claim().await.unwrap();
     let lost = CancellationToken::new();
-    let keeping = tokio::spawn(claim.keep(lost.clone()));
+    let keeping = tokio::spawn(claim.keep(lost.clone(), CancellationToken::new()));
     let held = async || {
         let (stream, subject) = (one.heart.stream(), subject::worker_claim(&id()));
         let message = stream.get_last_raw_message_by_subject(&subject).await?;

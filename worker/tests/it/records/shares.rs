@@ -268,6 +268,20 @@ async fn a_stream_that_is_too_small_is_made_larger_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_start_with_fewer_pools_leaves_the_stream_as_large_as_it_is() {
+    let bus = Bus::with_shares(50_000, 50_000).await;
+    let worker = bus.worker("worker-1").await;
+    let (before, _) = config(&worker).await;
+    let store = store::Store::open(&format!("file://{}", bus.cluster.store().display())).unwrap();
+    let mut pools = bus.pools();
+    pools.pool.truncate(1);
+    let context = worker.context.clone();
+    let opened = worker::record::Records::open(context, store, &pools, Replicas::ONE).await;
+    opened.unwrap();
+    assert_eq!(config(&worker).await.0.max_bytes, before.max_bytes);
+}
+
+#[tokio::test]
 async fn more_room_than_the_bus_has_is_refused_with_the_remedy() {
     let bus = Bus::with_shares(limits::RECORDED_OF_POOL_MAX, 1).await;
     let client = bus.client("worker", &bus.cluster.nats()[0]).await;

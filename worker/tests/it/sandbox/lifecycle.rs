@@ -256,6 +256,19 @@ async fn a_second_worker_of_an_id_is_refused_wherever_its_directories_are() {
 }
 
 #[tokio::test]
+async fn a_start_that_waits_for_an_ending_run_has_its_directories_marked() {
+    let ending = Host::start().await;
+    let config = ending.config.clone();
+    let marks = [&config.state_dir, &config.data_dir].map(|path| path.join(".hearth-worker"));
+    // It finds the marks of the first before that takes them away.
+    let (next, _directory) = tokio::join!(Sandboxes::start(config.clone()), ending.stop());
+    let next = next.unwrap();
+    assert!(marks.iter().all(|mark| mark.exists()));
+    next.stop().await;
+    assert!(!marks.iter().any(|mark| mark.exists()));
+}
+
+#[tokio::test]
 async fn a_new_worker_removes_nothing_of_its_neighbours() {
     let one = Host::start().await;
     let (_cage, mut session) = one.session().await;
