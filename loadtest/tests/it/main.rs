@@ -93,6 +93,8 @@ mod store_proxy;
 #[cfg(test)]
 mod streaming;
 #[cfg(test)]
+mod systemd_units;
+#[cfg(test)]
 mod unkept_files;
 #[cfg(test)]
 mod upgrade;

@@ -9,9 +9,10 @@ use loadtest::{
     raw::RawRequest,
     wait::until,
 };
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::stack::{BEGAN, begun, shared, succeed};
+use crate::stack::{BEGAN, begun, shared, signal, succeed};
 
 /// Checks are made so that a change shows within 10 seconds (a unit test adds it up); a machine that also
 /// compiles takes longer to do anything.
@@ -179,9 +180,7 @@ async fn who_is_asked_to_end_says_so_while_it_still_serves() {
 
 /// Sends SIGTERM and does not wait.
 async fn ask_to_end(cluster: &Cluster, member: Member) {
-    let pid = i32::try_from(cluster.pid(member).await.unwrap()).unwrap();
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    signal(cluster.pid(member).await.unwrap(), Signal::TERM);
 }
 
 #[tokio::test]

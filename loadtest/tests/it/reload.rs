@@ -140,11 +140,16 @@ async fn a_hangup_while_it_starts_ends_no_process() {
 }
 
 #[tokio::test]
-async fn code_in_a_session_meets_hangups_as_everywhere() {
+async fn code_in_a_session_meets_signals_as_everywhere() {
     let cluster = crate::stack::shared().await;
     let session = cluster.session();
-    let code = "import signal, subprocess\n\
-                [signal.getsignal(signal.SIGHUP) == signal.SIG_DFL, \
-                subprocess.run(['sh', '-c', 'kill -HUP $$; sleep 60']).returncode]";
-    assert_eq!(value(&session, code).await, "[True, -1]");
+    for (name, number) in [("HUP", 1), ("TERM", 15), ("INT", 2)] {
+        let code = format!(
+            "import signal, subprocess\n\
+             handlers = (signal.SIG_DFL, signal.default_int_handler)\n\
+             [signal.getsignal(signal.SIG{name}) in handlers, \
+             subprocess.run(['sh', '-c', 'kill -{name} $$; sleep 60']).returncode]"
+        );
+        assert_eq!(value(&session, &code).await, format!("[True, -{number}]"));
+    }
 }
