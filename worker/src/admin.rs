@@ -1,17 +1,9 @@
-//! What operators and their probes ask a worker over HTTP: whether it lives and whether it can do its work.
+//! What a worker tells over HTTP of its readiness, from the start on.
 
 use std::net::SocketAddr;
 
-use anyhow::Context;
-use axum::{
-    Json, Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::IntoResponse,
-    routing,
-};
-use proto::health::{Check, Health, Readiness};
-use tokio::net::TcpListener;
+use process::admin::Admin;
+use proto::health::{Check, Health};
 
 /// The checks of this worker, which is starting; they are told at `address`, if there is one, for as long
 /// as the process lives.
@@ -22,33 +14,8 @@ pub async fn open(address: Option<SocketAddr>) -> anyhow::Result<Health> {
     let health = Health::default();
     health.fail(Check::Starting, "this worker has not finished its start");
     health.pass(Check::Draining);
-    let Some(address) = address else {
-        return Ok(health);
-    };
-    let listener = TcpListener::bind(address).await;
-    let listener = listener.with_context(|| format!("failed to listen at {address}"))?;
-    let serving = axum::serve(listener, router(health.clone()));
-    tokio::spawn(async move {
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "readiness is not told any more");
-        }
-    });
-    tracing::info!(%address, "telling readiness");
+    if let Some(address) = address {
+        Admin::listen(address).await?.tell(health.clone());
+    }
     Ok(health)
-}
-
-fn router(health: Health) -> Router {
-    Router::new()
-        .route("/healthz", routing::get(|| async { "alive\n" }))
-        .route("/readyz", routing::get(ready))
-        .with_state(health)
-}
-
-async fn ready(State(health): State<Health>) -> impl IntoResponse {
-    let report = health.report();
-    let status = match report.status {
-        Readiness::Ready | Readiness::Degraded => StatusCode::OK,
-        Readiness::Unready => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    (status, [(header::CACHE_CONTROL, "no-store")], Json(report))
 }

@@ -80,6 +80,8 @@ mod reload;
 #[cfg(test)]
 mod results;
 #[cfg(test)]
+mod runbook;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod shell;

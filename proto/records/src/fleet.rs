@@ -246,6 +246,17 @@ impl FleetStream {
         self.decoded(subject::FLEET_KEY).await
     }
 
+    /// The fingerprint of the fleet's cluster key, if the bus has one. Writes nothing.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn key(&self) -> Result<Option<KeyFingerprint>, BusError> {
+        match self.stream().await? {
+            Some(_) => self.decoded(subject::FLEET_KEY).await,
+            None => Ok(None),
+        }
+    }
+
     /// Replaces the fingerprint of the cluster key. Only an operator may ask for it.
     ///
     /// # Errors

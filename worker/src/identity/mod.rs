@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 pub mod decide;
+pub mod look;
 
 use decide::{Decision, Holder, Sign, decide};
 

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -75,10 +74,7 @@ impl Sandboxes {
                 source: error.into(),
             }
         })?;
-        let mut elsewhere: Vec<&Path> = vec![&config.image, &config.uid_dir];
-        elsewhere.extend(config.elsewhere.iter().map(PathBuf::as_path));
-        let own = [config.state_dir.as_path(), config.data_dir.as_path()];
-        let own = OwnDirectory::take(own, &elsewhere, &config.owner())?;
+        let own = OwnDirectory::take(config.own(), &config.others(), &config.owner())?;
         let started = Self::start_in(config, &own).await;
         if started.is_err() {
             for directory in &own {
@@ -269,8 +265,7 @@ impl Shared {
             Err(StartError::InUse { .. }) => return Ok(()),
             lock => lock?,
         };
-        let own = [config.state_dir.as_path(), config.data_dir.as_path()];
-        let own = OwnDirectory::take(own, &[], &config.owner())?;
+        let own = OwnDirectory::take(config.own(), &[], &config.owner())?;
         self.sweep(&own).await?;
         for directory in &own {
             directory.leave()?;

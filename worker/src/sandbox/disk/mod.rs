@@ -39,7 +39,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long the space of a stopped session may take to come back before another is stopped.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
-/// The disk could not be looked at.
 /// The disk of a worker's data filesystems. All clones are the same.
 #[derive(Clone, Debug)]
 pub struct Disk(Arc<Inner>);
