@@ -11,7 +11,11 @@ use std::{
 use anyhow::Context;
 use axum::Extension;
 use axum_server::{Handle, accept::NoDelayAcceptor};
-use process::hangup::Hangup;
+use process::{
+    admin::Admin,
+    hangup::Hangup,
+    metrics::{Build, Metrics},
+};
 use proto::{
     health::{Check, Health},
     pool::{Pool, Pools},
@@ -37,6 +41,11 @@ use crate::{
     seal::Sealer,
     service::Service,
     tls,
+};
+
+const BUILD: Build = Build {
+    program: "ingress",
+    version: env!("CARGO_PKG_VERSION"),
 };
 
 /// Time that open requests have when the server stops: the longest execution.
@@ -105,7 +114,7 @@ impl App {
             health: health.clone(),
             bus: bus.clone(),
             store: store.clone(),
-            instance,
+            instance: probe_name(&instance),
         };
         let sealer = Sealer::new(&cluster_key)?;
         let service = Service::new(bus.clone(), store, cluster_key, sealer, wait);
@@ -153,6 +162,12 @@ impl App {
     }
 }
 
+/// Name of the objects by which this process tries the store. Two processes that were given one `--instance` must not
+/// take each other's for a store that loses what is written.
+fn probe_name(instance: &str) -> String {
+    format!("{instance}-{}", Ulid::new())
+}
+
 fn by_address(pools: Pools) -> HashMap<(String, String, String), Arc<Pool>> {
     let keyed = pools.pool.into_iter().map(|pool| {
         let subscription = pool.subscription.to_ascii_lowercase();
@@ -177,12 +192,22 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
     );
     let plain = listen(config.listen)?;
     let secure = config.tls_listen.map(listen).transpose()?;
+    let admin = match config.admin_listen {
+        Some(address) => Some(Admin::listen(address).await?),
+        None => None,
+    };
     let app = tokio::select! {
         started = App::start(&config) => started?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
     let health = app.health.clone();
+    if let Some(admin) = admin {
+        let metrics = Metrics::default();
+        metrics.show("build", BUILD);
+        metrics.show("health", health.clone());
+        admin.tell(health.clone(), metrics);
+    }
     tokio::spawn(app.authenticator.keys().clone().keep_fresh());
     tokio::spawn(app.readiness.clone().keep());
     tokio::spawn(app.watch_records(app.health.clone()));
@@ -250,4 +275,16 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("failed to listen at {address}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_processes_of_one_name_try_the_store_by_objects_of_their_own() {
+        let [one, other] = [(); 2].map(|()| probe_name("i"));
+        assert!(one.starts_with("i-") && other.starts_with("i-"));
+        assert_ne!(one, other);
+    }
 }

@@ -108,6 +108,10 @@ pub struct Config {
     /// Address for plain HTTP.
     #[arg(long, env = "HEARTH_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Address at which `GET /readyz` is answered with reasons, best one that only the host reaches; none by
+    /// default. At the other addresses it has none, because anybody may ask there.
+    #[arg(long, env = "HEARTH_ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
     /// Address for HTTPS; none by default.
     #[arg(long, env = "HEARTH_TLS_LISTEN")]
     pub tls_listen: Option<SocketAddr>,
@@ -174,7 +178,7 @@ pub struct Config {
     #[arg(long, env = "HEARTH_PATIENCE", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=100))]
     pub patience: u32,
-    /// Name of this process on the bus: letters, digits and `-`. Random by default.
+    /// Name of this process on the bus: letters, digits and `-`, unique in the fleet. Random by default.
     #[arg(long, env = "HEARTH_INSTANCE", value_parser = instance)]
     pub instance: Option<String>,
 }

@@ -1,17 +1,17 @@
 //! This ingress's place in its fleet: store, bus, cluster key and pools agree with those of the others, at
 //! the start and ever after.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use fleet::{Fleet, FleetFailure, Role};
 use proto::{
     fleet::KeyFingerprint,
     health::{Check, Health},
-    id::{ClusterKey, PoolId, PoolName},
+    id::ClusterKey,
     pool::Pools,
 };
-use records::fleet::{Digests, FleetStream, POOLS_LIFE};
-use routing::served::{Served, look};
+use records::fleet::{FleetStream, POOLS_LIFE};
+use routing::disagreement;
 use store::Store;
 use tokio::{sync::watch, time::Instant};
 use ulid::Ulid;
@@ -58,8 +58,7 @@ pub enum Misfit {
 struct Own {
     instance: String,
     key: KeyFingerprint,
-    pools: Digests,
-    names: BTreeMap<PoolId, PoolName>,
+    pools: disagreement::Own,
 }
 
 /// The place in the fleet, while the process runs.
@@ -84,18 +83,9 @@ impl Membership {
         let own = Arc::new(Own {
             instance: instance.to_owned(),
             key: key.fingerprint(),
-            pools: pools
-                .pool
-                .iter()
-                .map(|pool| (pool.id.clone(), pool.digest()))
-                .collect(),
-            names: pools
-                .pool
-                .iter()
-                .map(|pool| (pool.id.clone(), pool.name.clone()))
-                .collect(),
+            pools: disagreement::Own::from(pools),
         });
-        bus.know_pools(own.pools.clone());
+        bus.know_pools(own.pools.pools.clone());
         let mut fleet = Fleet::new(
             store.clone(),
             bus.jetstream(),
@@ -245,7 +235,7 @@ async fn compare_keys(
 
 async fn tell_pools(stream: FleetStream, own: Arc<Own>) {
     loop {
-        if let Err(error) = stream.tell_pools(&own.instance, &own.pools).await {
+        if let Err(error) = stream.tell_pools(&own.instance, &own.pools.pools).await {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "this ingress's pools were not told");
         }
@@ -256,21 +246,7 @@ async fn tell_pools(stream: FleetStream, own: Arc<Own>) {
 async fn compare_pools(bus: Bus, own: Arc<Own>, health: Health) {
     loop {
         if let Ok(workers) = bus.workers().await {
-            let served = own
-                .pools
-                .iter()
-                .map(|(pool, ours)| (pool, look(pool, ours, &workers)));
-            let name = |pool| own.names.get(pool).map_or("", |name| name.as_str());
-            let wrong: Vec<_> = served
-                .filter_map(|(pool, served)| match served {
-                    Served::Same | Served::Unknown => None,
-                    Served::Nowhere => Some(format!("no worker serves pool `{}`", name(pool))),
-                    Served::Differently => {
-                        let name = name(pool);
-                        Some(format!("workers serve pool `{name}` with other settings"))
-                    }
-                })
-                .collect();
+            let wrong = own.pools.with_workers(&workers);
             if wrong.is_empty() {
                 health.pass(Check::Configuration);
             } else {

@@ -60,13 +60,13 @@ fn of_certificates(error: &CertificateError) -> Option<&'static str> {
 }
 
 /// An address that is taken shows as nothing but its number.
-fn of_listening(error: &std::io::Error) -> Option<&'static str> {
+pub(crate) fn of_listening(error: &std::io::Error) -> Option<&'static str> {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => Some(
-            "another process listens there: end it or give --listen or --tls-listen another address",
+            "another process listens there: end it or give --listen, --tls-listen or --admin-listen another address",
         ),
         std::io::ErrorKind::AddrNotAvailable => {
-            Some("give --listen and --tls-listen addresses that this host has")
+            Some("give --listen, --tls-listen and --admin-listen addresses that this host has")
         }
         _ => None,
     }

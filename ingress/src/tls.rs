@@ -1,11 +1,14 @@
 //! The certificate of the HTTPS listener.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use axum_server::tls_rustls::RustlsConfig;
 use process::hangup::Hangup;
 
-use crate::{config::Config, devkeys};
+use crate::{config::Config, devkeys, preflight::certificate};
+
+/// Time between two looks at the dates of the certificate.
+const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -47,14 +50,20 @@ pub async fn config(config: &Config) -> anyhow::Result<RustlsConfig> {
 }
 
 /// Reads the configured certificate and its key again at every SIGHUP, for ever; new connections get it.
-/// Files that cannot be used change nothing.
+/// Files that cannot be used change nothing. Says when the certificate has expired, or soon does.
 pub async fn follow(tls: RustlsConfig, config: Config, mut hangup: Hangup) {
-    let (Some(certificate), Some(key)) = (config.tls_cert, config.tls_key) else {
+    let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key) else {
         return;
     };
     loop {
-        hangup.next().await;
-        match tls.reload_from_pem_file(&certificate, &key).await {
+        if let Some(trouble) = certificate::trouble(certificate) {
+            tracing::warn!(certificate = %certificate.display(), "the certificate {trouble}");
+        }
+        tokio::select! {
+            () = hangup.next() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => continue,
+        }
+        match tls.reload_from_pem_file(certificate, key).await {
             Ok(()) => {
                 tracing::info!(certificate = %certificate.display(), "certificate read again");
             }

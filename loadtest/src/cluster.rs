@@ -131,7 +131,7 @@ impl Cluster {
     /// There is no such ingress.
     pub fn addresses(&self, ingress: usize) -> Result<(SocketAddr, SocketAddr)> {
         match self.entry(Member::Ingress(ingress))?.kind {
-            Kind::Ingress { http, https } => Ok((http, https)),
+            Kind::Ingress { http, https, .. } => Ok((http, https)),
             Kind::Nats | Kind::Store | Kind::Worker { .. } => bail!("ingress {ingress} is none"),
         }
     }
@@ -169,9 +169,17 @@ impl Cluster {
     /// # Errors
     /// There is no such worker.
     pub fn admin_address(&self, worker: usize) -> Result<SocketAddr> {
-        match self.entry(Member::Worker(worker))?.kind {
-            Kind::Worker { admin, .. } => Ok(admin),
-            Kind::Nats | Kind::Store | Kind::Ingress { .. } => bail!("worker {worker} is none"),
+        self.admin_address_of(Member::Worker(worker))
+    }
+
+    /// Where an ingress or a worker tells its readiness with reasons.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn admin_address_of(&self, member: Member) -> Result<SocketAddr> {
+        match self.entry(member)?.kind {
+            Kind::Worker { admin, .. } | Kind::Ingress { admin, .. } => Ok(admin),
+            Kind::Nats | Kind::Store => bail!("{member} does not tell its readiness"),
         }
     }
 

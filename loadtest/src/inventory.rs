@@ -31,8 +31,7 @@ impl Inventory {
         let caged = sandboxed(id);
         let mut tree = BTreeSet::from([pid]);
         descend(pid, &mut tree);
-        // Only members of the cages' cgroups are sandboxed; caged and the zygote are not.
-        let own: Vec<u32> = tree.difference(&caged).copied().collect();
+        let own = own_processes(pid, id);
         Self {
             processes: tree.union(&caged).count(),
             mounts: mounts_of(&own),
@@ -41,6 +40,15 @@ impl Inventory {
             open_files: own.iter().map(|&pid| (key(pid), open_files(pid))).collect(),
         }
     }
+}
+
+/// The worker with process number `pid` and this `id`, and its helpers.
+#[must_use]
+pub fn own_processes(pid: u32, id: &str) -> Vec<u32> {
+    let mut tree = BTreeSet::from([pid]);
+    descend(pid, &mut tree);
+    // Only members of the cages' cgroups are sandboxed; caged and the zygote are not.
+    tree.difference(&sandboxed(id)).copied().collect()
 }
 
 /// Directories named after the worker, and all below, in every cgroup hierarchy.

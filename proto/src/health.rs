@@ -106,6 +106,17 @@ pub struct HealthReport {
     pub checks: Vec<CheckReport>,
 }
 
+impl HealthReport {
+    /// The same for everybody: reasons name pools, addresses and the like.
+    #[must_use]
+    pub fn without_reasons(mut self) -> Self {
+        for check in &mut self.checks {
+            check.reason = None;
+        }
+        self
+    }
+}
+
 /// The checks of a process. Cheap to clone; all clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<RwLock<BTreeMap<Check, Option<String>>>>);

@@ -276,8 +276,9 @@ def _use_streams(out, err):
 def _become_a_session(shell):
     """What a fork shares with its siblings is made this session's own."""
     _signal(_SIGINT, signal.SIG_IGN)
-    # The zygote ignores it; programs of a session expect what every program does.
-    _signal(signal.SIGHUP, signal.SIG_DFL)
+    # The zygote ignores them; programs of a session expect what every program does.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        _signal(number, signal.SIG_DFL)
     random.seed()
     numpy = sys.modules.get("numpy")
     if numpy is not None:

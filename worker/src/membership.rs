@@ -1,21 +1,17 @@
 //! This worker's place in its fleet: store and bus belong together, the bus has all that it ever had, and
 //! the pools are those that the others know.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use fleet::{Fleet, FleetFailure, Role};
 use proto::{
     health::{Check, Health},
-    id::PoolName,
     pool::Pools,
     subject,
 };
 use records::fleet::{Digests, Standing};
-use routing::{
-    bus::Bus,
-    served::{Served, look},
-};
+use routing::{bus::Bus, disagreement};
 use store::Store;
 
 use crate::lease::Replicas;
@@ -78,39 +74,13 @@ pub fn digests(pools: &Pools) -> Digests {
 
 /// Compares its pools with those of other workers and of the ingresses, for ever.
 pub async fn compare_pools(bus: Bus, pools: Pools, health: Health) {
-    let ours = digests(&pools);
-    let names: BTreeMap<_, _> = pools
-        .pool
-        .iter()
-        .map(|pool| (&pool.id, &pool.name))
-        .collect();
+    let own = disagreement::Own::from(&pools);
     loop {
         let others = async {
             Ok::<_, routing::bus::BusError>((bus.workers().await?, bus.known_pools().await?))
         };
         if let Ok((workers, ingresses)) = others.await {
-            let mut wrong = vec![];
-            for (pool, digest) in &ours {
-                let name = names.get(pool).map_or("", |name: &&PoolName| name.as_str());
-                let differs = workers
-                    .iter()
-                    .filter(|worker| !worker.draining)
-                    .any(|worker| {
-                        let one = std::slice::from_ref(worker);
-                        look(pool, digest, one) == Served::Differently
-                    });
-                if differs {
-                    wrong.push(format!(
-                        "other workers serve pool `{name}` with other settings"
-                    ));
-                }
-                let known = ingresses.iter().filter_map(|pools| pools.get(pool));
-                if known.clone().any(|theirs| theirs != digest) {
-                    wrong.push(format!("ingresses know pool `{name}` with other settings"));
-                } else if !ingresses.is_empty() && known.count() == 0 {
-                    wrong.push(format!("no ingress knows pool `{name}`"));
-                }
-            }
+            let wrong = own.with_others(&workers, &ingresses);
             if wrong.is_empty() {
                 health.pass(Check::Configuration);
             } else {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use axum_server::tls_rustls::RustlsConfig;
-use process::preflight::Finding;
+use process::preflight::{Finding, Outcome};
 use time::{Duration, OffsetDateTime};
 use x509_parser::pem::Pem;
 
@@ -39,6 +39,14 @@ pub(super) async fn look(config: &Config) -> Option<Finding> {
     })
 }
 
+/// What is wrong with the dates of this chain today; nothing of one that cannot be read.
+pub(crate) fn trouble(chain: &Path) -> Option<String> {
+    let validity = validity(chain).ok()?;
+    let finding = judge(validity, OffsetDateTime::now_utc());
+    let remedy = finding.remedy.unwrap_or_default();
+    (finding.outcome != Outcome::Ok).then(|| format!("{}: {remedy}", finding.what))
+}
+
 /// From when until when something is good.
 type Validity = (OffsetDateTime, OffsetDateTime);
 
@@ -65,7 +73,7 @@ fn judge((from, until): Validity, now: OffsetDateTime) -> Finding {
     if now < from {
         Finding::fail(
             CERTIFICATE,
-            format!("not good before {from}"),
+            format!("is not good before {from}"),
             "set the host's clock, or wait",
         )
     } else if now > until {
@@ -81,7 +89,6 @@ fn judge((from, until): Validity, now: OffsetDateTime) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use process::preflight::Outcome;
     use time::macros::datetime;
 
     use super::*;

@@ -1,34 +1,33 @@
 //! `ingress check`: looks at this host and the settings of an ingress without serving.
 
-mod certificate;
+pub(crate) mod certificate;
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use process::{
     failure::causes,
-    preflight::{Finding, Preflight, bus, store},
+    preflight::{Finding, Preflight, bus, fleet, ports, store},
 };
 use proto::subject;
-use routing::bus::rights;
+use records::fleet::FleetStream;
+use routing::{
+    bus::{Bus, rights},
+    disagreement,
+};
 use ulid::Ulid;
 
-use crate::{auth::keys::Keys, config::Config, remedy};
+use crate::{auth::keys::Keys, config::Config, membership::Misfit, remedy};
 
 const POOLS: &str = "pools";
 const CLUSTER_KEY: &str = "cluster-key";
 const KEY_SET: &str = "key-set";
-const PORTS: &str = "ports";
+
+/// How long whoever listens at the address for HTTPS may take to answer.
+const ASK_WITHIN: Duration = Duration::from_secs(3);
 
 /// Everything that can be known of them before a start. Changes nothing but some small objects in the
 /// store, which it removes again.
 pub async fn look(config: &Config) -> Preflight {
-    let mut findings = vec![pools(config), cluster_key(config), key_set(config).await];
-    findings.extend(certificate::look(config).await);
-    findings.push(ports(config));
     // Another name than that of a process that may be running.
     let inbox = subject::ingress_inbox(&format!("check-{}", Ulid::new()));
     let visitor = bus::Visitor {
@@ -38,8 +37,19 @@ pub async fn look(config: &Config) -> Preflight {
         rights: rights::INGRESS,
         stream: subject::EXECUTIONS_STREAM,
     };
-    findings.extend(bus::look(visitor).await);
-    findings.push(store::look(&config.store).await);
+    let visit = bus::look(visitor).await;
+    let bus = visit.bus.as_ref().map(|(_, bus)| bus);
+    let (store, opened) = store::look(&config.store).await;
+    let mut findings = vec![
+        pools(config, bus).await,
+        cluster_key(config, bus).await,
+        key_set(config).await,
+    ];
+    findings.extend(certificate::look(config).await);
+    findings.push(ports(config).await);
+    findings.extend(visit.findings);
+    findings.push(store);
+    findings.push(fleet::look(opened.as_ref(), bus, fleet::Visitor::Ingress).await);
     Preflight::of(findings)
 }
 
@@ -48,35 +58,50 @@ fn refused(name: &'static str, error: impl std::error::Error + Send + Sync + 'st
     Finding::fail(name, what, remedy::of(&error.into()).unwrap_or_default())
 }
 
-fn pools(config: &Config) -> Finding {
-    match config.read_pools() {
-        Ok(pools) if pools.pool.is_empty() => Finding::warn(
+/// The pool file, and whether workers serve its pools as it describes them.
+async fn pools(config: &Config, bus: Option<&Bus>) -> Finding {
+    let pools = match config.read_pools() {
+        Ok(pools) => pools,
+        Err(error) => return refused(POOLS, error),
+    };
+    let workers = match bus {
+        Some(bus) => bus.workers().await.unwrap_or_default(),
+        None => Arc::default(),
+    };
+    let wrong = disagreement::Own::from(&pools).with_workers(&workers);
+    if wrong.is_empty() {
+        Finding::ok(POOLS, format!("pools: {}", pools.pool.len()))
+    } else {
+        Finding::warn(
             POOLS,
-            format!("{} holds no pool", config.pools.display()),
-            "add a [[pool]]: without one every request is refused",
-        ),
-        Ok(pools) => Finding::ok(POOLS, format!("pools: {}", pools.pool.len())),
-        Err(error) => refused(POOLS, error),
+            wrong.join("; "),
+            "compare --pools of ingresses and workers: these pools take no new sessions here",
+        )
     }
 }
 
-fn cluster_key(config: &Config) -> Finding {
-    match config.read_cluster_key() {
-        Ok(_) if others_read(&config.cluster_key) => Finding::warn(
+/// The cluster key, and whether it is the fleet's.
+async fn cluster_key(config: &Config, bus: Option<&Bus>) -> Finding {
+    let ours = match config.read_cluster_key() {
+        Ok(key) => key.fingerprint(),
+        Err(error) => return refused(CLUSTER_KEY, error),
+    };
+    let theirs = match bus {
+        Some(bus) => FleetStream::new(bus.jetstream()).key().await.ok().flatten(),
+        None => None,
+    };
+    match theirs {
+        Some(theirs) if theirs == ours => Finding::ok(CLUSTER_KEY, "it is the fleet's"),
+        Some(theirs) => Finding::fail(
             CLUSTER_KEY,
-            format!("others can read {}", config.cluster_key.display()),
-            "`chmod 600` it: who knows it can compute the names of all sessions",
+            Misfit::Key { ours, theirs }.to_string(),
+            "give --cluster-key the fleet's key",
         ),
-        Ok(_) => Finding::ok(
+        None => Finding::ok(
             CLUSTER_KEY,
-            "64 hexadecimal digits that only their owner reads",
+            "64 hexadecimal digits that only their owner reads; the fleet has none to compare yet",
         ),
-        Err(error) => refused(CLUSTER_KEY, error),
     }
-}
-
-fn others_read(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0)
 }
 
 async fn key_set(config: &Config) -> Finding {
@@ -91,19 +116,32 @@ async fn key_set(config: &Config) -> Finding {
     }
 }
 
-fn ports(config: &Config) -> Finding {
-    let addresses = [Some(config.listen), config.tls_listen];
-    for address in addresses.into_iter().flatten() {
-        if let Err(error) = TcpListener::bind(address) {
-            return cannot_listen(address, error);
+async fn ports(config: &Config) -> Finding {
+    let addresses: Vec<_> = [Some(config.listen), config.tls_listen, config.admin_listen]
+        .into_iter()
+        .flatten()
+        .collect();
+    let held = |address| async move {
+        match config.tls_listen {
+            Some(secure) if secure == address => answers_securely(address).await,
+            _ => ports::answers_as_hearth(address).await,
         }
-    }
-    Finding::ok(PORTS, "free")
+    };
+    ports::look(&addresses, held, remedy::of_listening).await
 }
 
-fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Finding {
-    let what = format!("failed to listen at {address}: {error}");
-    Finding::fail(PORTS, what, remedy::of(&error.into()).unwrap_or_default())
+/// Whether whoever listens there answers `GET /healthz` as Hearth does, over HTTPS with whatever certificate.
+async fn answers_securely(address: SocketAddr) -> bool {
+    let ask = async {
+        let client = reqwest::Client::builder()
+            .danger_accept_invalid_certs(true)
+            .no_proxy()
+            .timeout(ASK_WITHIN)
+            .build()?;
+        let url = format!("https://{}/healthz", ports::reachable(address));
+        client.get(url).send().await?.text().await
+    };
+    ask.await.is_ok_and(|answer| answer == ports::ALIVE)
 }
 
 #[cfg(test)]
@@ -112,26 +150,12 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_port_that_is_taken_fails_with_what_to_do() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    #[tokio::test]
+    async fn the_remedy_for_a_port_names_its_setting() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let error = TcpListener::bind(address).unwrap_err();
-        let finding = cannot_listen(address, error);
+        let finding = ports::look(&[address], async |_| false, remedy::of_listening).await;
         assert_eq!(finding.outcome, Outcome::Fail);
         assert!(finding.remedy.unwrap().contains("--listen"));
-    }
-
-    #[test]
-    fn a_key_is_only_its_owners_to_read() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mode = |mode| {
-            let permissions = std::fs::Permissions::from_mode(mode);
-            std::fs::set_permissions(file.path(), permissions).unwrap();
-            others_read(file.path())
-        };
-        assert!(!mode(0o600));
-        assert!(mode(0o640));
-        assert!(mode(0o604));
     }
 }

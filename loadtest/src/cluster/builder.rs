@@ -279,6 +279,7 @@ pub(super) enum Kind {
     Ingress {
         http: SocketAddr,
         https: SocketAddr,
+        admin: SocketAddr,
     },
     Worker {
         id: String,
@@ -351,10 +352,12 @@ impl Roll<'_> {
     fn ingress(&mut self, number: usize) -> Result<Entry> {
         let member = Member::Ingress(number);
         let (http, https) = (self.ports.address()?, self.ports.address()?);
+        let admin = self.ports.address()?;
         let file = |name: &str| OsString::from(self.layout.file(name));
         let mut arguments = vec![OsString::from("serve")];
         arguments.extend(self.shared_arguments("nats-ingress.auth"));
-        let options: [(&str, OsString); 8] = [
+        let options: [(&str, OsString); 9] = [
+            ("--admin-listen", admin.to_string().into()),
             ("--listen", http.to_string().into()),
             ("--tls-listen", https.to_string().into()),
             ("--tls-cert", file("keys/cert.pem")),
@@ -382,7 +385,7 @@ impl Roll<'_> {
             member,
             process,
             ready: Ready::Answers(http, "/readyz"),
-            kind: Kind::Ingress { http, https },
+            kind: Kind::Ingress { http, https, admin },
         })
     }
 

@@ -35,7 +35,7 @@ fn bus_of(cluster: &Cluster) -> PathBuf {
 
 /// Moves the bus's data to where `aside` says and lets the bus begin anew with what `instead` is, if
 /// anything.
-async fn replace_bus(cluster: &Cluster, aside: &str, instead: Option<&str>) {
+pub(crate) async fn replace_bus(cluster: &Cluster, aside: &str, instead: Option<&str>) {
     cluster.kill(NATS).await.unwrap();
     let (data, directory) = (bus_of(cluster), cluster.directory());
     fs::rename(&data, directory.join(aside)).unwrap();

@@ -12,16 +12,17 @@ use futures_util::future::join_all;
 use loadtest::{
     client::Session,
     cluster::{Cluster, Member},
-    inventory::{cgroups_of, processes_in},
+    inventory::{cgroups_of, own_processes, processes_in},
     wait::{patiently, until},
 };
 use proto::limits;
 use reqwest::{Method, header::HeaderMap};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
     object_store::{ObjectStore, on_every_object_store},
-    stack::{answer, begun, objects, refusal, succeed, value},
+    stack::{BEGAN, answer, begun, objects, refusal, signal, succeed, value},
 };
 
 on_every_object_store! {
@@ -227,6 +228,48 @@ async fn a_drained_worker_hands_over_files_and_variables() {
         assert_eq!(text, n);
     }
     assert!(moved > 0, "the first worker had sessions");
+}
+
+/// systemd's `KillMode=control-group` and a terminal's Ctrl-C signal the helpers, too.
+#[tokio::test]
+async fn a_stop_that_signals_every_process_of_the_service_drains_the_worker() {
+    let cluster = Cluster::builder().workers(2).prepare().unwrap();
+    for member in [Member::Nats(0), Member::Ingress(0), Member::Worker(0)] {
+        cluster.start(member).await.unwrap();
+    }
+    let session = cluster.client(0).unwrap().fresh();
+    succeed(&session, "kept = 'variable'").await;
+    cluster.start(Member::Worker(1)).await.unwrap();
+    let slow =
+        format!("import time\nopen('/mnt/data/{BEGAN}', 'w').write('x')\ntime.sleep(3)\n'ran'");
+    let running = session.execute(&slow);
+    let stopping = async {
+        begun(&session).await;
+        let worker = cluster.pid(Member::Worker(0)).await.unwrap();
+        let service = own_processes(worker, cluster.worker_id(0).unwrap());
+        let helpers = [Member::Caged(0), Member::Zygote(0)];
+        for helper in helpers {
+            let helper = cluster.pid(helper).await.unwrap();
+            assert!(service.contains(&helper), "{service:?}");
+        }
+        // The helpers first, as if the worker were slow to hear it.
+        for pid in service.into_iter().filter(|pid| *pid != worker) {
+            signal(pid, Signal::INT);
+            signal(pid, Signal::TERM);
+        }
+        assert_eq!(
+            cluster.stop(Member::Worker(0)).await.unwrap(),
+            "exit status: 0"
+        );
+    };
+    let (ran, ()) = tokio::join!(running, stopping);
+    assert_eq!(ran.unwrap().result, "'ran'");
+    let (headers, kept) = headers_of(&session, "kept").await;
+    assert_eq!(kept, "'variable'");
+    assert_eq!(
+        header(&headers, "x-hearth-restored"),
+        Some("files, variables")
+    );
 }
 
 /// The name that a worker's present run has on the bus, from its log.

@@ -83,6 +83,8 @@ mod reload;
 #[cfg(test)]
 mod results;
 #[cfg(test)]
+mod runbook;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod shell;
@@ -96,6 +98,8 @@ mod stock;
 mod store_proxy;
 #[cfg(test)]
 mod streaming;
+#[cfg(test)]
+mod systemd_units;
 #[cfg(test)]
 mod traces;
 #[cfg(test)]

@@ -6,12 +6,13 @@ use loadtest::cluster::{Cluster, Member};
 use serde_json::Value;
 
 use crate::{
+    bus_lost::replace_bus,
     command::{run, with, with_word},
     stack::{shared, succeed, value},
 };
 
 /// How `check` with the settings of a process found things: outcomes by name.
-async fn check(command: &Command) -> (bool, BTreeMap<String, String>) {
+pub(crate) async fn check(command: &Command) -> (bool, BTreeMap<String, String>) {
     let ended = run(with(command, "--output", Some("json".as_ref())))
         .await
         .unwrap();
@@ -37,7 +38,16 @@ fn of_worker(cluster: &Cluster) -> Command {
     with(&with_word(&command, "check"), "--admin-listen", None)
 }
 
-fn of_ingress(cluster: &Cluster) -> Command {
+pub(crate) fn of_ingress(cluster: &Cluster) -> Command {
+    let check = of_ingress_in_place(cluster);
+    // The running ingress has those addresses.
+    let free = |check: &Command, option| with(check, option, Some("127.0.0.1:0".as_ref()));
+    let check = with(&check, "--admin-listen", None);
+    free(&free(&check, "--listen"), "--tls-listen")
+}
+
+/// With all settings of the ingress, as an operator runs it beside.
+fn of_ingress_in_place(cluster: &Cluster) -> Command {
     let command = cluster.command(Member::Ingress(0)).unwrap();
     let mut arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
     if let Some(word) = arguments.first_mut() {
@@ -45,9 +55,7 @@ fn of_ingress(cluster: &Cluster) -> Command {
     }
     let mut check = Command::new(command.get_program());
     check.args(arguments).current_dir(cluster.directory());
-    // The running ingress has those addresses.
-    let free = |check: &Command, option| with(check, option, Some("127.0.0.1:0".as_ref()));
-    free(&free(&check, "--listen"), "--tls-listen")
+    check
 }
 
 fn failing(outcomes: &BTreeMap<String, String>) -> Vec<&str> {
@@ -80,12 +88,17 @@ async fn what_serves_passes_and_is_not_disturbed() {
         "bus",
         "bus-rights",
         "clock",
+        "worker-id",
         "store",
+        "fleet",
     ] {
         assert!(found.contains_key(name), "{name}: {found:?}");
     }
     assert_eq!(found["bus-rights"], "ok");
     assert_eq!(found["clock"], "ok");
+    assert_eq!(found["fleet"], "ok");
+    // It cannot know that it has the settings of the one that runs.
+    assert_eq!(found["worker-id"], "warn");
     let (passes, found) = check(&of_ingress(&stack)).await;
     assert!(passes, "{found:?}");
     for name in [
@@ -98,6 +111,7 @@ async fn what_serves_passes_and_is_not_disturbed() {
         "bus-rights",
         "clock",
         "store",
+        "fleet",
     ] {
         assert_eq!(found[name], "ok", "{name}: {found:?}");
     }
@@ -192,5 +206,110 @@ async fn a_store_that_is_not_mounted_is_said_and_not_made() {
         assert!(passes, "{found:?}");
         assert_eq!(found["store"], "warn");
         assert!(!cluster.store().exists());
+    }
+}
+
+#[tokio::test]
+async fn ports_of_a_running_hearth_are_no_failure_and_those_of_another_program_are() {
+    let stack = shared().await;
+    let worker = with_word(&stack.command(Member::Worker(0)).unwrap(), "check");
+    let ingress = of_ingress_in_place(&stack);
+    for command in [&worker, &ingress] {
+        let (passes, found) = check(command).await;
+        assert_eq!((passes, found["ports"].as_str()), (true, "ok"), "{found:?}");
+    }
+    // Neither the bus nor the plain port is an ingress's HTTPS.
+    let bus = stack.nats().remove(0);
+    let bus = bus.rsplit('/').next().unwrap().to_owned();
+    let plain = stack.addresses(0).unwrap().0.to_string();
+    for (command, option, address) in [
+        (&worker, "--admin-listen", &bus),
+        (&ingress, "--listen", &bus),
+        (&ingress, "--tls-listen", &bus),
+        (&ingress, "--tls-listen", &plain),
+    ] {
+        let (passes, found) = check(&with(command, option, Some(address.as_ref()))).await;
+        assert_eq!(
+            (passes, failing(&found)),
+            (false, vec!["ports"]),
+            "{option} {address}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_belong_to_the_fleet_is_found_by_name() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let directory = |name: &str| {
+        let path = cluster.directory().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    };
+    let other_store = format!("file://{}", directory("other-store").display());
+    let other_key = cluster.directory().join("other.key");
+    fs::write(&other_key, "ab".repeat(32)).unwrap();
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&other_key, own).unwrap();
+    let foreign = directory("foreign");
+    fs::write(foreign.join("backup.tar"), "precious").unwrap();
+    let foreign = foreign.to_str().unwrap();
+    let (worker, ingress) = (of_worker(&cluster), of_ingress(&cluster));
+    for (command, option, value, names) in [
+        // Its directories are of the other fleet, too.
+        (
+            &worker,
+            "--store",
+            other_store.as_str(),
+            &["directories", "fleet"][..],
+        ),
+        (&ingress, "--store", &other_store, &["fleet"]),
+        (
+            &ingress,
+            "--cluster-key",
+            other_key.to_str().unwrap(),
+            &["cluster-key"],
+        ),
+        (&worker, "--data-dir", foreign, &["directories"]),
+        (&worker, "--state-dir", foreign, &["directories"]),
+    ] {
+        let (passes, found) = check(&with(command, option, Some(value.as_ref()))).await;
+        assert_eq!(
+            (passes, failing(&found)),
+            (false, names.to_vec()),
+            "{option} {value}"
+        );
+    }
+    // One pool that its operator edits: all others go on, and so would the process.
+    let pools = cluster.directory().join("edited.toml");
+    let text = fs::read_to_string(cluster.directory().join("pools.toml")).unwrap();
+    fs::write(
+        &pools,
+        text.replacen("cooldown_seconds = ", "cooldown_seconds = 1", 1),
+    )
+    .unwrap();
+    for command in [&worker, &ingress] {
+        let edited = with(command, "--pools", Some(pools.as_ref()));
+        let (passes, found) = check(&edited).await;
+        assert_eq!(
+            (passes, found["pools"].as_str()),
+            (true, "warn"),
+            "{found:?}"
+        );
+    }
+    let other_id = with(&worker, "--id", Some("other".as_ref()));
+    assert_eq!(check(&other_id).await.1["worker-id"], "ok");
+
+    // The bus loses its data.
+    for member in [Member::Worker(0), Member::Ingress(0)] {
+        cluster.stop(member).await.unwrap();
+    }
+    replace_bus(&cluster, "lost", None).await;
+    for command in [&worker, &ingress] {
+        let (passes, found) = check(command).await;
+        assert_eq!(
+            (passes, failing(&found)),
+            (false, vec!["fleet"]),
+            "{found:?}"
+        );
     }
 }

@@ -9,9 +9,10 @@ use loadtest::{
     raw::RawRequest,
     wait::until,
 };
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::stack::{BEGAN, begun, shared, succeed};
+use crate::stack::{BEGAN, begun, shared, signal, succeed};
 
 /// Checks are made so that a change shows within 10 seconds (a unit test adds it up); a machine that also
 /// compiles takes longer to do anything.
@@ -82,7 +83,7 @@ fn names(of: &[&str]) -> BTreeSet<String> {
 #[tokio::test]
 async fn a_stack_that_serves_is_ready_and_names_its_checks() {
     let stack = shared().await;
-    let ingress = stack.addresses(0).unwrap().0;
+    let ingress = stack.admin_address_of(Member::Ingress(0)).unwrap();
     let worker = stack.admin_address(0).unwrap();
     is_ready(ingress).await;
     is_ready(worker).await;
@@ -99,7 +100,7 @@ async fn a_stack_that_serves_is_ready_and_names_its_checks() {
 #[tokio::test]
 async fn each_trouble_turns_one_check_and_back() {
     let cluster = Cluster::builder().start().await.unwrap();
-    let ingress = cluster.addresses(0).unwrap().0;
+    let ingress = cluster.admin_address_of(Member::Ingress(0)).unwrap();
     let worker = cluster.admin_address(0).unwrap();
     is_ready(ingress).await;
     is_ready(worker).await;
@@ -148,7 +149,7 @@ async fn who_is_asked_to_end_says_so_while_it_still_serves() {
         .start()
         .await
         .unwrap();
-    let ingress = cluster.addresses(0).unwrap().0;
+    let ingress = cluster.admin_address_of(Member::Ingress(0)).unwrap();
     let worker = cluster.admin_address(0).unwrap();
     is_ready(ingress).await;
 
@@ -179,9 +180,7 @@ async fn who_is_asked_to_end_says_so_while_it_still_serves() {
 
 /// Sends SIGTERM and does not wait.
 async fn ask_to_end(cluster: &Cluster, member: Member) {
-    let pid = i32::try_from(cluster.pid(member).await.unwrap()).unwrap();
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    signal(cluster.pid(member).await.unwrap(), Signal::TERM);
 }
 
 #[tokio::test]
@@ -196,4 +195,34 @@ async fn a_worker_that_is_starting_is_not_ready() {
     let said = said.await.unwrap();
     assert_eq!((said.code, said.failing), (503, names(&["starting"])));
     is_ready(worker).await;
+}
+
+#[tokio::test]
+async fn whoever_reaches_an_ingress_learns_names_and_states_and_no_reasons() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    cluster.stop(Member::Worker(0)).await.unwrap();
+    let operators = cluster.admin_address_of(Member::Ingress(0)).unwrap();
+    turns(operators, "workers", 200, "degraded").await;
+    let (http, https) = cluster.addresses(0).unwrap();
+    let client = reqwest::Client::builder()
+        .danger_accept_invalid_certs(true)
+        .build()
+        .unwrap();
+    for address in [format!("http://{http}"), format!("https://{https}")] {
+        let answer = client
+            .get(format!("{address}/readyz"))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200);
+        let body: Value = answer.json().await.unwrap();
+        assert_eq!(body["status"], "degraded");
+        let checks = body["checks"].as_array().unwrap();
+        let workers = checks.iter().find(|check| check["name"] == "workers");
+        assert_eq!(workers.unwrap()["passes"], false);
+        assert!(
+            checks.iter().all(|check| check["reason"].is_null()),
+            "{body}"
+        );
+    }
 }

@@ -9,6 +9,7 @@ use loadtest::{
 
 use crate::{
     command::hears_hangup,
+    preflight,
     stack::{succeed, value},
 };
 
@@ -116,6 +117,46 @@ async fn a_running_stack_takes_a_new_certificate_and_log_filter() {
     assert_eq!(value(&session, "kept").await, 1);
 }
 
+/// Writes a certificate for localhost with these dates, and its key, where an ingress looks for them.
+fn write_certificate(keys: &Path, from: time::OffsetDateTime, until: time::OffsetDateTime) {
+    let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    (parameters.not_before, parameters.not_after) = (from, until);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = parameters.self_signed(&key).unwrap();
+    fs::write(keys.join("cert.pem"), certificate.pem()).unwrap();
+    fs::write(keys.join("key.pem"), key.serialize_pem()).unwrap();
+}
+
+#[tokio::test]
+pub(crate) async fn an_expired_certificate_is_said_and_a_hangup_takes_its_successor() {
+    let cluster = Cluster::builder().prepare().unwrap();
+    let keys = cluster.directory().join("keys");
+    let now = time::OffsetDateTime::now_utc();
+    let day = time::Duration::DAY;
+    write_certificate(&keys, now - 90 * day, now - day);
+    cluster.start_all().await.unwrap();
+    let expired = presented(&cluster).await;
+    let ingress = Member::Ingress(0);
+    logged(&cluster, ingress, "the certificate expired on", 1).await;
+    let (passes, found) = preflight::check(&preflight::of_ingress(&cluster)).await;
+    assert_eq!((passes, found["certificate"].as_str()), (false, "fail"));
+
+    write_certificate(&keys, now - day, now + 5 * day);
+    cluster.hang_up(ingress).await.unwrap();
+    logged(&cluster, ingress, "the certificate expires on", 1).await;
+    let short = presented(&cluster).await;
+    assert_ne!(short, expired);
+    let (passes, found) = preflight::check(&preflight::of_ingress(&cluster)).await;
+    assert_eq!((passes, found["certificate"].as_str()), (true, "warn"));
+
+    write_certificate(&keys, now - day, now + 90 * day);
+    cluster.hang_up(ingress).await.unwrap();
+    logged(&cluster, ingress, "certificate read again", 2).await;
+    assert_ne!(presented(&cluster).await, short);
+    let log = cluster.log(ingress).unwrap();
+    assert_eq!(log.matches("the certificate expire").count(), 2, "{log}");
+}
+
 #[tokio::test]
 async fn a_hangup_while_it_starts_ends_no_process() {
     let cluster = Cluster::builder().prepare().unwrap();
@@ -140,11 +181,16 @@ async fn a_hangup_while_it_starts_ends_no_process() {
 }
 
 #[tokio::test]
-async fn code_in_a_session_meets_hangups_as_everywhere() {
+async fn code_in_a_session_meets_signals_as_everywhere() {
     let cluster = crate::stack::shared().await;
     let session = cluster.session();
-    let code = "import signal, subprocess\n\
-                [signal.getsignal(signal.SIGHUP) == signal.SIG_DFL, \
-                subprocess.run(['sh', '-c', 'kill -HUP $$; sleep 60']).returncode]";
-    assert_eq!(value(&session, code).await, "[True, -1]");
+    for (name, number) in [("HUP", 1), ("TERM", 15), ("INT", 2)] {
+        let code = format!(
+            "import signal, subprocess\n\
+             handlers = (signal.SIG_DFL, signal.default_int_handler)\n\
+             [signal.getsignal(signal.SIG{name}) in handlers, \
+             subprocess.run(['sh', '-c', 'kill -{name} $$; sleep 60']).returncode]"
+        );
+        assert_eq!(value(&session, &code).await, format!("[True, -{number}]"));
+    }
 }

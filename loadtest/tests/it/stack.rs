@@ -13,6 +13,7 @@ use loadtest::{
 };
 use proto::pool::Limits;
 use reqwest::{RequestBuilder, StatusCode};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -254,3 +255,9 @@ macro_rules! on_one_and_on_three_servers {
     };
 }
 pub(crate) use on_one_and_on_three_servers;
+
+/// Sends a process a signal and does not wait.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use async_nats::jetstream::Context;
 use proto::{
-    fleet::{FleetRecord, Found, Generation, Known, Verdict, judge},
+    fleet::{FleetRecord, Found, Generation, Known, Verdict},
     id::PoolName,
     pool::Pools,
 };
 use records::fleet::FleetStream;
 use store::{Store, StoreError, log::collect};
 
-use crate::{FleetFailure, new_id};
+use crate::{FleetFailure, look, new_id};
 
 /// What accepting a new generation means.
 #[derive(Debug)]
@@ -47,22 +47,7 @@ impl Acceptance {
         pools: &Pools,
     ) -> Result<Self, FleetFailure> {
         let stream = FleetStream::new(context);
-        let known = store.known_fleet().await?;
-        let found = stream.find().await?;
-        let mut verdict = judge(known.as_ref(), &found);
-        if let Verdict::Same(record) = &verdict {
-            let streams = store.known_streams(&record.generation).await?;
-            for name in streams {
-                if !stream.has_stream(&name).await? {
-                    let expected = record.generation.clone();
-                    verdict = Verdict::Lost(proto::fleet::Loss::Stream {
-                        expected,
-                        stream: name,
-                    });
-                    break;
-                }
-            }
-        }
+        let (known, verdict) = look(&store, &stream, true).await?;
         let mut unreachable = vec![];
         for pool in &pools.pool {
             let logs = collect::incarnations(&store, &pool.id).await;

@@ -22,8 +22,10 @@ use tokio::time::Instant;
 use ulid::Ulid;
 
 mod accept;
+mod look;
 
 pub use accept::Acceptance;
+pub use look::look;
 
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

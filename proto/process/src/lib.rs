@@ -1,8 +1,10 @@
 //! What ingress and worker have in common as processes of a host: how they log ([`log`]), read settings
-//! again ([`hangup`]), say why they end ([`failure`]), measure their readiness ([`measure`]), show their figures ([`metrics`]) and look at a
-//! host and its settings before they start ([`preflight`]).
+//! again ([`hangup`]), say why they end ([`failure`]), measure their readiness ([`measure`]), show it and
+//! their figures ([`admin`], [`metrics`]), and look at a host and its settings before they start
+//! ([`preflight`]).
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod failure;
 pub mod hangup;
 pub mod log;

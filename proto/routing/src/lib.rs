@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod disagreement;
 pub mod patience;
 pub mod placement;
 pub mod reader;

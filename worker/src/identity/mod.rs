@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub mod decide;
 mod held;
+pub mod look;
 
 use decide::{Decision, Holder, Sign, decide};
 

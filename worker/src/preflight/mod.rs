@@ -3,19 +3,19 @@
 
 mod demand;
 mod host;
+mod id;
 
-use std::{
-    fs,
-    net::TcpListener,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use process::{
     failure::causes,
-    preflight::{Finding, Preflight, bus, store},
+    preflight::{Finding, Preflight, bus, fleet, ports, store},
 };
 use proto::{pool::Pools, subject};
-use routing::bus::rights;
+use routing::{
+    bus::{Bus, rights},
+    disagreement,
+};
 use ulid::Ulid;
 
 pub use demand::{TooLittleMemory, require_memory};
@@ -27,7 +27,6 @@ const ROOT: &str = "root";
 const IMAGE: &str = "image";
 const LIBRARY: &str = "zygote-library";
 const DIRECTORIES: &str = "directories";
-const PORTS: &str = "ports";
 
 /// Where the superblock of an erofs image begins, and how.
 const EROFS: (usize, [u8; 4]) = (1024, 0xE0F5_E1E2_u32.to_le_bytes());
@@ -35,6 +34,17 @@ const EROFS: (usize, [u8; 4]) = (1024, 0xE0F5_E1E2_u32.to_le_bytes());
 /// Everything that can be known of them before a start. Changes nothing but some small objects in the
 /// store, which it removes again.
 pub async fn look(config: &Config) -> Preflight {
+    // Another name than that of a worker that may be running.
+    let inbox = format!("_INBOX_worker.check-{}", Ulid::new());
+    let visitor = bus::Visitor {
+        servers: &config.nats,
+        auth: &config.nats_auth,
+        inbox: &inbox,
+        rights: rights::WORKER,
+        stream: subject::WORKERS_STREAM,
+    };
+    let visit = bus::look(visitor).await;
+    let bus = visit.bus.as_ref().map(|(_, bus)| bus);
     let mut findings = vec![];
     let sandbox = config.sandbox();
     findings.push(match sandbox::require_root() {
@@ -47,12 +57,7 @@ pub async fn look(config: &Config) -> Preflight {
     findings.push(sandbox::host::uids(config.max_sessions));
     let pools = config.read_pools();
     findings.push(match &pools {
-        Ok(Pools { pool }) if pool.is_empty() => Finding::warn(
-            POOLS,
-            format!("{} holds no pool", config.pools.display()),
-            "add a [[pool]]: without one this worker has nothing to do",
-        ),
-        Ok(Pools { pool }) => Finding::ok(POOLS, format!("pools: {}", pool.len())),
+        Ok(pools) => known_alike(pools, bus).await,
         Err(error) => Finding::fail(
             POOLS,
             causes(error),
@@ -64,33 +69,18 @@ pub async fn look(config: &Config) -> Preflight {
     }
     findings.push(image(&sandbox.image));
     findings.push(library(&sandbox.zygote_library));
-    findings.push(directories(&[sandbox.state_dir, sandbox.data_dir]));
-    findings.extend(
-        config
-            .admin_listen
-            .map(|address| match TcpListener::bind(address) {
-                Ok(_) => Finding::ok(PORTS, "free"),
-                Err(error) => {
-                    let what = format!("failed to listen at {address}: {error}");
-                    Finding::fail(
-                        PORTS,
-                        what,
-                        remedy::of_listening(&error).unwrap_or_default(),
-                    )
-                }
-            }),
-    );
-    // Another name than that of a worker that may be running.
-    let inbox = format!("_INBOX_worker.check-{}", Ulid::new());
-    let visitor = bus::Visitor {
-        servers: &config.nats,
-        auth: &config.nats_auth,
-        inbox: &inbox,
-        rights: rights::WORKER,
-        stream: subject::WORKERS_STREAM,
-    };
-    findings.extend(bus::look(visitor).await);
-    findings.push(store::look(&config.store).await);
+    findings.push(directories(&sandbox));
+    if let Some(address) = config.admin_listen {
+        let held = ports::answers_as_hearth;
+        findings.push(ports::look(&[address], held, remedy::of_listening).await);
+    }
+    findings.extend(visit.findings);
+    if let Some((client, _)) = &visit.bus {
+        findings.push(id::look(client, &config.id).await);
+    }
+    let (store, opened) = store::look(&config.store).await;
+    findings.push(store);
+    findings.push(fleet::look(opened.as_ref(), bus, fleet::Visitor::Worker).await);
     Preflight::of(findings)
 }
 
@@ -146,9 +136,31 @@ fn library(path: &Path) -> Finding {
     }
 }
 
-/// Directories that are not there are made at the start, so the nearest that is there counts.
-fn directories(directories: &[PathBuf]) -> Finding {
-    for directory in directories {
+/// Whether other workers and the ingresses know these pools as this worker does.
+async fn known_alike(pools: &Pools, bus: Option<&Bus>) -> Finding {
+    let (workers, ingresses) = match bus {
+        Some(bus) => (
+            bus.workers().await.unwrap_or_default(),
+            bus.known_pools().await.unwrap_or_default(),
+        ),
+        None => Default::default(),
+    };
+    let wrong = disagreement::Own::from(pools).with_others(&workers, &ingresses);
+    if wrong.is_empty() {
+        Finding::ok(POOLS, format!("pools: {}", pools.pool.len()))
+    } else {
+        Finding::warn(
+            POOLS,
+            wrong.join("; "),
+            "compare --pools of ingresses and workers",
+        )
+    }
+}
+
+/// Directories that are not there are made at the start, so the nearest that is there counts. Those that are
+/// there must be this worker's to empty.
+fn directories(config: &sandbox::Config) -> Finding {
+    for directory in [&config.state_dir, &config.data_dir] {
         let there = directory.ancestors().find(|one| one.exists());
         let there = there.unwrap_or_else(|| Path::new("/"));
         let access = rustix::fs::access(there, rustix::fs::Access::WRITE_OK);
@@ -167,7 +179,14 @@ fn directories(directories: &[PathBuf]) -> Finding {
             );
         }
     }
-    Finding::ok(DIRECTORIES, "can be written")
+    match config.inspect_directories() {
+        Ok(()) => Finding::ok(DIRECTORIES, "this worker's own, and can be written"),
+        Err(error) => Finding::fail(
+            DIRECTORIES,
+            causes(&error),
+            "give --state-dir and --data-dir directories that are empty or this worker's own",
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -191,14 +210,38 @@ mod tests {
         assert_eq!(image(Path::new("/none")).outcome, Outcome::Fail);
     }
 
+    fn of(directory: &Path, owner: &str) -> sandbox::Config {
+        let id = owner.parse().unwrap();
+        let mut config = sandbox::Config::new(id, "/none/image".into(), "/none/library".into());
+        config.state_dir = directory.join("state");
+        config.data_dir = directory.join("data");
+        config
+    }
+
     #[test]
     fn a_directory_below_a_file_cannot_be() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let below = [file.path().join("state")];
+        let below = of(file.path(), "w1");
         assert_eq!(directories(&below).outcome, Outcome::Fail);
         let directory = tempfile::tempdir().unwrap();
-        let below = [directory.path().join("a/b")];
+        let below = of(&directory.path().join("a"), "w1");
         assert_eq!(directories(&below).outcome, Outcome::Ok);
         assert!(!directory.path().join("a").exists());
+    }
+
+    #[test]
+    fn a_directory_that_is_not_this_workers_cannot_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = of(directory.path(), "w1");
+        fs::create_dir(&config.data_dir).unwrap();
+        let marker = config.data_dir.join(".hearth-worker");
+        fs::write(&marker, "fleet = \"\"\nworker = \"w1\"\n").unwrap();
+        assert_eq!(directories(&config).outcome, Outcome::Ok);
+        let finding = directories(&of(directory.path(), "w2"));
+        assert_eq!(finding.outcome, Outcome::Fail);
+        fs::rename(marker, config.data_dir.join("backup")).unwrap();
+        let finding = directories(&config);
+        assert_eq!(finding.outcome, Outcome::Fail);
+        assert!(finding.what.contains("backup"), "{finding:?}");
     }
 }

@@ -1,11 +1,11 @@
 //! What a worker decides about its sandboxes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proto::id::WorkerId;
 
-use super::own_directory::Owner;
+use super::own_directory::{OwnDirectory, Owner, OwnershipError};
 
 /// Settings of [`Sandboxes`](super::Sandboxes).
 #[derive(Clone, Debug)]
@@ -49,6 +49,28 @@ impl Config {
             fleet: self.fleet.clone(),
             worker: self.worker.clone(),
         }
+    }
+
+    /// The directories that this worker empties.
+    pub(super) fn own(&self) -> [&Path; 2] {
+        [&self.state_dir, &self.data_dir]
+    }
+
+    /// What must not lie in them.
+    pub(super) fn others(&self) -> Vec<&Path> {
+        let elsewhere = self.elsewhere.iter().map(PathBuf::as_path);
+        [self.image.as_path(), self.uid_dir.as_path()]
+            .into_iter()
+            .chain(elsewhere)
+            .collect()
+    }
+
+    /// Whether the worker's directories are its own, or may become so. Changes nothing.
+    ///
+    /// # Errors
+    /// One is not, or holds what must not lie in it.
+    pub fn inspect_directories(&self) -> Result<(), OwnershipError> {
+        OwnDirectory::look(self.own(), &self.others(), &self.owner())
     }
 
     /// The usual settings for what has no usual value.

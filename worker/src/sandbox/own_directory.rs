@@ -122,10 +122,7 @@ impl OwnDirectory {
         others: &[&Path],
         owner: &Owner,
     ) -> Result<[Self; N], OwnershipError> {
-        apart(&paths, others)?;
-        for path in paths {
-            inspect(path, owner)?;
-        }
+        Self::look(paths, others, owner)?;
         let mut taken = Vec::with_capacity(N);
         for path in paths {
             taken.push(Self::mark(path, owner)?);
@@ -134,6 +131,16 @@ impl OwnDirectory {
             path: PathBuf::new(),
             source: io::ErrorKind::InvalidInput.into(),
         })
+    }
+
+    /// Whether [`Self::take`] would take these directories. Changes nothing.
+    pub(super) fn look<const N: usize>(
+        paths: [&Path; N],
+        others: &[&Path],
+        owner: &Owner,
+    ) -> Result<(), OwnershipError> {
+        apart(&paths, others)?;
+        paths.into_iter().try_for_each(|path| inspect(path, owner))
     }
 
     fn mark(path: &Path, owner: &Owner) -> Result<Self, OwnershipError> {

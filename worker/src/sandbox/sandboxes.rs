@@ -257,8 +257,7 @@ impl Shared {
             Err(StartError::InUse { .. }) => return Ok(()),
             lock => lock?,
         };
-        let own = [config.state_dir.as_path(), config.data_dir.as_path()];
-        let own = OwnDirectory::take(own, &[], &config.owner())?;
+        let own = OwnDirectory::take(config.own(), &[], &config.owner())?;
         self.sweep(&own).await?;
         for directory in &own {
             directory.leave()?;

@@ -17,15 +17,18 @@ pub(super) fn close_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::close_range(first, libc::c_uint::MAX, 0) })
 }
 
-/// Has a program ignore SIGHUP from its birth on: whoever tells the worker to read its settings again may
-/// signal all processes of its service.
-pub(super) fn ignore_hangup(command: &mut tokio::process::Command) {
+/// Has a program ignore from its birth on what is sent to all processes of a service: SIGHUP to have the worker
+/// read its settings again, SIGTERM and SIGINT to have it end. The worker ends its helpers itself, once its sessions
+/// have left.
+pub(super) fn ignore_signals_of_the_service(command: &mut tokio::process::Command) {
     let ignore = || {
-        // SAFETY: sets one signal's action and touches no memory, which a new process may do.
-        match unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) } {
-            libc::SIG_ERR => Err(io::Error::last_os_error()),
-            _ => Ok(()),
+        for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGINT] {
+            // SAFETY: sets one signal's action and touches no memory, which a new process may do.
+            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
         }
+        Ok(())
     };
     // SAFETY: `ignore` neither allocates nor takes a lock.
     unsafe { command.pre_exec(ignore) };

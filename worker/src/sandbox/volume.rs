@@ -170,7 +170,7 @@ impl Volumes {
             .args(["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"])
             .arg(&path)
             .stdin(Stdio::null());
-        sys::ignore_hangup(&mut command);
+        sys::ignore_signals_of_the_service(&mut command);
         let output = command.output().await;
         std::fs::remove_file(&path).map_err(image)?;
         let output = output.map_err(VolumeError::Run)?;

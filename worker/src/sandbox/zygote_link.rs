@@ -75,7 +75,7 @@ impl Zygote {
             .stdout(Stdio::from(
                 io::stderr().as_fd().try_clone_to_owned().map_err(failed)?,
             ));
-        sys::ignore_hangup(&mut command);
+        sys::ignore_signals_of_the_service(&mut command);
         let mut child = command.spawn().map_err(failed)?;
         let channel = Channel::new(ours).map_err(failed)?;
         let settings = LauncherSettings {

@@ -2,9 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
-use async_nats::ServerAddr;
+use async_nats::{Client, ServerAddr};
 use routing::bus::{
-    AuthError, BusError, ConnectError, NatsAuth,
+    AuthError, Bus, BusError, ConnectError, Connected, NatsAuth,
     clock::{self, ClockOffset},
     connect::Peer,
     rights::{Prober, Right},
@@ -33,11 +33,29 @@ pub struct Visitor<'a> {
     pub stream: &'static str,
 }
 
+/// What was found of the bus.
+#[derive(Debug)]
+pub struct Visit {
+    /// One for each thing.
+    pub findings: Vec<Finding>,
+    /// The connection, if the bus answers over it.
+    pub bus: Option<(Client, Bus)>,
+}
+
+impl Visit {
+    fn in_vain(finding: Finding) -> Self {
+        Self {
+            findings: vec![finding],
+            bus: None,
+        }
+    }
+}
+
 /// Connects, tries every right without effect, and compares clocks.
-pub async fn look(visitor: Visitor<'_>) -> Vec<Finding> {
+pub async fn look(visitor: Visitor<'_>) -> Visit {
     let auth = match NatsAuth::read(visitor.auth) {
         Ok(auth) => auth,
-        Err(error) => return vec![no_auth(&error)],
+        Err(error) => return Visit::in_vain(no_auth(&error)),
     };
     let peer = Peer {
         name: "check".to_owned(),
@@ -46,18 +64,26 @@ pub async fn look(visitor: Visitor<'_>) -> Vec<Finding> {
     };
     let prober = match Prober::connect(visitor.servers, auth, peer).await {
         Ok(prober) => prober,
-        Err(error) => return vec![no_connection(&error)],
+        Err(error) => return Visit::in_vain(no_connection(&error)),
     };
     let begun = Instant::now();
     let offset = clock::offset(prober.client(), visitor.stream).await;
     let took = begun.elapsed();
     let missing = prober.missing(visitor.rights, visitor.stream).await;
-    let version = prober.client().server_info().version;
-    vec![
-        of_answer(&version, took, offset.as_ref().err()),
-        of_rights(visitor.rights.len(), &missing),
-        of_clock(&offset),
-    ]
+    let client = prober.client().clone();
+    let version = client.server_info().version;
+    let bus = match &offset {
+        Ok(_) => Bus::over(client.clone(), visitor.inbox, Connected::default()).await,
+        Err(_) => Err(BusError::Down),
+    };
+    Visit {
+        findings: vec![
+            of_answer(&version, took, offset.as_ref().err()),
+            of_rights(visitor.rights.len(), &missing),
+            of_clock(&offset),
+        ],
+        bus: bus.ok().map(|bus| (client, bus)),
+    }
 }
 
 fn no_auth(error: &AuthError) -> Finding {

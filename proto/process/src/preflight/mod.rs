@@ -1,6 +1,8 @@
 //! What `check` finds of a host and its settings, and how it says so.
 
 pub mod bus;
+pub mod fleet;
+pub mod ports;
 pub mod store;
 
 use std::io::{self, Write};

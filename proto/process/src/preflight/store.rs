@@ -5,7 +5,7 @@ use std::time::Duration;
 use store::{ProbeError, Store};
 use tokio::time::timeout;
 
-use super::Finding;
+use super::{Finding, Outcome};
 use crate::failure::causes;
 
 const STORE: &str = "store";
@@ -14,22 +14,27 @@ const STORE: &str = "store";
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// Writes, reads, lists and deletes small objects, and tries that only one of many creators of a key
-/// succeeds. A directory that is not there is not made.
-pub async fn look(address: &str) -> Finding {
+/// succeeds. A directory that is not there is not made. With the finding comes the store, if it can be used.
+pub async fn look(address: &str) -> (Finding, Option<Store>) {
     if let Some(directory) = Store::directory_to_make(address) {
-        return Finding::warn(
+        let finding = Finding::warn(
             STORE,
             format!("directory {} is not there", directory.display()),
             "mount it if it should be; a start makes it, empty",
         );
+        return (finding, None);
     }
-    let store = match Store::open(address) {
-        Ok(store) => store,
-        Err(error) => {
-            return Finding::fail(STORE, causes(&error), error.remedy().unwrap_or_default());
+    match Store::open(address) {
+        Ok(store) => {
+            let finding = of_probe(timeout(WITHIN, store.probe()).await.ok());
+            let usable = finding.outcome == Outcome::Ok;
+            (finding, usable.then_some(store))
         }
-    };
-    of_probe(timeout(WITHIN, store.probe()).await.ok())
+        Err(error) => {
+            let remedy = error.remedy().unwrap_or_default();
+            (Finding::fail(STORE, causes(&error), remedy), None)
+        }
+    }
 }
 
 fn of_probe(probed: Option<Result<(), ProbeError>>) -> Finding {
@@ -52,17 +57,16 @@ fn of_probe(probed: Option<Result<(), ProbeError>>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preflight::Outcome;
 
     #[tokio::test]
     async fn a_directory_that_is_not_there_is_not_made() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("store");
         let address = format!("file://{}", place.display());
-        assert_eq!(look(&address).await.outcome, Outcome::Warn);
+        assert_eq!(look(&address).await.0.outcome, Outcome::Warn);
         assert!(!place.exists());
         std::fs::create_dir(&place).unwrap();
-        assert_eq!(look(&address).await.outcome, Outcome::Ok);
+        assert_eq!(look(&address).await.0.outcome, Outcome::Ok);
     }
 
     #[tokio::test]
@@ -70,8 +74,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("probe"), b"").unwrap();
         let address = format!("file://{}", directory.path().display());
-        let finding = look(&address).await;
+        let (finding, store) = look(&address).await;
+        assert!(store.is_none());
         assert_eq!(finding.outcome, Outcome::Fail, "{finding:?}");
-        assert_eq!(look("s3:/").await.outcome, Outcome::Fail);
+        assert_eq!(look("s3:/").await.0.outcome, Outcome::Fail);
     }
 }
