@@ -1,5 +1,6 @@
 //! What an operator does about an ingress that does not start.
 
+use fleet::FleetFailure;
 use process::log::LogError;
 use routing::bus::{AuthError, BusError};
 use store::OpenError;
@@ -23,10 +24,25 @@ fn of_one(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         .or_else(|| known(cause, AuthError::remedy))
         .or_else(|| known(cause, BusError::remedy))
         .or_else(|| known(cause, OpenError::remedy))
+        .or_else(|| known(cause, of_fleet))
         .or_else(|| known(cause, of_configuration))
         .or_else(|| known(cause, of_keys))
         .or_else(|| known(cause, of_certificates))
         .or_else(|| known(cause, of_listening))
+}
+
+fn of_fleet(error: &FleetFailure) -> Option<&'static str> {
+    match error {
+        FleetFailure::Store(_) => {
+            Some("check that --store can be reached and that its credentials may read `fleet/`")
+        }
+        FleetFailure::Bus(_) => Some(
+            "start the servers of --nats with JetStream, and give this process's user the rights of \
+             infra/nats/hearth.conf.template",
+        ),
+        // Its text says it.
+        FleetFailure::OtherStore(_) => None,
+    }
 }
 
 fn of_configuration(error: &ConfigError) -> Option<&'static str> {

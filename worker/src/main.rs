@@ -124,8 +124,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
             () = worker.told_to_drain() => None,
-            () = worker.failed() => Some("the sandbox machinery failed"),
-            () = worker.replaced() => Some("another worker has this worker's `--id`"),
+            () = worker.failed() => Some(remedy::MACHINERY_FAILED),
+            () = worker.replaced() => Some(remedy::REPLACED),
             _ = worker.bus_lost() => Some("the bus has lost its data"),
         };
         if failed.is_some() && worker.loss().is_some() {

@@ -1,5 +1,6 @@
 //! What an operator does about a worker that does not start.
 
+use fleet::FleetFailure;
 use process::log::LogError;
 use routing::bus::{AuthError, ConnectError};
 use store::{OpenError, ProbeError};
@@ -9,6 +10,15 @@ use crate::{
     preflight::TooLittleMemory,
     sandbox::{LoopError, SandboxError, StartError, UidError, VolumeError},
 };
+
+/// What a worker says last whose sandboxes ended together.
+pub const MACHINERY_FAILED: &str = "the helper process `caged` has ended, and every sandbox with it: it was \
+    killed, or missed this worker's beats; its own words are above; look at the kernel's log for lack of memory, \
+    and start the worker again";
+/// What a worker says last that lost its id.
+pub const REPLACED: &str = "another worker has taken this worker's `--id` over, because this one was cut off from \
+    the bus for longer than its claim lives; stop one of both, or give it another `--id`, and look for what cuts \
+    this host off";
 
 /// What to do about the first cause that is known; nothing where the text says it already.
 #[must_use]
@@ -29,11 +39,26 @@ fn of_one(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         .or_else(|| known(cause, OpenError::remedy))
         .or_else(|| known(cause, ProbeError::remedy))
         .or_else(|| known(cause, TooLittleMemory::remedy))
+        .or_else(|| known(cause, of_fleet))
         .or_else(|| known(cause, of_configuration))
         .or_else(|| known(cause, of_sandboxes))
         .or_else(|| known(cause, of_sandbox))
         .or_else(|| known(cause, of_loops))
         .or_else(|| known(cause, of_listening))
+}
+
+fn of_fleet(error: &FleetFailure) -> Option<&'static str> {
+    match error {
+        FleetFailure::Store(_) => Some(
+            "check that --store can be reached and that its credentials may read and write `fleet/`",
+        ),
+        FleetFailure::Bus(_) => Some(
+            "start the servers of --nats with JetStream, and give this process's user the rights of \
+             infra/nats/hearth.conf.template",
+        ),
+        // Its text says it.
+        FleetFailure::OtherStore(_) => None,
+    }
 }
 
 pub(crate) fn of_configuration(error: &ConfigError) -> Option<&'static str> {
@@ -140,6 +165,17 @@ mod tests {
         let error = anyhow::Error::new(LoopError::Control(io::ErrorKind::NotFound.into()));
         let error = error.context("a sandbox to try");
         assert!(of(&error).unwrap().contains("/dev/loop-control"));
+    }
+
+    #[test]
+    fn a_fleet_that_cannot_be_read_and_last_words_come_with_a_remedy() {
+        let bus = records::cas::BusError::new("stream was not described", "timed out");
+        let error = anyhow::Error::new(FleetFailure::from(bus));
+        assert!(of(&error).unwrap().contains("hearth.conf.template"));
+        for words in [MACHINERY_FAILED, REPLACED] {
+            let (cause, remedy) = words.split_once("; ").unwrap();
+            assert!(!cause.is_empty() && !remedy.is_empty() && !words.contains('\n'));
+        }
     }
 
     #[test]

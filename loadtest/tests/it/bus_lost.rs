@@ -291,6 +291,33 @@ async fn an_operator_accepts_a_new_bus_and_hears_first_what_becomes_unreachable(
 }
 
 #[tokio::test]
+async fn a_new_bus_knows_the_cluster_key_of_the_old_one() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let (ingress, key) = (Member::Ingress(0), cluster.store().join("fleet/key"));
+    until("the store has the key's fingerprint", WITHIN, async || {
+        Ok(key.exists().then_some(()))
+    })
+    .await
+    .unwrap();
+    for member in [ingress, WORKER] {
+        cluster.stop(member).await.unwrap();
+    }
+    replace_bus(&cluster, "wiped", None).await;
+    assert!(accept(&cluster, true).status.success());
+    // The first that comes has another key.
+    let key = cluster.directory().join("cluster.key");
+    let right = fs::read_to_string(&key).unwrap();
+    fs::write(&key, "ab".repeat(32)).unwrap();
+    let log = cluster.start_in_vain(ingress).await.unwrap();
+    assert!(log.lines().last().unwrap().contains("fingerprint"), "{log}");
+    fs::write(&key, right).unwrap();
+    for member in [WORKER, ingress] {
+        cluster.start(member).await.unwrap();
+    }
+    until_served(&cluster, &cluster.client(0).unwrap().fresh()).await;
+}
+
+#[tokio::test]
 async fn a_bus_from_an_earlier_time_is_noticed() {
     let cluster = Cluster::builder().start().await.unwrap();
     let session = cluster.client(0).unwrap().fresh();
