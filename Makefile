@@ -1,5 +1,5 @@
 # `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
-.PHONY: help up down test test-v2 bench chaos stall lint documents build image nats stores prerequisites clean
+.PHONY: help up down test test-v2 bench chaos stall drill lint documents build image nats stores prerequisites clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -26,6 +26,9 @@ chaos: build image nats stores ## kill and pause everything under load: SECONDS=
 
 stall: build image nats ## print 100 MB to a reader that stalls for five minutes
 	@target/release/loadtest stall
+
+drill: build image nats ## what an operator may meet: lost bus, full disk, wrong clock, expired certificate and more
+	@cargo test --release --workspace --test it -- --include-ignored --nocapture --test-threads=1 drill::
 
 lint: prerequisites ## formatting and lints
 	cargo fmt --all --check

@@ -151,7 +151,7 @@ fn accept(cluster: &Cluster, yes: bool) -> Output {
 }
 
 #[tokio::test]
-async fn a_wiped_bus_is_noticed_and_nothing_is_served_or_swept_until_it_is_back() {
+pub(crate) async fn a_wiped_bus_is_noticed_and_nothing_is_served_or_swept_until_it_is_back() {
     let cluster = Cluster::builder().start().await.unwrap();
     let client = cluster.client(0).unwrap();
     let session = client.fresh();

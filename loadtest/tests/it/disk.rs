@@ -109,7 +109,7 @@ async fn fill_beside(neighbour: &Session, grower: &Session, code: &str) {
 }
 
 #[tokio::test]
-async fn a_session_that_fills_the_disk_is_stopped_by_name_and_its_neighbour_goes_on() {
+pub(crate) async fn a_session_that_fills_the_disk_is_stopped_by_name_and_its_neighbour_goes_on() {
     let disk = SmallDisk::mount();
     let builder = Cluster::builder().worker_arguments(["--cages", "2", "--spares", "2"]);
     let cluster = disk.start(builder).await;

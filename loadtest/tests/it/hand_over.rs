@@ -44,7 +44,7 @@ async fn start_all(sessions: &[Session], code: impl Fn(usize) -> String) {
 }
 
 #[tokio::test]
-async fn sessions_whose_pickles_hang_do_not_cost_honest_ones_their_variables() {
+pub(crate) async fn sessions_whose_pickles_hang_do_not_cost_honest_ones_their_variables() {
     let cluster = Cluster::builder()
         .worker_arguments([
             "--cages",

@@ -25,6 +25,8 @@ mod contradictions;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod drill;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod execute;

@@ -173,7 +173,7 @@ async fn sessions(client: &Client) -> usize {
 }
 
 #[tokio::test]
-async fn a_worker_with_a_wrong_clock_says_so_and_neither_takes_sessions_nor_sweeps() {
+pub(crate) async fn a_worker_with_a_wrong_clock_says_so_and_neither_takes_sessions_nor_sweeps() {
     let clock = WrongClock::new();
     let builder = Cluster::builder().worker_environment(clock.environment());
     let cluster = without_workers(builder).await;

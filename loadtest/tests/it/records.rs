@@ -65,7 +65,7 @@ async fn fill(session: &Session, id: &str) {
 }
 
 #[tokio::test]
-async fn a_pool_that_fills_its_share_is_refused_truthfully_and_no_other_pool_is() {
+pub(crate) async fn a_pool_that_fills_its_share_is_refused_truthfully_and_no_other_pool_is() {
     let cluster = two_pools().await;
     let small = cluster.client_of("small").unwrap().fresh();
     let large = cluster.client_of("large").unwrap().fresh();
