@@ -36,13 +36,23 @@ impl Default for Allowance {
 impl Allowance {
     /// Notes that so much was spent.
     pub fn charge(&self, spent: Duration) {
-        self.lock().charge(spent, Instant::now());
+        self.charge_at(spent, Instant::now());
+    }
+
+    /// The same at a known time.
+    pub(crate) fn charge_at(&self, spent: Duration, now: Instant) {
+        self.lock().charge(spent, now);
     }
 
     /// How long the session has to wait until something more may be spent on it.
     #[must_use]
     pub fn owed(&self) -> Duration {
-        self.lock().owed(Instant::now())
+        self.owed_at(Instant::now())
+    }
+
+    /// The same at a known time.
+    pub(crate) fn owed_at(&self, now: Instant) -> Duration {
+        self.lock().owed(now)
     }
 
     /// Does work on the calling thread and charges the processor time that it takes.
@@ -76,7 +86,8 @@ impl Account {
     }
 }
 
-fn thread_time() -> Duration {
+/// Processor time of the calling thread.
+pub(crate) fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }

@@ -18,13 +18,11 @@ use proto::{
     execution::{Bundle, Truncated},
     limits::{DISPLAY_BYTES, DISPLAYS, KERNEL_CELL_BYTES},
 };
-use tokio::{
-    net::{UnixStream, unix::pipe},
-    time::Instant,
-};
+use tokio::{io::Interest, time::Instant};
 use ulid::Ulid;
 
 mod bounds;
+mod descriptor;
 pub mod frame;
 pub mod output;
 mod pace;
@@ -36,9 +34,10 @@ use crate::{
     outlet::{Outlet, Stream},
     sandbox::{KernelHandle, KernelProcess},
 };
+use descriptor::Descriptor;
 use frame::{FrameError, FromKernel, Mime, Raised, ToKernel};
 use output::Captured;
-use pace::Pace;
+use pace::{Pace, Turn};
 use watch::Watch;
 
 /// Bytes read from a pipe or the socket at once; the capacity of a pipe.
@@ -49,10 +48,10 @@ const DEATH_KNOWN_WITHIN: Duration = Duration::from_millis(500);
 /// A Python interpreter in a sandbox that waits for cells.
 #[derive(Debug)]
 pub struct Kernel {
-    socket: UnixStream,
+    socket: Descriptor,
     frames: BytesMut,
-    stdout: pipe::Receiver,
-    stderr: pipe::Receiver,
+    stdout: Descriptor,
+    stderr: Descriptor,
     handle: KernelHandle,
     /// A frame has begun to arrive and is not whole.
     receiving: Arc<AtomicBool>,
@@ -189,11 +188,15 @@ impl Kernel {
             process: handle,
             allowance,
         } = process;
+        let closed = |_| Violation::Closed;
+        let socket = socket.into_std().map_err(closed)?;
+        let stdout = stdout.into_nonblocking_fd().map_err(closed)?;
+        let stderr = stderr.into_nonblocking_fd().map_err(closed)?;
         let mut kernel = Self {
-            socket,
+            socket: Descriptor::new(socket.into(), Interest::READABLE | Interest::WRITABLE),
             frames: BytesMut::new(),
-            stdout,
-            stderr,
+            stdout: Descriptor::new(stdout, Interest::READABLE),
+            stderr: Descriptor::new(stderr, Interest::READABLE),
             handle,
             receiving: Arc::default(),
             pace: Pace::new(allowance),
@@ -365,7 +368,7 @@ impl Kernel {
             let receiving = !self.frames.is_empty();
             self.receiving.store(receiving, Ordering::Relaxed);
             let ready = self.ready_for(!unsent.is_empty(), look).await?;
-            let began = Instant::now();
+            let turn = Turn::begin();
             let read = match ready {
                 Ready::Request => {
                     if let Some(count) = socket::send(&self.socket, unsent)? {
@@ -399,7 +402,7 @@ impl Kernel {
                         return Err(Violation::TooMuch.into());
                     }
                     if let Some(answer) = self.take_frames(&mut heard)? {
-                        self.pace.read(count, began);
+                        self.pace.read(count, turn.end());
                         return Ok(answer);
                     }
                     if count > 0 {
@@ -412,26 +415,31 @@ impl Kernel {
                 Ready::Stderr => read_once(&self.stderr, &mut output.stderr, &mut self.open.stderr),
             };
             if read > 0 {
-                self.pace.read(read, began);
+                self.pace.read(read, turn.end());
             }
         }
     }
 
     /// Waits until there is something to do, as long as the pace demands at least.
     async fn ready_for(&mut self, unsent: bool, look: Option<Instant>) -> Result<Ready, Gone> {
-        if let Some(pause) = self.pace.pause() {
+        if let Some(pause) = self.pace.pause(Instant::now()) {
+            for descriptor in [&mut self.socket, &mut self.stdout, &mut self.stderr] {
+                descriptor.rest();
+            }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 status = self.handle.exited() => return Err(Gone::Died(status)),
             }
-            self.pace.rested();
+            self.pace.rested(Instant::now());
         }
-        // What fails here fails again when it is read or written.
+        for descriptor in [&mut self.socket, &mut self.stdout, &mut self.stderr] {
+            descriptor.watch().map_err(|_| Violation::Closed)?;
+        }
         Ok(tokio::select! {
-            _ = self.socket.writable(), if unsent => Ready::Request,
-            _ = self.socket.readable() => Ready::Frames,
-            _ = self.stdout.readable(), if self.open.stdout => Ready::Stdout,
-            _ = self.stderr.readable(), if self.open.stderr => Ready::Stderr,
+            () = self.socket.writable(), if unsent => Ready::Request,
+            () = self.socket.readable() => Ready::Frames,
+            () = self.stdout.readable(), if self.open.stdout => Ready::Stdout,
+            () = self.stderr.readable(), if self.open.stderr => Ready::Stderr,
             status = self.handle.exited() => return Err(Gone::Died(status)),
             () = watch::at(look) => Ready::Look,
         })
@@ -468,8 +476,8 @@ impl Kernel {
 
     /// What the pipes hold when the kernel has answered was printed before.
     fn drain(&mut self, output: &mut Output) {
-        drain(&mut self.stdout, &mut output.stdout);
-        drain(&mut self.stderr, &mut output.stderr);
+        drain(&self.stdout, &mut output.stdout);
+        drain(&self.stderr, &mut output.stderr);
     }
 
     /// Between cells: keeps the pipes empty, so that background threads and processes do not block
@@ -492,7 +500,7 @@ impl Kernel {
                 Ok(ready) => ready,
                 Err(gone) => return gone,
             };
-            let began = Instant::now();
+            let turn = Turn::begin();
             let read = match ready {
                 Ready::Frames => match socket::receive(&self.socket, &mut self.frames) {
                     Ok(0) => 0,
@@ -512,7 +520,7 @@ impl Kernel {
                 Ready::Request => continue,
             };
             if read > 0 {
-                self.pace.read(read, began);
+                self.pace.read(read, turn.end());
             }
         }
     }
@@ -618,9 +626,12 @@ impl Displays<'_> {
 
 /// Reads once; says how much. A pipe that is closed is not read again: the kernel's death or `done` ends
 /// the cell. The chunk lives here and not in the futures above, of which there is one for every session.
-fn read_once(pipe: &pipe::Receiver, into: &mut Captured, open: &mut bool) -> usize {
+fn read_once(pipe: &Descriptor, into: &mut Captured, open: &mut bool) -> usize {
     let mut chunk = [0; CHUNK];
-    match pipe.try_read(&mut chunk) {
+    let read = pipe.try_io(Interest::READABLE, |pipe| {
+        Ok(rustix::io::read(pipe, &mut chunk)?)
+    });
+    match read {
         Ok(count @ 1..) => {
             into.push(chunk.get(..count).unwrap_or_default());
             count
@@ -634,7 +645,7 @@ fn read_once(pipe: &pipe::Receiver, into: &mut Captured, open: &mut bool) -> usi
 }
 
 /// Reads exactly what the pipe holds now: a background writer could keep it from ever being empty.
-fn drain(pipe: &mut pipe::Receiver, into: &mut Captured) {
+fn drain(pipe: &Descriptor, into: &mut Captured) {
     let mut left = rustix::io::ioctl_fionread(pipe.as_fd()).unwrap_or(0);
     if left == 0 {
         return;

@@ -3,16 +3,16 @@
 use std::io::{self, IoSliceMut};
 
 use bytes::BytesMut;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg};
-use tokio::{io::Interest, net::UnixStream};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendFlags, recvmsg};
+use tokio::io::Interest;
 
-use super::{CHUNK, Violation};
+use super::{CHUNK, Violation, descriptor::Descriptor};
 use crate::sandbox::unread_by_peer;
 
 /// Takes what is there; 0 if there is nothing.
-pub(super) fn receive(socket: &UnixStream, into: &mut BytesMut) -> Result<usize, Violation> {
+pub(super) fn receive(socket: &Descriptor, into: &mut BytesMut) -> Result<usize, Violation> {
     let mut chunk = [0; CHUNK];
-    let received = socket.try_io(Interest::READABLE, || {
+    let received = socket.try_io(Interest::READABLE, |socket| {
         let mut nowhere = RecvAncillaryBuffer::default();
         let parts = &mut [IoSliceMut::new(&mut chunk)];
         let flags = RecvFlags::CMSG_CLOEXEC;
@@ -31,8 +31,11 @@ pub(super) fn receive(socket: &UnixStream, into: &mut BytesMut) -> Result<usize,
 }
 
 /// Sends what there is room for; `None` if there is none.
-pub(super) fn send(socket: &UnixStream, bytes: &[u8]) -> Result<Option<usize>, Violation> {
-    match socket.try_write(bytes) {
+pub(super) fn send(socket: &Descriptor, bytes: &[u8]) -> Result<Option<usize>, Violation> {
+    let sent = socket.try_io(Interest::WRITABLE, |socket| {
+        Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+    });
+    match sent {
         Ok(count) => Ok(Some(count)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(_) => Err(Violation::Closed),
@@ -40,7 +43,7 @@ pub(super) fn send(socket: &UnixStream, bytes: &[u8]) -> Result<Option<usize>, V
 }
 
 /// Whether nothing waits to be received. The runtime may not know of the newest yet.
-pub(super) fn is_silent(socket: &UnixStream) -> bool {
+pub(super) fn is_silent(socket: &Descriptor) -> bool {
     let mut byte = [0_u8; 1];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     match rustix::net::recv(socket, &mut byte, flags) {
@@ -50,29 +53,46 @@ pub(super) fn is_silent(socket: &UnixStream) -> bool {
 }
 
 /// Whether the other side has not taken all that was sent.
-pub(super) fn is_unread(socket: &UnixStream) -> bool {
+pub(super) fn is_unread(socket: &Descriptor) -> bool {
     unread_by_peer(socket).is_ok_and(|bytes| bytes > 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{io::IoSlice, mem::MaybeUninit, os::fd::AsFd};
+    use std::{
+        io::IoSlice,
+        mem::MaybeUninit,
+        os::{fd::AsFd, unix::net::UnixStream},
+    };
 
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage};
 
     use super::*;
 
-    async fn receive_after(send: impl FnOnce(&UnixStream)) -> Result<usize, Violation> {
+    fn pair() -> (Descriptor, Descriptor) {
         let (ours, theirs) = UnixStream::pair().unwrap();
+        let watched = |stream: UnixStream| {
+            stream.set_nonblocking(true).unwrap();
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let mut descriptor = Descriptor::new(stream.into(), interest);
+            descriptor.watch().unwrap();
+            descriptor
+        };
+        (watched(ours), watched(theirs))
+    }
+
+    async fn receive_after(send: impl FnOnce(&Descriptor)) -> Result<usize, Violation> {
+        let (ours, theirs) = pair();
+        theirs.writable().await;
         send(&theirs);
-        ours.readable().await.unwrap();
+        ours.readable().await;
         receive(&ours, &mut BytesMut::new())
     }
 
     #[tokio::test]
     async fn bytes_are_received() {
         let received = receive_after(|socket| {
-            socket.try_write(b"abc").unwrap();
+            assert_eq!(super::send(socket, b"abc").unwrap(), Some(3));
         });
         assert_eq!(received.await.unwrap(), 3);
     }
@@ -97,11 +117,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_other_side_has_not_taken_shows() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (ours, theirs) = pair();
+        ours.writable().await;
         assert!(!is_unread(&ours) && is_silent(&theirs));
-        ours.try_write(b"abc").unwrap();
+        assert_eq!(send(&ours, b"abc").unwrap(), Some(3));
         assert!(is_unread(&ours) && !is_silent(&theirs));
-        theirs.readable().await.unwrap();
+        theirs.readable().await;
         assert_eq!(receive(&theirs, &mut BytesMut::new()).unwrap(), 3);
         assert!(!is_unread(&ours) && is_silent(&theirs));
     }

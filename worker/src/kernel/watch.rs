@@ -5,10 +5,11 @@
 use std::{future::pending, time::Duration};
 
 use proto::limits::KERNEL_SILENCE;
-use tokio::{net::UnixStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Violation,
+    descriptor::Descriptor,
     frame::{self, ToKernel},
     socket,
 };
@@ -43,7 +44,7 @@ impl Watch {
     }
 
     /// Sends a probe, or sees what became of it.
-    pub(super) fn look(&mut self, socket: &UnixStream) -> Result<(), Violation> {
+    pub(super) fn look(&mut self, socket: &Descriptor) -> Result<(), Violation> {
         *self = match self {
             Self::Waits => Self::Waits,
             Self::Unknown(_) => {
