@@ -105,7 +105,6 @@ impl App {
             health: health.clone(),
             bus: bus.clone(),
             store: store.clone(),
-            instance,
         };
         let sealer = Sealer::new(&cluster_key)?;
         let service = Service::new(bus.clone(), store, cluster_key, sealer, wait);

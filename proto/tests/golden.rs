@@ -449,6 +449,15 @@ fn messages_are_encoded_as_ever() {
         &Placement {
             job: job(Request::Describe),
             seen: 42,
+            pool_digest: None,
+        },
+    );
+    encoded.add(
+        "placement with digest",
+        &Placement {
+            job: job(Request::Describe),
+            seen: 42,
+            pool_digest: Some("0".repeat(16).parse().unwrap()),
         },
     );
     let worker = || "worker-1".parse().unwrap();
@@ -475,6 +484,7 @@ fn messages_are_encoded_as_ever() {
         draining: false,
         versions: (1, 1),
         pools: None,
+        accepting: None,
     };
     encoded.add("beat", &beat);
     let pools = [(job(execute(None)).pool, "0".repeat(16).parse().unwrap())];
@@ -483,6 +493,11 @@ fn messages_are_encoded_as_ever() {
         ..beat
     };
     encoded.add("beat with pools", &telling);
+    let refusing = WorkerBeat {
+        accepting: Some(false),
+        ..telling
+    };
+    encoded.add("beat that refuses", &refusing);
     let sealed = Job {
         sealed: Some(SealedIdentifier::new(vec![1, 2, 3])),
         ..job(execute(None))

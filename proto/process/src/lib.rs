@@ -1,8 +1,9 @@
 //! What ingress and worker have in common as processes of a host: how they log ([`log`]), read settings
-//! again ([`hangup`]), say why they end ([`failure`]), measure their readiness ([`measure`]) and look at a
-//! host and its settings before they start ([`preflight`]).
+//! again ([`hangup`]), say why they end ([`failure`]), measure their readiness ([`measure`], [`checks`]) and
+//! look at a host and its settings before they start ([`preflight`]).
 #![forbid(unsafe_code)]
 
+pub mod checks;
 pub mod failure;
 pub mod hangup;
 pub mod log;
