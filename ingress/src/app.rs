@@ -114,7 +114,6 @@ impl App {
             health: health.clone(),
             bus: bus.clone(),
             store: store.clone(),
-            instance: probe_name(&instance),
         };
         let sealer = Sealer::new(&cluster_key)?;
         let service = Service::new(bus.clone(), store, cluster_key, sealer, wait);
@@ -160,12 +159,6 @@ impl App {
             .get(&(subscription, resource_group, pool.clone()))
             .cloned()
     }
-}
-
-/// Name of the objects by which this process tries the store. Two processes that were given one `--instance` must not
-/// take each other's for a store that loses what is written.
-fn probe_name(instance: &str) -> String {
-    format!("{instance}-{}", Ulid::new())
 }
 
 fn by_address(pools: Pools) -> HashMap<(String, String, String), Arc<Pool>> {
@@ -275,16 +268,4 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("failed to listen at {address}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_processes_of_one_name_try_the_store_by_objects_of_their_own() {
-        let [one, other] = [(); 2].map(|()| probe_name("i"));
-        assert!(one.starts_with("i-") && other.starts_with("i-"));
-        assert_ne!(one, other);
-    }
 }

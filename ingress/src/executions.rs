@@ -17,7 +17,7 @@ use records::{
     room::{Entry, Room},
     share::{self, Share},
 };
-use routing::served::Served;
+use routing::{placement::Record, served::Served};
 use tokio::time::{Instant, sleep, timeout};
 use ulid::Ulid;
 
@@ -131,11 +131,21 @@ impl Service {
         Err(OnceError::Pending.into())
     }
 
-    async fn check_room(&self, session: &Session) -> Result<Entry, ServiceError> {
-        match self.bus.served(&session.pool.id).await {
-            Served::Same | Served::Unknown => {}
-            other => return Err(RouteError::PoolNotServed(other).into()),
+    /// What lives goes on where it lives, however its pool is served now.
+    async fn check_served(&self, session: &Session) -> Result<(), ServiceError> {
+        let served = self.bus.served(&session.pool.id).await;
+        if matches!(served, Served::Same | Served::Unknown) {
+            return Ok(());
         }
+        let lease = self.bus.sure_lease(&session.pool.id, &session.key).await;
+        match lease.map_err(RouteError::Bus)? {
+            Some(Record::None) => Err(RouteError::PoolNotServed(served).into()),
+            Some(Record::Held(..)) | None => Ok(()),
+        }
+    }
+
+    async fn check_room(&self, session: &Session) -> Result<Entry, ServiceError> {
+        self.check_served(session).await?;
         let room = self.bus.admit_record(&Share::from(&*session.pool)).await;
         let entry = match room.map_err(RouteError::Bus)? {
             Room::Left(entry) => entry,

@@ -2,25 +2,27 @@
 
 use std::time::Duration;
 
-use process::measure::{self, Measured, Rhythm};
+use process::{
+    checks::{self, BUS, STORE},
+    measure::{self, Measured, Rhythm},
+};
 use proto::health::{Check, Health};
 use routing::bus::capacity::Room;
 use store::Store;
 use tokio::task::JoinSet;
 
-use crate::bus::{Bus, BusError};
+use crate::bus::Bus;
 
 const fn rhythm(every: u64, within: u64) -> Rhythm {
     Rhythm {
         every: Duration::from_secs(every),
         within: Duration::from_secs(within),
+        misses: 1,
     }
 }
 
 // A change shows within 10 seconds: a pause may be a fifth longer.
-const BUS: Rhythm = rhythm(2, 2);
 const WORKERS: Rhythm = rhythm(2, 5);
-const STORE: Rhythm = rhythm(4, 4);
 const CLOCK: Rhythm = rhythm(4, 4);
 
 /// What is measured.
@@ -32,8 +34,6 @@ pub struct Readiness {
     pub bus: Bus,
     /// The object store.
     pub store: Store,
-    /// Name of this process, one path segment.
-    pub instance: String,
 }
 
 impl Readiness {
@@ -42,7 +42,7 @@ impl Readiness {
         let health = &self.health;
         health.pass(Check::Draining);
         tokio::join!(
-            measure::once(health, Check::Bus, BUS.within, self.bus()),
+            measure::once(health, Check::Bus, BUS.within, checks::bus(&self.bus)),
             measure::once(health, Check::Workers, WORKERS.within, self.workers()),
             measure::once(health, Check::Store, STORE.within, self.store()),
             measure::once(health, Check::Clock, CLOCK.within, self.clock()),
@@ -54,7 +54,10 @@ impl Readiness {
         let mut all = JoinSet::new();
         let (bus, workers, store) = (self.clone(), self.clone(), self.clone());
         all.spawn(async move {
-            measure::keep(bus.health.clone(), Check::Bus, BUS, || bus.bus()).await;
+            measure::keep(bus.health.clone(), Check::Bus, BUS, || {
+                checks::bus(&bus.bus)
+            })
+            .await;
         });
         all.spawn(async move {
             let health = workers.health.clone();
@@ -64,14 +67,6 @@ impl Readiness {
             measure::keep(store.health.clone(), Check::Store, STORE, || store.store()).await;
         });
         measure::keep(self.health.clone(), Check::Clock, CLOCK, || self.clock()).await;
-    }
-
-    async fn bus(&self) -> Measured {
-        match self.bus.check().await {
-            // It answers. What it lost has a check of its own.
-            Err(BusError::Lost(_)) => Measured::Holds,
-            checked => checked.into(),
-        }
     }
 
     async fn workers(&self) -> Measured {
@@ -86,9 +81,9 @@ impl Readiness {
         }
     }
 
+    /// Workers write, too.
     async fn store(&self) -> Measured {
-        let name = format!("ingress-{}", self.instance);
-        self.store.round_trip(&name).await.into()
+        self.store.answers().await.into()
     }
 
     async fn clock(&self) -> Measured {
@@ -105,6 +100,9 @@ fn judge(room: Room) -> Measured {
         Room::Found => return Measured::Holds,
         Room::NoWorker => "no worker runs",
         Room::NoRoom => "every worker is full or draining",
+        Room::Refused => {
+            "every worker with room refuses: its clock is wrong, its disk is full, or it makes no sandboxes"
+        }
         Room::Silent => "no worker with room answers",
     };
     Measured::Fails(reason.to_owned())
@@ -116,15 +114,15 @@ mod tests {
 
     #[test]
     fn a_change_shows_within_ten_seconds() {
-        for Rhythm { every, within } in [BUS, WORKERS, STORE, CLOCK] {
-            assert!(every * 6 / 5 + within < Duration::from_secs(10));
+        for rhythm in [WORKERS, CLOCK] {
+            assert!(rhythm.shows_within() < Duration::from_secs(10));
         }
     }
 
     #[test]
     fn only_a_worker_that_answers_and_has_room_counts() {
         assert_eq!(judge(Room::Found), Measured::Holds);
-        for room in [Room::NoWorker, Room::NoRoom, Room::Silent] {
+        for room in [Room::NoWorker, Room::NoRoom, Room::Refused, Room::Silent] {
             assert!(matches!(judge(room), Measured::Fails(_)), "{room:?}");
         }
     }

@@ -90,6 +90,10 @@ pub struct WorkerBeat {
     /// The pools that it serves, with their settings. An older worker does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<BTreeMap<PoolId, PoolDigest>>,
+    /// Would take a new session if it had room: its clock is right, its disk's reserve is not reached, and
+    /// it can make sandboxes. An older worker does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepting: Option<bool>,
 }
 
 /// The claim of a worker's id by one of its runs: no other may have the id while it lives.

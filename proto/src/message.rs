@@ -8,6 +8,7 @@ use crate::{
     execution::{Extension, Language, Outcome, Output},
     fault::Fault,
     file::{DirectoryPath, FileEntry, FilePath},
+    fleet::PoolDigest,
     id::{Epoch, Identifier, Incarnation, OperationId, PoolId, SessionKey},
     record::RecordRef,
     recovery::SealedIdentifier,
@@ -207,6 +208,10 @@ pub struct Placement {
     /// The worker claims on exactly this revision: one that it read itself would be newer than the
     /// decision to place, and two workers could both own the session.
     pub seen: u64,
+    /// The pool's settings as the sender knows them: a worker with others refuses, so that another is asked.
+    /// An older sender does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_digest: Option<PoolDigest>,
 }
 
 /// One message from a worker about a job.

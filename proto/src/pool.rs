@@ -203,18 +203,32 @@ impl Pool {
     }
 
     /// Digest of the settings that ingress and workers must agree on; its address and what only ingress
-    /// looks at are not among them.
+    /// looks at are not among them. What is as it is by default does not count: a version that knows one
+    /// setting more has the same digest, unless that is set.
     #[must_use]
     pub fn digest(&self) -> PoolDigest {
-        let settings = (
-            &self.id,
-            self.container_type,
-            self.max_sessions,
-            self.cooldown_seconds,
-            self.network,
-            self.write_behind_ms,
-            &self.limits,
-        );
+        let usual = (ContainerType::default(), Network::default());
+        let words = [
+            (
+                "container_type",
+                (self.container_type != usual.0).then(|| format!("{:?}", self.container_type)),
+            ),
+            (
+                "network",
+                (self.network != usual.1).then(|| format!("{:?}", self.network)),
+            ),
+            (
+                "write_behind_ms",
+                self.write_behind_ms.map(|window| window.to_string()),
+            ),
+        ];
+        let words = words
+            .into_iter()
+            .filter_map(|(name, set)| Some((name, set?)));
+        let limits = self.limits.set().into_iter();
+        let limits = limits.map(|(name, value)| (name, value.to_string()));
+        let set: Vec<_> = words.chain(limits).collect();
+        let settings = (&self.id, self.max_sessions, self.cooldown_seconds, set);
         // None of these is anything that MessagePack cannot hold.
         let encoded = wire::encode(&settings).unwrap_or_default();
         PoolDigest::of_digits(&HEXLOWER.encode(&Sha256::digest(encoded)))
@@ -271,6 +285,38 @@ impl Pool {
 }
 
 impl Limits {
+    /// Those that are not as they are by default, by their names, in a fixed order.
+    fn set(&self) -> Vec<(&'static str, u64)> {
+        fn all(limits: &Limits) -> [(&'static str, u64); 8] {
+            // A limit that is added is added here, too.
+            let Limits {
+                memory_bytes,
+                processes,
+                cpu_millis,
+                data_bytes,
+                scratch_bytes,
+                execution_seconds,
+                async_execution_seconds,
+                output_bytes,
+            } = *limits;
+            [
+                ("memory_bytes", memory_bytes),
+                ("processes", processes.into()),
+                ("cpu_millis", cpu_millis.into()),
+                ("data_bytes", data_bytes),
+                ("scratch_bytes", scratch_bytes),
+                ("execution_seconds", execution_seconds.into()),
+                ("async_execution_seconds", async_execution_seconds.into()),
+                ("output_bytes", output_bytes),
+            ]
+        }
+        let usual = all(&Self::default());
+        let set = all(self).into_iter().zip(usual);
+        set.filter(|(ours, usual)| ours != usual)
+            .map(|(ours, _)| ours)
+            .collect()
+    }
+
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let bounds = [
             (
@@ -375,6 +421,46 @@ mod tests {
             recorded_executions: limits::RECORDED_OF_POOL,
             limits: Limits::default(),
         }
+    }
+
+    /// A fleet of several versions tells equal pools by it.
+    #[test]
+    fn the_digest_of_a_pool_is_as_ever() {
+        let mut edited = pool();
+        edited.limits.processes = 64;
+        edited.write_behind_ms = Some(500);
+        let shell = Pool {
+            container_type: ContainerType::Shell,
+            ..pool()
+        };
+        let digests = [pool(), edited, shell].map(|pool| pool.digest().to_string());
+        let known = ["da57d838a2790693", "f883df7bff213fdd", "4fff2bfa435775fe"];
+        assert_eq!(digests, known);
+    }
+
+    #[test]
+    fn every_setting_that_is_set_counts_in_the_digest() {
+        let mut digests = vec![pool().digest()];
+        let mut with = |change: &dyn Fn(&mut Pool)| {
+            let mut pool = pool();
+            change(&mut pool);
+            digests.push(pool.digest());
+        };
+        with(&|pool| pool.max_sessions = 5);
+        with(&|pool| pool.cooldown_seconds = 301);
+        with(&|pool| pool.network = Network::EgressEnabled);
+        with(&|pool| pool.container_type = ContainerType::Shell);
+        with(&|pool| pool.write_behind_ms = Some(5));
+        with(&|pool| pool.limits.memory_bytes = 5);
+        with(&|pool| pool.limits.processes = 5);
+        with(&|pool| pool.limits.cpu_millis = 5);
+        with(&|pool| pool.limits.data_bytes = 5);
+        with(&|pool| pool.limits.scratch_bytes = 5);
+        with(&|pool| pool.limits.execution_seconds = 5);
+        with(&|pool| pool.limits.async_execution_seconds = 5);
+        with(&|pool| pool.limits.output_bytes = 5);
+        let different: std::collections::BTreeSet<_> = digests.iter().collect();
+        assert_eq!(different.len(), digests.len());
     }
 
     #[test]

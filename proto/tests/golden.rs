@@ -458,6 +458,7 @@ fn what_workers_write(encoded: &mut Encoded) -> Lease {
         draining: false,
         versions: (1, 1),
         pools: None,
+        accepting: None,
     };
     encoded.add("beat", &beat);
     let pools = [(job(execute(None)).pool, "0".repeat(16).parse().unwrap())];
@@ -466,6 +467,11 @@ fn what_workers_write(encoded: &mut Encoded) -> Lease {
         ..beat
     };
     encoded.add("beat with pools", &telling);
+    let refusing = WorkerBeat {
+        accepting: Some(false),
+        ..telling
+    };
+    encoded.add("beat that refuses", &refusing);
     lease
 }
 
@@ -489,6 +495,15 @@ fn messages_are_encoded_as_ever() {
         &Placement {
             job: job(Request::Describe),
             seen: 42,
+            pool_digest: None,
+        },
+    );
+    encoded.add(
+        "placement with digest",
+        &Placement {
+            job: job(Request::Describe),
+            seen: 42,
+            pool_digest: Some("0".repeat(16).parse().unwrap()),
         },
     );
     let lease = what_workers_write(&mut encoded);

@@ -90,6 +90,7 @@ impl Worker {
         let jetstream = jetstream::new(client.clone());
         let inboxes = subject::worker_inbox(&run);
         let bus = Bus::over(client.clone(), &inboxes, doubt.connected()).await?;
+        bus.know_pools(membership::digests(&pools));
         let standing = bus.standing();
         let joining = membership::join(
             store.clone(),
@@ -265,6 +266,7 @@ impl Worker {
             draining: context.draining.is_cancelled(),
             versions: (OLDEST_VERSION, VERSION),
             pools: pools.clone(),
+            accepting: Some(membership::is_accepting(&context.health)),
         }
     }
 

@@ -18,7 +18,7 @@ use proto::{
 };
 use routing::bus::{
     ConnectError, Connected, NatsAuth,
-    connect::{self, Link, Peer},
+    connect::{self, Peer},
 };
 use tokio::time::Instant;
 
@@ -116,9 +116,7 @@ pub async fn connect(
         subscription_capacity: SUBSCRIPTION_CAPACITY,
     };
     let changed = move |link| {
-        if link == Link::Up {
-            raised.connected.renew();
-        }
+        raised.connected.note(link);
         raised.raise();
     };
     let client = connect::connect(servers, auth, peer, changed).await?;

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 /// Time between two comparisons.
-const COMPARE_EVERY: Duration = Duration::from_secs(5);
+const COMPARE_EVERY: Duration = Duration::from_secs(3);
 
 /// Which of two clocks is ahead of the other, and by how much at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -62,6 +62,14 @@ pub fn streams(pools: &Pools) -> Vec<String> {
         .collect()
 }
 
+/// Whether this worker would take a new session if it had room.
+#[must_use]
+pub fn is_accepting(health: &Health) -> bool {
+    [Check::Clock, Check::Disk, Check::Sandboxes]
+        .iter()
+        .all(|check| health.passes(*check))
+}
+
 /// The pools with their settings, as this worker tells them.
 #[must_use]
 pub fn digests(pools: &Pools) -> Digests {
@@ -91,5 +99,22 @@ pub async fn compare_pools(bus: Bus, pools: Pools, health: Health) {
             }
         }
         tokio::time::sleep(POOLS_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_with_a_trouble_of_its_own_takes_no_new_sessions() {
+        let health = Health::default();
+        assert!(is_accepting(&health));
+        for check in [Check::Clock, Check::Disk, Check::Sandboxes] {
+            health.fail(check, "a trouble");
+            assert!(!is_accepting(&health), "{check:?}");
+            health.pass(check);
+            assert!(is_accepting(&health), "{check:?}");
+        }
     }
 }

@@ -40,6 +40,7 @@ pub async fn slots(ledger: Ledger, clock: Clock, standing: Standing) {
     let mut tick = tokio::time::interval(SLOTS_EVERY);
     loop {
         tick.tick().await;
+        standing.sound().await;
         clock.right().await;
         if is_sound(&standing) {
             note("slots", ledger.sweep().await);
@@ -52,6 +53,7 @@ pub async fn staging(store: Store, clock: Clock, standing: Standing) {
     let mut tick = tokio::time::interval(STAGING_EVERY);
     loop {
         tick.tick().await;
+        standing.sound().await;
         clock.right().await;
         if is_sound(&standing) {
             note("staging objects", stale(&store).await);
@@ -64,6 +66,7 @@ pub async fn logs(store: Store, ledger: Ledger, clock: Clock, standing: Standing
     let mut tick = tokio::time::interval(LOGS_EVERY);
     loop {
         tick.tick().await;
+        standing.sound().await;
         clock.right().await;
         if is_sound(&standing) {
             note("logs", orphans(&store, &ledger, &standing).await);

@@ -336,12 +336,27 @@ async fn a_bus_from_an_earlier_time_is_noticed() {
     })
     .await
     .unwrap();
+    // A session that the backup knows nothing of, and that no worker serves now.
+    let younger = cluster.client(0).unwrap().fresh();
+    younger.upload("kept", b"before").await.unwrap();
+    cluster.restart(WORKER).await.unwrap();
 
     replace_bus(&cluster, "newest", Some("backup")).await;
+    until(
+        "the younger session is refused",
+        WITHIN,
+        async || match younger.execute("1").await {
+            Ok(answer) => anyhow::bail!("it began anew: {answer:?}"),
+            Err(error) => Ok((error.refusal() == Some((503, "BusLost"))).then_some(())),
+        },
+    )
+    .await
+    .unwrap();
     until_lost(&cluster).await;
     until_logged(&cluster, WORKER, "the bus's data is from an earlier time").await;
     replace_bus(&cluster, "older", Some("newest")).await;
     until_served(&cluster, &session).await;
+    assert_eq!(younger.download("kept").await.unwrap(), b"before");
 }
 
 #[tokio::test]

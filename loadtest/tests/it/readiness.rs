@@ -125,14 +125,17 @@ async fn each_trouble_turns_one_check_and_back() {
     let probes = store.join("probe");
     drop(fs::remove_dir_all(&probes));
     fs::write(&probes, b"").unwrap();
-    turns(ingress, "store", 200, "degraded").await;
+    // Workers write; ingresses only read.
+    turns(worker, "store", 200, "degraded").await;
     fs::remove_file(&probes).unwrap();
-    is_ready(ingress).await;
+    is_ready(worker).await;
 
     // No sandbox can be made for as long as there is no warm zygote.
     cluster.kill(Member::Zygote(0)).await.unwrap();
     turns(worker, "sandboxes", 503, "unready").await;
     is_ready(worker).await;
+    // It may have heard that the only worker refuses.
+    is_ready(ingress).await;
 
     cluster.kill(Member::Nats(0)).await.unwrap();
     turns(ingress, "bus", 503, "unready").await;

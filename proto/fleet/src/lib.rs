@@ -31,6 +31,8 @@ pub use look::look;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Time between two looks at a bus that seems to have lost its data.
 const DOUBT_EVERY: Duration = Duration::from_secs(1);
+/// and at one that did not answer since the connection was made: callers wait.
+const ANSWER_EVERY: Duration = Duration::from_millis(500);
 /// Looks in a row that must find the data gone.
 const LOOKS: u32 = 3;
 /// Time between two marks, by whichever worker is first: a bus that was put back by less is not noticed.
@@ -87,6 +89,9 @@ pub struct Fleet {
     known: Option<Known>,
     looks: u32,
     bad_looks: u32,
+    /// The doubts that there were when the last look began, and when the store was last read.
+    doubts: u64,
+    known_at: u64,
     /// The one of them that was looked for last, and one that was not there.
     next: usize,
     suspect: Option<String>,
@@ -117,6 +122,8 @@ impl Fleet {
             known: None,
             looks: 0,
             bad_looks: 0,
+            doubts: 0,
+            known_at: 0,
             next: 0,
             suspect: None,
             mark: (0, Instant::now()),
@@ -157,7 +164,9 @@ impl Fleet {
                 Err(error) => return Err(error),
             };
             match verdict {
-                Verdict::Same(_) => return Ok(()),
+                Verdict::Same(_) if self.standing.now() == State::Sound => return Ok(()),
+                // The connection was made or lost meanwhile.
+                Verdict::Same(_) => {}
                 Verdict::New | Verdict::Begun(_) if self.role == Role::Ingress => return Ok(()),
                 Verdict::New | Verdict::Begun(_) => {}
                 other @ Verdict::OtherStore { .. } if self.bad_looks >= LOOKS => {
@@ -238,18 +247,25 @@ impl Fleet {
         Some(&self.known.as_ref()?.record.generation)
     }
 
-    /// Looks from time to time, for ever.
+    /// Looks from time to time, and at once whenever the connection was made or lost, for ever.
     pub async fn watch(mut self) {
+        let standing = self.standing.clone();
         loop {
-            let pause = match self.bad_looks {
-                0 => LOOK_EVERY,
-                _ => DOUBT_EVERY,
+            tokio::select! {
+                () = tokio::time::sleep(self.pause()) => {}
+                () = standing.doubted_since(self.doubts) => {}
+            }
+            let begun = standing.doubts();
+            let looked = tokio::select! {
+                looked = self.look() => looked,
+                // What it asked may have been lost with the connection.
+                () = standing.doubted_since(begun) => continue,
             };
-            tokio::time::sleep(pause).await;
-            if let Err(error) = self.look().await {
+            if let Err(error) = looked {
                 let error = &error as &dyn std::error::Error;
                 tracing::debug!(error, "it is not known whether the bus has its data");
-                if self.standing.loss().is_none() {
+                // What has no generation yet is as it was.
+                if self.standing.now() == State::Sound {
                     self.standing.set(State::Doubtful);
                 }
                 continue;
@@ -283,17 +299,30 @@ impl Fleet {
         Ok(())
     }
 
+    fn pause(&self) -> Duration {
+        match (self.bad_looks, self.standing.now()) {
+            (0, State::Doubtful) => ANSWER_EVERY,
+            (0, _) => LOOK_EVERY,
+            _ => DOUBT_EVERY,
+        }
+    }
+
     /// Looks once, and begins the generation of a new fleet if that is this process's task.
     async fn look(&mut self) -> Result<Verdict, FleetFailure> {
+        self.doubts = self.standing.doubts();
         // The store first: marks rise. A store that does not answer now knew this much.
         if self.known.is_none() {
             self.known = self.store.known_fleet().await?;
-        } else if self.bad_looks > 0 || self.looks.is_multiple_of(STORE_EVERY) {
+        } else if self.bad_looks > 0
+            || self.known_at != self.doubts
+            || self.looks.is_multiple_of(STORE_EVERY)
+        {
             let read = tokio::time::timeout(STORE_WITHIN, self.store.known_fleet()).await;
             if let Ok(Ok(Some(known))) = read {
                 self.known = Some(known);
             }
         }
+        self.known_at = self.doubts;
         self.looks = self.looks.wrapping_add(1);
         let found = self.stream.find().await?;
         let mut verdict = judge(self.known.as_ref(), &found);
@@ -322,11 +351,12 @@ impl Fleet {
                 if self.standing.loss().is_some() {
                     tracing::info!(%verdict, "the bus has its data again");
                 }
-                self.standing.set(State::Sound);
+                self.standing.trust(self.doubts);
                 self.health.pass(Check::BusGeneration);
             }
             Verdict::New => {
                 self.bad_looks = 0;
+                self.forget_doubt();
                 if let Role::Worker { .. } = self.role {
                     let record = FleetRecord {
                         store: new_id()?,
@@ -338,6 +368,7 @@ impl Fleet {
             }
             Verdict::Begun(record) => {
                 self.bad_looks = 0;
+                self.forget_doubt();
                 if let Role::Worker { replicas } = self.role {
                     self.stream.begin(record, replicas).await?;
                     tracing::info!(generation = %record.generation, store = %record.store,
@@ -364,6 +395,13 @@ impl Fleet {
         Ok(())
     }
 
+    /// What has no generation cannot have lost it.
+    fn forget_doubt(&self) {
+        if self.standing.is_in_doubt() {
+            self.standing.set(State::Unknown);
+        }
+    }
+
     fn mark_lost(&self, how: &str) {
         if self.standing.set(State::Lost(Arc::from(how))) {
             tracing::error!(
@@ -376,11 +414,12 @@ impl Fleet {
 
     /// A stream that must be there and is not. Each look is at some of them only.
     async fn missing_stream(&mut self) -> Result<Option<String>, FleetFailure> {
-        if let Some(suspect) = self.suspect.take()
-            && !self.stream.has_stream(&suspect).await?
-        {
-            self.suspect = Some(suspect.clone());
-            return Ok(Some(suspect));
+        // Kept until it is found: this may be broken off.
+        if let Some(suspect) = self.suspect.clone() {
+            if !self.stream.has_stream(&suspect).await? {
+                return Ok(Some(suspect));
+            }
+            self.suspect = None;
         }
         for _ in 0..STREAMS_AT_ONCE.min(self.needed.len()) {
             self.next = (self.next + 1) % self.needed.len();

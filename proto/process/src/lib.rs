@@ -1,10 +1,11 @@
 //! What ingress and worker have in common as processes of a host: how they log ([`log`]), read settings
-//! again ([`hangup`]), say why they end ([`failure`]), measure their readiness ([`measure`]), show it and
-//! their figures ([`admin`], [`metrics`]), and look at a host and its settings before they start
+//! again ([`hangup`]), say why they end ([`failure`]), measure their readiness ([`measure`], [`checks`]), show
+//! it and their figures ([`admin`], [`metrics`]), and look at a host and its settings before they start
 //! ([`preflight`]).
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod checks;
 pub mod failure;
 pub mod hangup;
 pub mod log;

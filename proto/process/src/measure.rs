@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::health::{Check, Health};
+use routing::patience::patiently;
 use tokio::time::timeout;
 use ulid::Ulid;
 
@@ -34,8 +35,18 @@ pub struct Rhythm {
     /// Pause between two measurements; a fifth more or less, so that the processes of a fleet do not
     /// measure at the same moments.
     pub every: Duration,
-    /// Longest measurement.
+    /// Longest measurement, on a machine of usual speed.
     pub within: Duration,
+    /// So many failures in a row turn a check that passed, at least 1.
+    pub misses: u32,
+}
+
+impl Rhythm {
+    /// The longest time after which a change shows, on a machine of usual speed.
+    #[must_use]
+    pub fn shows_within(self) -> Duration {
+        (self.every * 6 / 5 + self.within) * self.misses
+    }
 }
 
 /// Measures once and reports. One that takes too long has failed.
@@ -45,8 +56,17 @@ pub async fn once(
     within: Duration,
     measurement: impl Future<Output = Measured>,
 ) {
+    report(health, check, measure(within, measurement).await);
+}
+
+async fn measure(within: Duration, measurement: impl Future<Output = Measured>) -> Measured {
+    let within = patiently(within);
     let measured = timeout(within, measurement).await;
-    match measured.unwrap_or_else(|_| Measured::Fails(format!("no answer within {within:?}"))) {
+    measured.unwrap_or_else(|_| Measured::Fails(format!("no answer within {within:?}")))
+}
+
+fn report(health: &Health, check: Check, measured: Measured) {
+    match measured {
         Measured::Holds => {
             let failed = !health.passes(check);
             if health.pass(check) && failed {
@@ -70,9 +90,17 @@ pub async fn keep<F: Future<Output = Measured>>(
     rhythm: Rhythm,
     measurement: impl Fn() -> F,
 ) {
+    let mut missed = 0_u32;
     loop {
         tokio::time::sleep(jittered(rhythm.every)).await;
-        once(&health, check, rhythm.within, measurement()).await;
+        let measured = measure(rhythm.within, measurement()).await;
+        match measured {
+            Measured::Fails(_) => missed = missed.saturating_add(1),
+            Measured::Holds | Measured::Unknown => missed = 0,
+        }
+        if missed == 0 || missed >= rhythm.misses || !health.passes(check) {
+            report(&health, check, measured);
+        }
     }
 }
 
@@ -96,6 +124,48 @@ mod tests {
         assert!(!health.passes(Check::Store), "nothing is known");
         once(&health, Check::Store, within, async { Measured::Holds }).await;
         assert!(health.passes(Check::Store));
+    }
+
+    /// Measures again and again with these results, the last of them for ever, and returns what was
+    /// reported after each.
+    async fn kept(results: &[Measured]) -> Vec<bool> {
+        let health = Health::default();
+        health.pass(Check::Bus);
+        let rhythm = Rhythm {
+            every: Duration::from_secs(1),
+            within: Duration::from_secs(2),
+            misses: 2,
+        };
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let reported = std::sync::Mutex::new(vec![]);
+        let measuring = keep(health.clone(), Check::Bus, rhythm, || {
+            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            reported.lock().unwrap().push(health.passes(Check::Bus));
+            let result = results.get(index).cloned();
+            async move { result.unwrap_or(Measured::Unknown) }
+        });
+        let enough = Duration::from_secs(2) * u32::try_from(results.len() + 1).unwrap();
+        drop(timeout(enough, measuring).await);
+        let reported = reported.into_inner().unwrap();
+        // What was reported before the first measurement is nothing of it.
+        reported.into_iter().skip(1).take(results.len()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_miss_turns_no_check_and_two_in_a_row_do() {
+        let (holds, fails) = (Measured::Holds, || Measured::Fails("no answer".into()));
+        let results = [
+            fails(),
+            holds.clone(),
+            fails(),
+            Measured::Unknown,
+            fails(),
+            fails(),
+            fails(),
+            holds,
+        ];
+        let passes = [true, true, true, true, true, false, false, true];
+        assert_eq!(kept(&results).await, passes);
     }
 
     #[test]

@@ -74,6 +74,14 @@ impl Executions {
         self.rooms.standing(share).await
     }
 
+    /// The same by a look at the bus, whatever was found before.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn look(&self, share: &Share) -> Result<Room, BusError> {
+        self.rooms.look_anew(share).await
+    }
+
     /// What is in the stream, or nothing if there is none yet.
     ///
     /// # Errors

@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,6 +42,8 @@ pub struct Standing(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     state: RwLock<State>,
+    /// Losses and returns of the connection: behind each may be another bus.
+    doubts: AtomicU64,
     changed: Notify,
 }
 
@@ -50,7 +55,8 @@ pub enum State {
     Unknown,
     /// It has the generation that the store knows.
     Sound,
-    /// It seems to have lost its data, or did not answer when it was last looked at.
+    /// It seems to have lost its data, did not answer when it was last looked at, or was not looked at since
+    /// the connection was made.
     Doubtful,
     /// It lost its data; the text says how.
     Lost(Arc<str>),
@@ -85,14 +91,70 @@ impl Standing {
         is_new
     }
 
+    /// Whether it may have lost its data: what it says of sessions that are not there is not to be believed.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.now() == State::Doubtful
+    }
+
+    /// Says that the connection was lost or made. What was sound is in doubt until it is looked at again.
+    pub fn doubt(&self) {
+        let mut now = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        self.0.doubts.fetch_add(1, Ordering::AcqRel);
+        if *now == State::Sound {
+            *now = State::Doubtful;
+        }
+        drop(now);
+        self.0.changed.notify_waiters();
+    }
+
+    /// How often the connection was lost or made.
+    #[must_use]
+    pub fn doubts(&self) -> u64 {
+        self.0.doubts.load(Ordering::Acquire)
+    }
+
+    /// Says that it is sound, by a look that began when there were so many doubts. Not believed if there are
+    /// more now: the look may have been at another bus. Returns whether it is believed.
+    pub fn trust(&self, doubts: u64) -> bool {
+        let mut now = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        if self.doubts() != doubts {
+            return false;
+        }
+        *now = State::Sound;
+        drop(now);
+        self.0.changed.notify_waiters();
+        true
+    }
+
     /// Returns once it has lost its data, and how.
     pub async fn lost(&self) -> Arc<str> {
+        self.until(|| self.loss()).await
+    }
+
+    /// Returns once it is sound.
+    pub async fn sound(&self) {
+        self.until(|| (self.now() == State::Sound).then_some(()))
+            .await;
+    }
+
+    /// Returns once it is not in doubt.
+    pub async fn known(&self) {
+        self.until(|| (!self.is_in_doubt()).then_some(())).await;
+    }
+
+    /// Returns once there are other doubts than so many.
+    pub async fn doubted_since(&self, doubts: u64) {
+        self.until(|| (self.doubts() != doubts).then_some(())).await;
+    }
+
+    async fn until<T>(&self, found: impl Fn() -> Option<T>) -> T {
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if let Some(how) = self.loss() {
-                return how;
+            if let Some(found) = found() {
+                return found;
             }
             changed.await;
         }
@@ -343,5 +405,36 @@ mod tests {
         assert_eq!(&*waiting.await.unwrap(), "wiped");
         standing.set(State::Sound);
         assert_eq!(standing.loss(), None);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_lost_or_made_is_in_doubt_until_a_look_after_it() {
+        let standing = Standing::default();
+        standing.doubt();
+        assert_eq!(
+            standing.now(),
+            State::Unknown,
+            "a fleet without a generation"
+        );
+        let before = standing.doubts();
+        assert!(standing.trust(before));
+        assert_eq!(standing.now(), State::Sound);
+        let swept = tokio::spawn({
+            let standing = standing.clone();
+            standing.doubt();
+            async move { standing.sound().await }
+        });
+        assert!(standing.is_in_doubt());
+        standing.doubted_since(before).await;
+        tokio::task::yield_now().await;
+        assert!(!swept.is_finished());
+        assert!(!standing.trust(before), "it began with the old connection");
+        assert!(standing.is_in_doubt());
+        assert!(standing.trust(standing.doubts()));
+        swept.await.unwrap();
+
+        standing.set(State::Lost("wiped".into()));
+        standing.doubt();
+        assert!(standing.loss().is_some());
     }
 }

@@ -192,6 +192,19 @@ impl Rooms {
         }))
     }
 
+    /// Whether one more record may be added, by a look at the bus.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub(crate) async fn look_anew(&self, share: &Share) -> Result<Room, BusError> {
+        let pool = self.pool(&share.pool);
+        let looking = pool.looking.lock().await;
+        let look = self.look(share, &pool).await?;
+        lock(&pool.known).look = Some(look);
+        drop(looking);
+        Ok(look.room())
+    }
+
     fn pool(&self, id: &PoolId) -> Arc<Pool> {
         let mut pools = lock(&self.pools);
         Arc::clone(pools.entry(id.clone()).or_default())
@@ -349,6 +362,14 @@ impl Known {
 }
 
 impl Look {
+    /// What it found.
+    fn room(&self) -> Room {
+        match self.room_in {
+            Some(retry_after) => Room::Full { retry_after },
+            None => Room::Left(()),
+        }
+    }
+
     /// The most records that there can be when the stream has got to this place: each needs a write.
     fn at_most(&self, last_sequence: u64) -> Option<u64> {
         let written = last_sequence.checked_sub(self.last_sequence)?;

@@ -23,7 +23,7 @@ pub async fn watch(executions: Executions, shares: Vec<Share>, health: Health) {
         tick.tick().await;
         let mut rooms = vec![];
         for share in &shares {
-            match executions.standing(share).await {
+            match executions.look(share).await {
                 Ok(room) => rooms.push((share, room)),
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;

@@ -96,6 +96,7 @@ mod tests {
             draining,
             versions: (1, 3),
             pools: Some(digests(pools)),
+            accepting: None,
         }
     }
 

@@ -52,6 +52,7 @@ mod tests {
             draining,
             versions: (1, 3),
             pools,
+            accepting: None,
         }
     }
 

@@ -153,7 +153,7 @@ impl Store {
     }
 }
 
-fn record_key() -> Path {
+pub(crate) fn record_key() -> Path {
     Path::from_iter([FLEET, "generation"])
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use object_store::path::Path;
 
-use crate::{Store, StoreError, probe::PROBES};
+use crate::{Store, StoreError, fleet::record_key, probe::PROBES};
 
 /// Why a round trip failed.
 #[derive(Debug, thiserror::Error)]
@@ -23,18 +23,34 @@ pub enum RoundTripError {
 }
 
 impl Store {
+    /// Reads a small object, whether or not it is there.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn answers(&self) -> Result<(), RoundTripError> {
+        self.check_directory().await?;
+        // Every store has it once its first worker has started.
+        let read = self.get(&record_key(), 1024).await;
+        read.map(drop).map_err(RoundTripError::Read)
+    }
+
+    /// Written to, the directory would be made anew, empty.
+    async fn check_directory(&self) -> Result<(), RoundTripError> {
+        if let Some(directory) = &self.directory
+            && !tokio::fs::try_exists(directory).await.unwrap_or(false)
+        {
+            return Err(RoundTripError::NoDirectory);
+        }
+        Ok(())
+    }
+
     /// Writes a small object, reads it and deletes it. `name` is the caller's own: of two that use the
     /// same at once, one fails.
     ///
     /// # Errors
     /// The store did not do it.
     pub async fn round_trip(&self, name: &str) -> Result<(), RoundTripError> {
-        // Written to, the directory would be made anew, empty.
-        if let Some(directory) = &self.directory
-            && !tokio::fs::try_exists(directory).await.unwrap_or(false)
-        {
-            return Err(RoundTripError::NoDirectory);
-        }
+        self.check_directory().await?;
         let key = Path::from(PROBES).join(name);
         let body = Bytes::from(ulid::Ulid::new().to_string());
         let written = self.put(&key, body.clone()).await;

@@ -1,7 +1,11 @@
 //! Frees slots that no lease belongs to: their creators died between the two writes, or their
 //! leases ended by time.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, atomic::Ordering},
+    time::Duration,
+};
 
 use async_nats::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
@@ -52,6 +56,7 @@ impl Ledger {
             return Ok(());
         }
         let pool = &self.inner.pool.id;
+        let connection = self.connection();
         // The time first, then slots, then leases: a slot that is old by this time had a lease by the
         // time that leases are read, or its creator knows that it cannot be sure of it.
         let now = self.server_time().await?;
@@ -66,12 +71,22 @@ impl Ledger {
             .await?;
         for (session, slot) in slots {
             let old = now - slot.stored > limits::SLOT_GRACE;
+            // Behind another connection may be another bus, where the sequence is another slot's.
+            if self.connection() != connection {
+                return Ok(());
+            }
             if old && !leases.contains_key(&session) {
                 tracing::warn!(pool.id = %pool, slot = slot.sequence, "abandoned slot freed");
                 cas::delete(&self.inner.slots, slot.sequence).await?;
             }
         }
         Ok(())
+    }
+
+    /// Tells this connection from those before and after it.
+    fn connection(&self) -> u64 {
+        let client = self.inner.context.client();
+        client.statistics().connects.load(Ordering::Relaxed)
     }
 
     /// The bus's clock: ages are differences between its own times only.

@@ -1,14 +1,18 @@
 //! From a job that has no owner to a session that lives here.
 
+use std::time::Duration;
+
 use async_nats::Message;
 use proto::{
     fault::{Fault, FaultCode},
     message::{Job, Placement, VERSION},
+    pool::Pool,
     subject::{self, Readiness},
     wire,
 };
+use records::fleet::Standing;
 use store::log::place::Place;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use tracing::Instrument;
 
 use super::{
@@ -25,6 +29,9 @@ use crate::{
 
 /// Jobs that may be on their way to a session when it unsubscribes.
 const ON_THEIR_WAY: u64 = 64;
+
+/// How long a placement waits for a bus in doubt: shorter than its sender waits for an answer.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Answers a placement: claims the session and starts its actor with the job, or refuses.
 pub async fn place(context: Context, ledger: Ledger, readiness: Readiness, message: Message) {
@@ -61,13 +68,11 @@ struct Admitted {
 async fn admit(
     context: &Context,
     ledger: &Ledger,
-    Placement { job, seen }: Placement,
+    placement: Placement,
 ) -> Result<Admitted, Fault> {
-    check(&job, ledger)?;
-    if context.standing.loss().is_some() {
-        let words = "the service lost the data that tells which sessions live; nothing was done";
-        return Err(Fault::new(FaultCode::BusLost, words));
-    }
+    check(&placement, ledger.pool())?;
+    let Placement { job, seen, .. } = placement;
+    know_the_bus(&context.standing).await?;
     let busy = || Fault::new(FaultCode::Busy, "the worker has no room");
     if context.draining.is_cancelled()
         || !context.clock.is_right()
@@ -82,6 +87,21 @@ async fn admit(
         .map_err(|_| busy())?;
     let owned = own(context, ledger, &job, seen).await?;
     Ok(Admitted { job, permit, owned })
+}
+
+/// Whether the bus has its data: on one from an earlier time, a session that lives would begin anew.
+async fn know_the_bus(standing: &Standing) -> Result<(), Fault> {
+    // Whoever is asked right after a reconnect knows it in a moment.
+    let known = timeout(KNOWN_WITHIN, standing.known()).await;
+    if standing.loss().is_some() {
+        let words = "the service lost the data that tells which sessions live; nothing was done";
+        return Err(Fault::new(FaultCode::BusLost, words));
+    }
+    known.map_err(|_| {
+        // The sender looks again.
+        let words = "the worker does not know yet whether the bus has its data";
+        Fault::new(FaultCode::NotOwner, words)
+    })
 }
 
 /// Claims the session and listens to its jobs. Its sandbox is on its way meanwhile.
@@ -159,11 +179,19 @@ fn discard_ended(context: &Context, job: &Job, life: Life) {
     }
 }
 
-fn check(job: &Job, ledger: &Ledger) -> Result<(), Fault> {
-    if job.v > VERSION || job.pool != ledger.pool().id {
+fn check(placement: &Placement, pool: &Pool) -> Result<(), Fault> {
+    let job = &placement.job;
+    if job.v > VERSION || job.pool != pool.id {
         return Err(unsupported());
     }
-    Ok(())
+    match &placement.pool_digest {
+        // Another worker has the settings that the sender knows.
+        Some(theirs) if *theirs != pool.digest() => {
+            let words = "this worker serves the pool with other settings";
+            Err(Fault::new(FaultCode::Busy, words))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A message of a kind or version that this worker does not know.
@@ -172,4 +200,64 @@ pub(super) fn unsupported() -> Fault {
         FaultCode::Unsupported,
         "this worker does not know this kind of request",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use records::fleet::State;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_session_is_placed_on_a_bus_in_doubt() {
+        let standing = Standing::default();
+        know_the_bus(&standing).await.unwrap();
+        standing.set(State::Sound);
+        know_the_bus(&standing).await.unwrap();
+        standing.doubt();
+        let refused = know_the_bus(&standing).await.unwrap_err();
+        assert_eq!(refused.code, FaultCode::NotOwner, "the sender asks again");
+        let waiting = tokio::spawn({
+            let standing = standing.clone();
+            async move { know_the_bus(&standing).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(standing.trust(standing.doubts()));
+        waiting.await.unwrap().unwrap();
+        standing.set(State::Lost("wiped".into()));
+        let refused = know_the_bus(&standing).await.unwrap_err();
+        assert_eq!(refused.code, FaultCode::BusLost);
+    }
+
+    #[test]
+    fn a_worker_with_other_settings_of_the_pool_leaves_the_session_to_another() {
+        let pool = |limits: &str| -> Pool {
+            let text = format!(
+                r#"{{"id": "01JDE1KZ0000000000000000PY", "subscription": "s", "resource_group": "r",
+                    "name": "python", "max_sessions": 1, "cooldown_seconds": 300, "limits": {limits}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let ours = pool("{}");
+        let placement = |pool_digest| Placement {
+            job: Job {
+                v: 1,
+                operation: proto::id::OperationId::from_ulid(ulid::Ulid::nil()),
+                pool: ours.id.clone(),
+                session: "a".repeat(26).parse().unwrap(),
+                identifier: "user-1".parse().unwrap(),
+                sealed: None,
+                trace: None,
+                budget_ms: 1,
+                request: proto::message::Request::Describe,
+            },
+            seen: 0,
+            pool_digest,
+        };
+        check(&placement(None), &ours).unwrap();
+        check(&placement(Some(ours.digest())), &ours).unwrap();
+        let edited = pool(r#"{"processes": 64}"#);
+        let refused = check(&placement(Some(edited.digest())), &ours).unwrap_err();
+        assert_eq!(refused.code, FaultCode::Busy, "another is asked");
+    }
 }

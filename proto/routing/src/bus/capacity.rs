@@ -27,6 +27,8 @@ pub enum Room {
     NoWorker,
     /// All that have are draining or hold as many sessions as they may.
     NoRoom,
+    /// Some have room, but refuse: a clock is wrong, a disk's reserve is reached, or no sandbox can be made.
+    Refused,
     /// Some have room by their keys, but none of them answers.
     Silent,
 }
@@ -71,11 +73,18 @@ fn with_room(beats: &[(WorkerId, WorkerBeat)]) -> Result<Vec<&WorkerId>, Room> {
     let roomy = beats
         .iter()
         .filter(|(_, beat)| !beat.draining && beat.sessions < beat.capacity);
-    let roomy: Vec<_> = roomy.map(|(worker, _)| worker).collect();
+    let roomy: Vec<_> = roomy.collect();
     if roomy.is_empty() {
-        Err(Room::NoRoom)
+        return Err(Room::NoRoom);
+    }
+    let accepting = roomy
+        .into_iter()
+        .filter(|(_, beat)| beat.accepting.unwrap_or(true));
+    let accepting: Vec<_> = accepting.map(|(worker, _)| worker).collect();
+    if accepting.is_empty() {
+        Err(Room::Refused)
     } else {
-        Ok(roomy)
+        Ok(accepting)
     }
 }
 
@@ -103,6 +112,7 @@ mod tests {
                 draining,
                 versions: (1, 1),
                 pools: None,
+                accepting: None,
             };
             (format!("worker-{number}").parse().unwrap(), beat)
         };
@@ -116,5 +126,16 @@ mod tests {
         assert_eq!(with_room(&none), Err(Room::NoRoom));
         let one = beats(&[(5, 5, false), (4, 5, false)]);
         assert_eq!(with_room(&one).unwrap(), [&one.get(1).unwrap().0]);
+
+        // An older worker does not say whether it refuses.
+        let mut two = beats(&[(0, 5, false), (0, 5, false)]);
+        two[0].1.accepting = Some(false);
+        assert_eq!(with_room(&two).unwrap(), [&two[1].0]);
+        two[1].1.accepting = Some(false);
+        assert_eq!(with_room(&two), Err(Room::Refused));
+        two[1].1.accepting = Some(true);
+        assert_eq!(with_room(&two).unwrap(), [&two[1].0]);
+        two[1].1.sessions = 5;
+        assert_eq!(with_room(&two), Err(Room::Refused));
     }
 }

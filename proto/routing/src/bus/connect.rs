@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use records::fleet::Standing;
 use tokio::time::Instant;
 
 /// Oldest server that works: per-key TTL, limit markers and a fix for false 503s across nodes
@@ -132,25 +133,40 @@ pub(super) fn refused_by(servers: &[ServerAddr], error: async_nats::ConnectError
     ConnectError::Connect(shown.collect::<Vec<_>>().join(", "), error)
 }
 
-/// When this process last connected.
+/// How this process's connection fares. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Connected(Arc<Mutex<Instant>>);
+pub struct Connected {
+    last: Arc<Mutex<Instant>>,
+    standing: Standing,
+}
 
 impl Connected {
-    /// Notes that the connection was made just now.
-    pub fn renew(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Notes that the connection was made just now, or lost: behind it may be another bus.
+    pub fn note(&self, link: Link) {
+        match link {
+            Link::Up => *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now(),
+            Link::Down => {}
+        }
+        self.standing.doubt();
     }
 
     /// Since when it has been connected without a break.
     pub(super) fn since(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the bus behind it stands.
+    pub(super) fn standing(&self) -> Standing {
+        self.standing.clone()
     }
 }
 
 impl Default for Connected {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self {
+            last: Arc::new(Mutex::new(Instant::now())),
+            standing: Standing::default(),
+        }
     }
 }
 

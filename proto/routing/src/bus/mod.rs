@@ -37,7 +37,7 @@ mod workers;
 
 pub use connect::{AuthError, ConnectError, Connected, NatsAuth};
 
-use connect::{Link, Peer};
+use connect::Peer;
 use inbox::{Inbox, Inboxes};
 use workers::Workers;
 
@@ -83,6 +83,9 @@ pub enum BusError {
     /// The bus lost its data; the text says how.
     #[error("{0}")]
     Lost(Arc<str>),
+    /// It may have lost its data.
+    #[error("it is not known yet whether the bus has its data")]
+    InDoubt,
     /// A record was not read or written.
     #[error(transparent)]
     Record(#[from] records::cas::BusError),
@@ -117,10 +120,7 @@ impl Bus {
             inbox_prefix: prefix.clone(),
             subscription_capacity: SUBSCRIPTION_CAPACITY,
         };
-        let changed = move |link| match link {
-            Link::Up => noted.renew(),
-            Link::Down => {}
-        };
+        let changed = move |link| noted.note(link);
         let client = connect::connect(servers, auth, peer, changed).await?;
         Self::over(client, &prefix, connected).await
     }
@@ -145,8 +145,8 @@ impl Bus {
             inboxes,
             executions,
             queue,
+            standing: connected.standing(),
             connected,
-            standing: Standing::default(),
             workers: Workers::default(),
         })))
     }
@@ -183,6 +183,27 @@ impl Bus {
     #[must_use]
     pub fn connected_for(&self) -> Duration {
         self.0.connected.since().elapsed()
+    }
+
+    /// The session's lease record as far as it can be believed: `None` while the bus may have lost its data.
+    ///
+    /// # Errors
+    /// The bus did not answer, and is not in doubt.
+    pub async fn sure_lease(
+        &self,
+        pool: &PoolId,
+        session: &SessionKey,
+    ) -> Result<Option<Record>, BusError> {
+        let standing = &self.0.standing;
+        let doubts = standing.doubts();
+        if standing.is_in_doubt() {
+            return Ok(None);
+        }
+        let lease = self.lease(pool, session).await;
+        if standing.is_in_doubt() || standing.doubts() != doubts {
+            return Ok(None);
+        }
+        lease.map(Some)
     }
 
     /// The session's lease record, from whichever server has it nearest: a hint.

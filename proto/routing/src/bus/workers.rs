@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use proto::{id::PoolId, lease::WorkerBeat, subject, wire};
+use proto::{fleet::PoolDigest, id::PoolId, lease::WorkerBeat, subject, wire};
 use records::fleet::Digests;
 use serde_json::json;
 use tokio::time::Instant;
@@ -32,6 +32,12 @@ impl Bus {
     pub fn know_pools(&self, pools: Digests) {
         // The first stays.
         drop(self.0.workers.ours.set(pools));
+    }
+
+    /// The settings of a pool as this process knows them.
+    #[must_use]
+    pub fn pool_digest(&self, pool: &PoolId) -> Option<PoolDigest> {
+        self.0.workers.ours.get()?.get(pool).cloned()
     }
 
     /// The keys of all workers, from whichever server has them nearest.

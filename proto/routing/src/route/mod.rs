@@ -152,7 +152,12 @@ impl Journey<'_> {
 
     /// Nobody listens at the session's subject: place it, or find out why not.
     async fn without_owner(&mut self) -> Result<Option<Result<Answer, RouteError>>, RouteError> {
-        let record = self.bus.lease(&self.job.pool, &self.job.session).await?;
+        let (pool, session) = (&self.job.pool, &self.job.session);
+        let Some(record) = self.bus.sure_lease(pool, session).await? else {
+            self.roomless_since = None;
+            self.pause = BACK_OFF.1;
+            return Ok(None);
+        };
         if record == Record::None && self.missing == Missing::Refuse {
             let none = Fault::new(FaultCode::NotOwner, "the session is not running");
             return Ok(Some(Err(none.into())));
@@ -191,6 +196,7 @@ impl Journey<'_> {
         let placement = Placement {
             job: self.job.clone(),
             seen,
+            pool_digest: self.bus.pool_digest(&self.job.pool),
         };
         let payload = Bytes::from(wire::encode(&placement)?);
         for readiness in [Readiness::Warm, Readiness::Any] {
@@ -245,7 +251,10 @@ impl Journey<'_> {
             return Err(RouteError::NoCapacity);
         }
         if self.started.elapsed() >= limits::PLACEMENT_BUDGET {
-            return Err(RouteError::OwnerSilent);
+            return Err(match self.bus.standing().is_in_doubt() {
+                true => RouteError::Bus(BusError::InDoubt),
+                false => RouteError::OwnerSilent,
+            });
         }
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(BACK_OFF.1);

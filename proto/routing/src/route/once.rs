@@ -219,7 +219,13 @@ impl Once<'_> {
 
     async fn look_for(&mut self, place: &Place, nobody: bool) -> Result<bool, BusError> {
         let (pool, session) = (&self.job.pool, &self.job.session);
+        let standing = self.bus.standing();
+        let doubts = standing.doubts();
         let lease = self.bus.known_lease(pool, session).await?;
+        if standing.is_in_doubt() || standing.doubts() != doubts {
+            self.elsewhere_since = None;
+            return Ok(false);
+        }
         let owner = match &lease {
             Record::Held(held, _) if nobody => {
                 owner(self.bus, held, &mut self.silent_since).await?
