@@ -117,7 +117,7 @@ impl App {
         };
         let sealer = Sealer::new(&cluster_key)?;
         let service = Service::new(bus.clone(), store, cluster_key, sealer, wait);
-        readiness.begin().await;
+        Box::pin(readiness.begin()).await;
         Ok(Self(Arc::new(Parts {
             authenticator,
             health,

@@ -69,5 +69,5 @@ async fn serve(log: LogSettings, config: Config) -> anyhow::Result<()> {
     let hangup = Hangup::listen()?;
     tokio::spawn(log.start()?.follow(hangup.clone()));
     tls_provider()?;
-    app::serve(config, hangup).await
+    Box::pin(app::serve(config, hangup)).await
 }

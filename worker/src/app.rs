@@ -85,30 +85,29 @@ impl Worker {
         store.probe().await?;
         let run = config.id.of_run(ulid::Ulid::new())?;
         let journal = Journal::open(config.start_journal.as_deref(), &run)?;
-        let (client, doubt) =
-            bus::connect(&config.nats, NatsAuth::read(&config.nats_auth)?, &run).await?;
-        let jetstream = jetstream::new(client.clone());
-        let inboxes = subject::worker_inbox(&run);
-        let bus = Bus::over(client.clone(), &inboxes, doubt.connected()).await?;
-        bus.know_pools(membership::digests(&pools));
+        let Joined {
+            client,
+            doubt,
+            jetstream,
+            bus,
+            mut fleet,
+            heart,
+        } = Joined::join(&config, &pools, &store, &run, &health).await?;
         let standing = bus.standing();
-        let joining = membership::join(
-            store.clone(),
-            jetstream.clone(),
-            config.replicas,
-            &pools,
-            standing.clone(),
-            &health,
-        );
-        // Before anything is made or swept: the bus may have lost what it knew.
-        let mut fleet = joining.await?;
-        let heart = Heart::open(jetstream.clone(), &run, config.replicas).await?;
         let (comparison, clock) = Comparison::begin(jetstream.clone(), health.clone()).await?;
         // The place on this host first: a claim of a run on this host is taken over because its place is free.
         let place = HostPlace::take(config.sandbox()).await;
         let place = place.context("sandboxes")?;
-        let held = HeldId::take(&client, heart.stream(), &config.id, &run).await?;
-        let parts = Parts::make(&config, &pools, &store, &jetstream, &run, &mut fleet, place);
+        let ids = (&config.id, &run);
+        let held = HeldId::take(&client, heart.stream(), standing.clone(), ids).await?;
+        let parts = Parts::make(
+            &config,
+            &pools,
+            &store,
+            (&jetstream, &run),
+            &mut fleet,
+            place,
+        );
         let Parts {
             records,
             ledgers,
@@ -166,16 +165,14 @@ impl Worker {
         worker.context.stock.filled().await;
         worker.serve_queues(&bus, queues);
         worker.measure(bus).await;
-        match worker.say_ready() {
-            Ok(()) => Ok(worker),
-            Err(error) => {
-                // It serves already: what it has goes to others, and nothing of it runs on.
-                if let Err(left) = worker.end().await {
-                    tracing::warn!("{left:#}");
-                }
-                Err(error)
-            }
+        let Err(error) = worker.say_ready() else {
+            return Ok(worker);
+        };
+        // It serves already: what it has goes to others, and nothing of it runs on.
+        if let Err(left) = worker.end().await {
+            tracing::warn!("{left:#}");
         }
+        Err(error)
     }
 
     /// What it counts and measures.
@@ -391,6 +388,53 @@ impl Worker {
     }
 }
 
+/// A worker's connection to its fleet.
+struct Joined {
+    client: async_nats::Client,
+    doubt: bus::Doubt,
+    jetstream: jetstream::Context,
+    bus: Bus,
+    fleet: Fleet,
+    heart: Heart,
+}
+
+impl Joined {
+    /// Connects, and waits until it is known that the bus has what it had: nothing may be made or swept
+    /// before.
+    async fn join(
+        config: &Config,
+        pools: &Pools,
+        store: &Store,
+        run: &WorkerId,
+        health: &Health,
+    ) -> anyhow::Result<Self> {
+        let auth = NatsAuth::read(&config.nats_auth)?;
+        let (client, doubt) = bus::connect(&config.nats, auth, run).await?;
+        let jetstream = jetstream::new(client.clone());
+        let inboxes = subject::worker_inbox(run);
+        let bus = Bus::over(client.clone(), &inboxes, doubt.connected()).await?;
+        bus.know_pools(membership::digests(pools));
+        let joining = membership::join(
+            store.clone(),
+            jetstream.clone(),
+            config.replicas,
+            pools,
+            bus.standing(),
+            health,
+        );
+        let fleet = joining.await?;
+        let heart = Heart::open(jetstream.clone(), run, config.replicas).await?;
+        Ok(Self {
+            client,
+            doubt,
+            jetstream,
+            bus,
+            fleet,
+            heart,
+        })
+    }
+}
+
 /// What a worker needs besides its id.
 struct Parts {
     records: Records,
@@ -406,8 +450,7 @@ impl Parts {
         config: &Config,
         pools: &Pools,
         store: &Store,
-        jetstream: &jetstream::Context,
-        run: &WorkerId,
+        (jetstream, run): (&jetstream::Context, &WorkerId),
         fleet: &mut Fleet,
         place: HostPlace,
     ) -> anyhow::Result<Self> {

@@ -47,7 +47,8 @@ fn units() -> [Unit; 2] {
 
 impl Unit {
     fn seconds(&self, name: &str) -> u32 {
-        let found = self.settings.get(name).or(self.environment.get(name));
+        let found = self.settings.get(name);
+        let found = found.or_else(|| self.environment.get(name));
         found
             .unwrap_or_else(|| panic!("no {name}"))
             .parse()

@@ -7,6 +7,7 @@ use async_nats::{
     jetstream::{self, Context, stream::Stream},
 };
 use proto::{id::WorkerId, subject};
+use records::fleet::Standing;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::Identity;
@@ -39,8 +40,8 @@ impl HeldId {
     pub async fn take(
         client: &Client,
         stream: Stream<()>,
-        id: &WorkerId,
-        run: &WorkerId,
+        standing: Standing,
+        (id, run): (&WorkerId, &WorkerId),
     ) -> anyhow::Result<Self> {
         let asked = client.subscribe(subject::worker_control(run)).await?;
         let proof = presence::prove_life(client.clone(), asked);
@@ -49,7 +50,7 @@ impl HeldId {
         let identity = Identity::claim(client, context.clone(), stream, id, run).await?;
         let (replaced, end) = (CancellationToken::new(), CancellationToken::new());
         // At once: a worker may take longer to start than a claim lives.
-        let renewal = tokio::spawn(identity.keep(replaced.clone(), end.clone()));
+        let renewal = tokio::spawn(identity.keep(standing, replaced.clone(), end.clone()));
         Ok(Self {
             context,
             id: id.clone(),

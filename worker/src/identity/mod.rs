@@ -10,7 +10,10 @@ use async_nats::{
     jetstream::{Context, message::PublishMessage, stream::Stream},
 };
 use proto::{id::WorkerId, lease::WorkerClaim, limits, subject, wire};
-use records::cas::{self, BusError, Written};
+use records::{
+    cas::{self, BusError, Written},
+    fleet::Standing,
+};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -141,7 +144,13 @@ impl Identity {
     }
 
     /// Renews the claim until `end` is cancelled, or it is lost. Cancels `lost` then, after saying to whom.
-    pub async fn keep(mut self, lost: CancellationToken, end: CancellationToken) {
+    /// What a bus says that may have lost its data is not believed: an older one knows an earlier run.
+    pub async fn keep(
+        mut self,
+        standing: Standing,
+        lost: CancellationToken,
+        end: CancellationToken,
+    ) {
         let mut failing = false;
         loop {
             tokio::select! {
@@ -158,6 +167,10 @@ impl Identity {
                         );
                     }
                     failing = true;
+                }
+                Err(error) if standing.is_in_doubt() || standing.loss().is_some() => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(error, "not believed: the bus may have lost its data");
                 }
                 Err(error) => {
                     tracing::error!(

@@ -42,6 +42,15 @@ pub(super) fn send(socket: &Descriptor, bytes: &[u8]) -> Result<Option<usize>, V
     }
 }
 
+/// Sends these bytes whole, whether or not the runtime knows yet that there is room; `false` if there is not.
+pub(super) fn send_at_once(socket: &Descriptor, bytes: &[u8]) -> Result<bool, Violation> {
+    match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        Ok(count) => Ok(count == bytes.len()),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(_) => Err(Violation::Closed),
+    }
+}
+
 /// Whether nothing waits to be received. The runtime may not know of the newest yet.
 pub(super) fn is_silent(socket: &Descriptor) -> bool {
     let mut byte = [0_u8; 1];
@@ -113,6 +122,16 @@ mod tests {
         drop(writer);
         // No copy of the writing end is left: the end comes after the byte.
         assert_eq!(io::read_to_string(reader).unwrap(), "x");
+    }
+
+    #[tokio::test]
+    async fn bytes_are_sent_at_once_to_a_socket_that_was_at_rest() {
+        let (mut ours, theirs) = pair();
+        ours.rest();
+        ours.watch().unwrap();
+        assert!(send_at_once(&ours, b"abc").unwrap());
+        theirs.readable().await;
+        assert_eq!(receive(&theirs, &mut BytesMut::new()).unwrap(), 3);
     }
 
     #[tokio::test]

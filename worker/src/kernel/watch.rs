@@ -49,7 +49,7 @@ impl Watch {
             Self::Waits => Self::Waits,
             Self::Unknown(_) => {
                 let probe = frame::encode(&ToKernel::Probe)?;
-                if socket::send(socket, &probe)? != Some(probe.len()) {
+                if !socket::send_at_once(socket, &probe)? {
                     return Err(Violation::Busy);
                 }
                 Self::Probed(soon())

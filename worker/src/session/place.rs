@@ -41,9 +41,8 @@ pub async fn place(context: Context, ledger: Ledger, readiness: Readiness, messa
         let busy = Fault::new(FaultCode::Busy, "the worker has no spare");
         return responder.finish(Err(busy)).await;
     }
-    let placement = match wire::decode::<Placement>(&message.payload) {
-        Ok(placement) => placement,
-        Err(_) => return responder.finish(Err(unsupported())).await,
+    let Ok(placement) = wire::decode::<Placement>(&message.payload) else {
+        return responder.finish(Err(unsupported())).await;
     };
     let span = trace::placement(&placement.job);
     match admit(&context, &ledger, placement).instrument(span).await {

@@ -90,15 +90,7 @@ impl Actor {
             | Request::List { .. }
             | Request::Stat { .. }
             | Request::Download { .. }
-            | Request::Delete { .. } => {
-                self.used();
-                responder.accept().await;
-                if self.held.len() + self.file_jobs.len() >= limits::SESSION_FILE_JOBS {
-                    responder.finish(Err(self.busy(file_job::too_many()))).await;
-                } else {
-                    self.start_file_job(job, responder);
-                }
-            }
+            | Request::Delete { .. } => self.take_file_job(job, responder).await,
             Request::Recall { target } => {
                 let recalled = Answer::Recalled(self.recall(&target));
                 responder.finish(Ok(recalled)).await;
@@ -110,6 +102,16 @@ impl Actor {
                 self.step(Event::Stop).await;
             }
             Request::Unknown => responder.finish(Err(unsupported())).await,
+        }
+    }
+
+    async fn take_file_job(&mut self, job: Job, mut responder: Responder) {
+        self.used();
+        responder.accept().await;
+        if self.held.len() + self.file_jobs.len() >= limits::SESSION_FILE_JOBS {
+            responder.finish(Err(self.busy(file_job::too_many()))).await;
+        } else {
+            self.start_file_job(job, responder);
         }
     }
 

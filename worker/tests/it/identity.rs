@@ -8,6 +8,7 @@ use loadtest::{
     wait::until,
 };
 use proto::{id::WorkerId, lease::WorkerClaim, limits, subject, wire};
+use records::fleet::Standing;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
@@ -152,7 +153,8 @@ async fn a_claim_outlives_restarts_of_the_bus_and_its_loss_is_noticed(servers: u
     let _answering = one.answer().await;
     let claim = one.claim().await.unwrap();
     let lost = CancellationToken::new();
-    let keeping = tokio::spawn(claim.keep(lost.clone(), CancellationToken::new()));
+    let keeping =
+        tokio::spawn(claim.keep(Standing::default(), lost.clone(), CancellationToken::new()));
     let held = async || {
         let (stream, subject) = (one.heart.stream(), subject::worker_claim(&id()));
         let message = stream.get_last_raw_message_by_subject(&subject).await?;
