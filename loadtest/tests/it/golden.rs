@@ -314,6 +314,8 @@ fn plain_text(session: &Session, text: &str) -> String {
         "<guid>".to_owned()
     } else if text.starts_with("01") && is_all("", 26) {
         "<ulid>".to_owned()
+    } else if text.len() == 32 && text.chars().all(|one| one.is_ascii_hexdigit()) {
+        "<trace>".to_owned()
     } else {
         text
     }
