@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     net::{SocketAddr, TcpListener},
     ops::Deref,
     sync::Arc,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::Extension;
+use axum::{Extension, Router};
 use axum_server::{Handle, accept::NoDelayAcceptor};
 use process::{
     admin::Admin,
@@ -205,33 +206,8 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
     tokio::spawn(app.readiness.clone().keep());
     tokio::spawn(app.watch_records(app.health.clone()));
     let router = api::router(app.clone());
-
     let handle = Handle::new();
-    let mut servers = JoinSet::new();
-    plain.set_nonblocking(true)?;
-    let server = axum_server::from_tcp(plain)?.handle(handle.clone());
-    let idle = Duration::from_secs(config.idle_seconds.into());
-    let server = connections::bounded(server, idle);
-    servers.spawn(
-        server.acceptor(NoDelayAcceptor::new()).serve(
-            router
-                .clone()
-                .layer(Extension(Scheme::Http))
-                .into_make_service(),
-        ),
-    );
-    if let Some(secure) = secure {
-        secure.set_nonblocking(true)?;
-        let tls = tls::config(&config).await?;
-        tokio::spawn(tls::follow(tls.clone(), config.clone(), hangup));
-        let server = axum_server::from_tcp_rustls(secure, tls)?.handle(handle.clone());
-        let server = connections::bounded(server, idle).map(|acceptor| {
-            let acceptor = acceptor.handshake_timeout(connections::HEAD_WITHIN);
-            acceptor.acceptor(NoDelayAcceptor::new())
-        });
-        let router = router.layer(Extension(Scheme::Https));
-        servers.spawn(server.serve(router.into_make_service()));
-    }
+    let mut servers = listen_and_serve((plain, secure), &router, &config, hangup, &handle).await?;
     tracing::info!(listen = %config.listen, tls = ?config.tls_listen, "serving");
 
     let mut failed = None;
@@ -264,6 +240,35 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
         Some(misfit) => Err(misfit.into()),
         None => Ok(()),
     }
+}
+
+/// Serves at these listeners, the second by TLS, until `handle` says otherwise.
+async fn listen_and_serve(
+    (plain, secure): (TcpListener, Option<TcpListener>),
+    router: &Router,
+    config: &Config,
+    hangup: Hangup,
+    handle: &Handle<SocketAddr>,
+) -> anyhow::Result<JoinSet<io::Result<()>>> {
+    let mut servers = JoinSet::new();
+    let idle = Duration::from_secs(config.idle_seconds.into());
+    plain.set_nonblocking(true)?;
+    let server = axum_server::from_tcp(plain)?.handle(handle.clone());
+    let server = connections::bounded(server, idle).acceptor(NoDelayAcceptor::new());
+    let router_of = |scheme| router.clone().layer(Extension(scheme)).into_make_service();
+    servers.spawn(server.serve(router_of(Scheme::Http)));
+    if let Some(secure) = secure {
+        secure.set_nonblocking(true)?;
+        let tls = tls::config(config).await?;
+        tokio::spawn(tls::follow(tls.clone(), config.clone(), hangup));
+        let server = axum_server::from_tcp_rustls(secure, tls)?.handle(handle.clone());
+        let server = connections::bounded(server, idle).map(|acceptor| {
+            let acceptor = acceptor.handshake_timeout(connections::HEAD_WITHIN);
+            acceptor.acceptor(NoDelayAcceptor::new())
+        });
+        servers.spawn(server.serve(router_of(Scheme::Https)));
+    }
+    Ok(servers)
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

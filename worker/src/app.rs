@@ -100,38 +100,26 @@ impl Worker {
         let place = place.context("sandboxes")?;
         let ids = (&config.id, &run);
         let held = HeldId::take(&client, heart.stream(), standing.clone(), ids).await?;
-        let parts = Parts::make(
-            &config,
-            &pools,
-            &store,
-            (&jetstream, &run),
-            &mut fleet,
-            place,
-        );
-        let Parts {
-            records,
-            ledgers,
-            queues,
-            sandboxes,
-            told,
-        } = match parts.await {
+        let on_bus = (&jetstream, &run);
+        let parts = Parts::make(&config, &pools, &store, on_bus, &mut fleet, place);
+        let made = match parts.await {
             Ok(parts) => parts,
             Err(error) => {
                 held.release().await;
                 return Err(error);
             }
         };
-        sandboxes.disk().report_to(health.clone());
+        made.sandboxes.disk().report_to(health.clone());
 
         let (stop, background) = (CancellationToken::new(), TaskTracker::new());
-        let stock = open_stock(&config, &pools, &sandboxes, &background, &stop);
+        let stock = open_stock(&config, &pools, &made.sandboxes, &background, &stop);
         let context = Context {
             client,
             doubt,
             clock,
             health,
             store,
-            records,
+            records: made.records,
             stock,
             journal,
             room: Arc::new(Semaphore::new(usize::try_from(config.max_sessions)?)),
@@ -146,7 +134,7 @@ impl Worker {
             config,
             run,
             context,
-            sandboxes,
+            sandboxes: made.sandboxes,
             heart,
             held,
             digests: membership::digests(&pools),
@@ -154,22 +142,29 @@ impl Worker {
             background,
         };
         worker.until_stop(comparison.go_on());
-        worker.start_background(ledgers, told);
+        worker.start_background(made.ledgers, made.told);
         worker.until_stop(fleet.watch());
-        worker.until_stop(membership::compare_pools(
-            bus.clone(),
-            pools,
-            worker.context.health.clone(),
-        ));
-        worker.watch_records(jetstream, worker.context.health.clone());
-        worker.context.stock.filled().await;
-        worker.serve_queues(&bus, queues);
-        worker.measure(bus).await;
-        let Err(error) = worker.say_ready() else {
-            return Ok(worker);
+        let health = worker.context.health.clone();
+        let comparing = membership::compare_pools(bus.clone(), pools, health.clone());
+        worker.until_stop(comparing);
+        worker.watch_records(jetstream, health);
+        Box::pin(worker.take_sessions(bus, made.queues)).await
+    }
+
+    /// From here on it takes sessions, and says so.
+    async fn take_sessions(
+        self,
+        bus: Bus,
+        queues: Vec<(PoolId, PullConsumer)>,
+    ) -> anyhow::Result<Self> {
+        self.context.stock.filled().await;
+        self.serve_queues(&bus, queues);
+        self.measure(bus).await;
+        let Err(error) = self.say_ready() else {
+            return Ok(self);
         };
         // It serves already: what it has goes to others, and nothing of it runs on.
-        if let Err(left) = worker.end().await {
+        if let Err(left) = self.end().await {
             tracing::warn!("{left:#}");
         }
         Err(error)
@@ -240,7 +235,7 @@ impl Worker {
 
     fn watch_records(&self, jetstream: jetstream::Context, health: Health) {
         let (stop, records) = (self.stop.clone(), self.context.records.clone());
-        let watching = records.watch(jetstream, self.config.replicas, health);
+        let watching = Box::pin(records.watch(jetstream, self.config.replicas, health));
         self.background
             .spawn(async move { stop.run_until_cancelled(watching).await });
     }
