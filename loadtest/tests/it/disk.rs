@@ -246,7 +246,13 @@ async fn a_worker_starts_on_a_full_disk_and_takes_sessions_once_it_has_room() {
     let filler = disk.fill();
     let builder = Cluster::builder().worker_arguments(["--cages", "1", "--spares", "1"]);
     let cluster = disk.start(builder).await;
-    assert_eq!(failing(&cluster).await, ["disk"]);
+    until(
+        "the check of the disk fails alone",
+        NOTICED_WITHIN,
+        async || Ok((failing(&cluster).await == ["disk"]).then_some(())),
+    )
+    .await
+    .unwrap();
     let session = cluster.client(0).unwrap().fresh();
     let refused = refusal(session.execute("1").await);
     assert_eq!(refused, (503, "NoCapacity".to_owned()));
@@ -256,6 +262,10 @@ async fn a_worker_starts_on_a_full_disk_and_takes_sessions_once_it_has_room() {
     })
     .await
     .unwrap();
-    assert_eq!(failing(&cluster).await, Vec::<String>::new());
+    until("all checks pass", NOTICED_WITHIN, async || {
+        Ok(failing(&cluster).await.is_empty().then_some(()))
+    })
+    .await
+    .unwrap();
     drop(cluster);
 }
