@@ -29,8 +29,8 @@ pub enum FaultCode {
     InvalidPath,
     /// `/mnt/data` is full.
     DiskFull,
-    /// The disk of the session's worker is full, and the session, which grew, was stopped; the work may
-    /// have begun, and what it left is not saved.
+    /// The disk of the session's worker is full, and the session, which took much of it, was stopped; the
+    /// work may have begun, and what it left is not saved.
     StoppedForDisk,
     /// The file is too large to be sent.
     FileTooLarge,

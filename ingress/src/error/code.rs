@@ -181,8 +181,8 @@ codes! {
     /// The execution has not ended, or its end is not known yet.
     ExecutionPending: GATEWAY_TIMEOUT, SameId,
         "loadtest/tests/it/operations.rs::a_caller_whose_time_is_over_asks_again_and_gets_the_result";
-    /// `/mnt/data` is full; or the disk of the session's worker is, and the session, which grew, was stopped
-    /// without saving what the code wrote: then the body says that it may have run.
+    /// `/mnt/data` is full; or the disk of the session's worker is, and the session, which took much of
+    /// it, was stopped without saving what the code wrote: then the body says that it may have run.
     DiskFull: INSUFFICIENT_STORAGE, Unsafe,
         "loadtest/tests/it/disk.rs::a_session_that_fills_the_disk_is_stopped_by_name_and_its_neighbour_goes_on";
     /// It was done, but nothing in `/mnt/data` is saved from now on: it holds more than 100,000 files,

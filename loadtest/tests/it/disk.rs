@@ -269,3 +269,42 @@ async fn a_worker_starts_on_a_full_disk_and_takes_sessions_once_it_has_room() {
     .unwrap();
     drop(cluster);
 }
+
+#[tokio::test]
+async fn a_worker_without_room_for_a_session_leaves_it_to_others_with_its_variables() {
+    let disk = SmallDisk::mount();
+    let builder = Cluster::builder()
+        .workers(2)
+        .worker_arguments(["--cages", "1", "--spares", "1"]);
+    let cluster = disk.start(builder).await;
+    // So that the session begins where there is room.
+    let filler = disk.fill();
+    let small = async || Ok((failing(&cluster).await == ["disk"]).then_some(()));
+    until("the full disk", NOTICED_WITHIN, small).await.unwrap();
+    let session = cluster.client(0).unwrap().fresh();
+    let write = "import os\nopen('/mnt/data/large', 'wb').write(os.urandom(34 << 20))\nkept = 6";
+    succeed(&session, write).await;
+    std::fs::remove_file(filler).unwrap();
+    let roomy = async || Ok(failing(&cluster).await.is_empty().then_some(()));
+    until("room on the disk", NOTICED_WITHIN, roomy)
+        .await
+        .unwrap();
+
+    cluster.stop(Member::Worker(1)).await.unwrap();
+    let refused = refusal(session.execute("kept").await);
+    assert_eq!(refused, (503, "NoCapacity".to_owned()));
+    let log = cluster.log(Member::Worker(0)).unwrap();
+    assert!(
+        log.contains("the disk has no room for the session's files"),
+        "{log}"
+    );
+    cluster.start(Member::Worker(1)).await.unwrap();
+    let back = until("the session", NOTICED_WITHIN, async || {
+        Ok(session
+            .execute("kept * os.path.getsize('/mnt/data/large')")
+            .await
+            .ok())
+    });
+    assert_eq!(back.await.unwrap().result, 6 * (34 << 20));
+    drop(cluster);
+}

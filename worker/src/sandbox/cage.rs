@@ -242,7 +242,7 @@ impl Cage {
         }
     }
 
-    /// Returns when the session in this cage must end: it grew, and the disk's reserve is reached.
+    /// Returns when the session in this cage must end: it takes much of the disk, whose reserve is reached.
     pub async fn stopped_for_disk(&self) {
         match &self.parts().account {
             Some(account) => account.stopped().await,

@@ -358,7 +358,8 @@ impl Actor {
 
     fn not_opened(&mut self, error: &OpenError) -> Event {
         let fault = Fault::from(error);
-        if fault.code != FaultCode::NotOwner {
+        let elsewhere = fault.code == FaultCode::NotOwner;
+        if matches!(error, OpenError::NoRoom) || !elsewhere {
             tracing::error!(
                 session.key = %self.first.session,
                 error = error as &dyn std::error::Error,

@@ -219,7 +219,9 @@ fn cut_off(why: End) -> Fault {
             Fault::new(FaultCode::SandboxUnavailable, words)
         }
         End::DiskFull => {
-            let words = "the disk of the session's worker is full, and the session, which grew, was                          stopped: its variables and what this execution wrote are lost, the files                          saved before are kept";
+            let words = "the disk of the session's worker is full, and the session, which took much of \
+                         it, was stopped: its variables and what this execution wrote are lost, the \
+                         files saved before are kept";
             Fault::new(FaultCode::StoppedForDisk, words)
         }
     }

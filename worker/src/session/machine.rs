@@ -41,7 +41,7 @@ pub enum End {
     HandedOver,
     /// Its sandbox could not be made or kept, or its files not be had.
     Broken,
-    /// It grew while the reserve of the worker's disk was reached. What was saved of it goes on elsewhere.
+    /// It took much of the worker's disk when its reserve was reached. What was saved goes on elsewhere.
     DiskFull,
 }
 

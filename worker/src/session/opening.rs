@@ -13,9 +13,10 @@ use store::{
     Store,
     log::{
         commit::{Node, Variables},
+        manifest::Manifest,
         place::Place,
         source,
-        writer::{TakeOverError, Writer},
+        writer::{TakeOver, TakeOverError, Writer},
     },
 };
 
@@ -111,17 +112,18 @@ impl Opening {
     }
 
     async fn take_over(self, store: Store) -> Result<Opened, OpenError> {
-        let fencing = Writer::take_over(store.clone(), self.place.clone(), self.epoch);
+        let reading = TakeOver::read(store.clone(), self.place.clone(), self.epoch);
         let taking = async { Ok(self.sandbox.take().await?) };
-        let fenced = async { Ok::<_, OpenError>(fencing.await?) };
-        let (ready, (mut writer, variables)) = tokio::try_join!(taking, fenced)?;
+        let read = async { Ok::<_, OpenError>(reading.await?) };
+        let (Ready { cage, mut kernel }, read) = tokio::try_join!(taking, read)?;
+        cage.open_for_session();
+        // The fence comes last: the variables before it are lost if this worker gives up after it.
+        if !cage.make_room(bytes_of(read.manifest())) {
+            return Err(OpenError::NoRoom);
+        }
+        let (mut writer, variables) = read.fence().await?;
         if let Some(recovery) = self.recovery {
             writer.remember(recovery);
-        }
-        let Ready { cage, mut kernel } = ready;
-        cage.open_for_session();
-        if !cage.make_room(bytes_of(&writer)) {
-            return Err(OpenError::NoRoom);
         }
         let data = DataDir::new(cage.data(), cage.owner()).map_err(OpenError::Data)?;
         let files = Syncer::restore(writer, data.clone(), self.transfers).await?;
@@ -144,10 +146,9 @@ impl Opening {
 }
 
 /// At least what the session's files take of a disk.
-fn bytes_of(writer: &Writer) -> u64 {
+fn bytes_of(manifest: &Manifest) -> u64 {
     const BLOCK: u64 = 4096;
-    let nodes = writer.manifest().iter();
-    let bytes = nodes.map(|(_, node)| match node {
+    let bytes = manifest.iter().map(|(_, node)| match node {
         Node::File(file) => {
             let extents = file.extents.iter();
             extents.map(|extent| u64::from(extent.len)).sum::<u64>() + BLOCK

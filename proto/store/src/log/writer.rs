@@ -47,6 +47,15 @@ pub struct Writer {
     recovery: Option<Recovery>,
 }
 
+/// A log on its way to a new owner: read, and not fenced yet.
+#[derive(Debug)]
+pub struct TakeOver {
+    store: Store,
+    place: Place,
+    epoch: Epoch,
+    history: History,
+}
+
 /// A commit whose fate is not known.
 #[derive(Debug)]
 struct Attempt {
@@ -103,6 +112,81 @@ pub enum AppendError {
     Entry(#[from] EntryError),
 }
 
+impl TakeOver {
+    /// Reads a log. Its owner may go on with it.
+    ///
+    /// # Errors
+    /// The log is at `epoch` or beyond, or the store failed.
+    pub async fn read(store: Store, place: Place, epoch: Epoch) -> Result<Self, TakeOverError> {
+        let history = history::read(&store, &place).await?;
+        let read = Self {
+            store,
+            place,
+            epoch,
+            history,
+        };
+        read.check()?;
+        Ok(read)
+    }
+
+    /// The tree as it was read.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.history.manifest
+    }
+
+    /// Fences the log at its present end: nobody goes on with it but the new writer. The variables are
+    /// those that the owner before left directly before this fence; no later take-over finds them. They
+    /// are not part of any tree, so a checkpoint may give their blob up: it is to be fetched within
+    /// [`proto::limits::DEAD_GRACE`].
+    ///
+    /// # Errors
+    /// The log is at the new epoch or beyond by now, or the store failed.
+    pub async fn fence(mut self) -> Result<(Writer, Option<Variables>), TakeOverError> {
+        let commit = Commit::new(self.epoch, Body::Fence);
+        let (commit, bytes) = encode(commit, vec![]).await?;
+        for _ in 0..COLLISIONS {
+            self.check()?;
+            let Self {
+                store,
+                place,
+                history,
+                ..
+            } = &mut self;
+            let seq = history.head.next();
+            match entry::claim(store, place, seq, &bytes, &commit.nonce).await? {
+                Claim::Ours => {
+                    let variables = history.variables.take();
+                    history.head = seq;
+                    let Self {
+                        store,
+                        place,
+                        epoch,
+                        history,
+                    } = self;
+                    return Ok((Writer::at(store, place, epoch, history), variables));
+                }
+                // Reading just this one, not all that may have come since, is what gives a chance
+                // against an owner that goes on committing.
+                Claim::Taken(Some(entry)) => match history.take(seq, *entry) {
+                    Err(HistoryError::Overtaken) => *history = history::read(store, place).await?,
+                    taken => taken?,
+                },
+                Claim::Taken(None) => history.follow(store, place).await?,
+            }
+        }
+        Err(TakeOverError::Contended)
+    }
+
+    fn check(&self) -> Result<(), TakeOverError> {
+        let log = self.history.epoch;
+        if log >= self.epoch {
+            return Err(TakeOverError::Behind { log });
+        }
+        Ok(())
+    }
+}
+
 impl Writer {
     /// Begins the log of a new incarnation. Nothing is read or written.
     #[must_use]
@@ -110,9 +194,7 @@ impl Writer {
         Self::at(store, place, epoch, History::default())
     }
 
-    /// Takes a log over: reads it and fences it. The variables are those that the owner before left
-    /// directly before this fence. They are not part of any tree, so a checkpoint may give their blob
-    /// up: it is to be fetched within [`proto::limits::DEAD_GRACE`].
+    /// Takes a log over: reads it and fences it; see [`TakeOver`].
     ///
     /// # Errors
     /// The log is at `epoch` or beyond, or the store failed.
@@ -121,30 +203,7 @@ impl Writer {
         place: Place,
         epoch: Epoch,
     ) -> Result<(Self, Option<Variables>), TakeOverError> {
-        let mut history = history::read(&store, &place).await?;
-        let commit = Commit::new(epoch, Body::Fence);
-        let (commit, bytes) = encode(commit, vec![]).await?;
-        for _ in 0..COLLISIONS {
-            if history.epoch >= epoch {
-                return Err(TakeOverError::Behind { log: history.epoch });
-            }
-            let seq = history.head.next();
-            match entry::claim(&store, &place, seq, &bytes, &commit.nonce).await? {
-                Claim::Ours => {
-                    let variables = history.variables.take();
-                    history.head = seq;
-                    return Ok((Self::at(store, place, epoch, history), variables));
-                }
-                // Reading just this one, not all that may have come since, is what gives a chance
-                // against an owner that goes on committing.
-                Claim::Taken(Some(entry)) => match history.take(seq, *entry) {
-                    Err(HistoryError::Overtaken) => history = history::read(&store, &place).await?,
-                    taken => taken?,
-                },
-                Claim::Taken(None) => history.follow(&store, &place).await?,
-            }
-        }
-        Err(TakeOverError::Contended)
+        TakeOver::read(store, place, epoch).await?.fence().await
     }
 
     fn at(store: Store, place: Place, epoch: Epoch, history: History) -> Self {

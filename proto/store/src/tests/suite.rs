@@ -24,7 +24,7 @@ use crate::{
         manifest::Manifest,
         place::Place,
         source,
-        writer::{AppendError, TakeOverError, Writer},
+        writer::{AppendError, TakeOver, TakeOverError, Writer},
     },
 };
 
@@ -54,6 +54,7 @@ on_every_store!(
     a_log_is_read_as_it_was_written,
     ranges_of_a_file_with_holes_are_read,
     an_old_owner_is_fenced,
+    a_log_that_is_only_read_keeps_its_owner_and_its_variables,
     a_log_at_the_same_epoch_or_beyond_is_not_taken_over,
     a_commit_whose_answer_was_lost_is_its_writers_own,
     a_commit_that_never_arrived_is_written_by_settling,
@@ -330,6 +331,32 @@ async fn an_old_owner_is_fenced(store: Store) {
     let read = history::read(&store, &place).await.unwrap();
     assert!(read.manifest == **new.manifest());
     assert!(read.manifest.get(&path("zombie")).is_none());
+}
+
+async fn a_log_that_is_only_read_keeps_its_owner_and_its_variables(store: Store) {
+    let place = place();
+    let mut old = Writer::fresh(store.clone(), place.clone(), epoch(1));
+    let (body, pack) = put("kept", b"one");
+    old.append(body, pack).await.unwrap();
+    let read = TakeOver::read(store.clone(), place.clone(), epoch(2))
+        .await
+        .unwrap();
+    assert!(*read.manifest() == **old.manifest());
+    let (body, pack) = put("more", b"two");
+    old.append(body, pack).await.unwrap();
+    let left = Variables {
+        blob: old.put_blob(noise(9, 100).into()).await.unwrap(),
+        size: 100,
+        lost: vec![],
+    };
+    old.append(Body::Variables(left.clone()), vec![])
+        .await
+        .unwrap();
+    // Who reads and gives up costs nothing.
+    drop(TakeOver::read(store, place, epoch(2)).await.unwrap());
+    let (new, found) = read.fence().await.unwrap();
+    assert_eq!(found, Some(left));
+    assert!(new.manifest().get(&path("more")).is_some());
 }
 
 async fn a_log_at_the_same_epoch_or_beyond_is_not_taken_over(store: Store) {

@@ -151,7 +151,7 @@ impl Account {
         state.expected_to = state.inside.saturating_add(bytes);
     }
 
-    /// Returns when the session must end, since it grew while the reserve is reached.
+    /// Returns when the session must end, since it takes too much of a full disk.
     pub(in crate::sandbox) async fn stopped(&self) {
         // The sender lives in `self`.
         drop(self.stopped.subscribe().wait_for(|stopped| *stopped).await);
@@ -217,6 +217,7 @@ impl Account {
                 left: left.saturating_mul(self.block_bytes),
                 pending: inside.saturating_sub(stored),
                 expected,
+                taken: inside.max(stored),
                 grown,
                 role,
             },

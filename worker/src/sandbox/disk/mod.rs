@@ -4,7 +4,7 @@
 //! only later, where it would fail for whoever comes last. So every filesystem may grow only by its
 //! part until this looks again ([`shares`]): the kernel itself refuses more (`reserved_clusters` of
 //! ext4) when code writes, before anything was promised. When the reserve is reached, no new session is
-//! taken, and the one that grew most is stopped.
+//! taken, and a session is stopped that takes much ([`shares`] says which).
 
 mod account;
 mod shares;
@@ -193,9 +193,12 @@ impl Inner {
                 account.grant(sample, *part, more);
             }
         }
+        // Whoever hears of a stop finds it told.
+        self.tell(room, reached);
         if let Some((account, sample)) = stop.and_then(|index| samples.get(index)) {
             tracing::warn!(
                 cage = account.name(),
+                taken_bytes = sample.used.taken,
                 grown_bytes = sample.used.grown,
                 free_bytes = room.free,
                 reserve_bytes = room.reserve,
@@ -204,8 +207,6 @@ impl Inner {
             self.stopped.fetch_add(1, Ordering::Relaxed);
             account.stop();
         }
-        drop(accounts);
-        self.tell(room, reached);
         look_after
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Use {
     pub(super) pending: u64,
     /// Bytes that are about to be written into it, on behalf of the worker.
     pub(super) expected: u64,
+    /// Bytes that it takes, on the disk or soon.
+    pub(super) taken: u64,
     /// Bytes that it grew by lately.
     pub(super) grown: u64,
     /// What it is for.
@@ -123,20 +125,41 @@ pub(super) fn plan(room: Room, uses: &[Use]) -> Plan {
     let parts: Vec<u64> = uses.iter().map(|one| part(one).min(one.left)).collect();
     let both = || uses.iter().zip(&parts).enumerate();
     let starved = both().any(|(_, (one, part))| grows(one) && *part < USEFUL_BYTES.min(one.left));
-    let reached = above < USEFUL_BYTES || starved;
+    // Until a stopped session has given its space back, nobody else may come and take it.
     let stopping = uses.iter().any(|one| one.role == Role::Stopping);
-    let victims = both().filter(|(_, (one, _))| reached && !stopping && grows(one));
+    let reached = above < USEFUL_BYTES || starved || stopping;
     let smallest = both()
         .filter(|(_, (one, _))| one.role == Role::Session)
         .map(|(_, (_, part))| *part);
     Plan {
-        stop: victims
-            .max_by_key(|(_, (one, _))| one.grown)
-            .map(|(index, _)| index),
+        stop: (reached && !stopping)
+            .then(|| to_stop(uses, grows))
+            .flatten(),
         reached,
         look_after: time_to_fill(smallest.min().unwrap_or(u64::MAX)),
         parts,
     }
+}
+
+/// The session that must go so that the others can go on; none if no session `grows`, since then others
+/// fill the disk.
+///
+/// It is the largest that grows, if that one has at least its equal part of what all sessions take. If it
+/// has less, it is not what fills the disk, and the largest of all goes, at rest or not.
+fn to_stop(uses: &[Use], grows: impl Fn(&Use) -> bool) -> Option<usize> {
+    let sessions = || {
+        let all = uses.iter().enumerate();
+        all.filter(|(_, one)| one.role == Role::Session)
+    };
+    let growing = sessions().filter(|(_, one)| grows(one));
+    let largest_growing = growing.max_by_key(|(_, one)| (one.taken, one.grown))?;
+    let together = sessions().fold(0, |sum: u64, (_, one)| sum.saturating_add(one.taken));
+    let (index, _) = if largest_growing.1.taken >= share(together, sessions().count()) {
+        largest_growing
+    } else {
+        sessions().max_by_key(|(_, one)| one.taken)?
+    };
+    Some(index)
 }
 
 fn share(bytes: u64, count: usize) -> u64 {
@@ -165,6 +188,7 @@ mod tests {
     fn session(grown: u64) -> Use {
         Use {
             left: 1 << 30,
+            taken: grown,
             grown,
             role: Role::Session,
             ..Use::default()
@@ -220,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_grew_most_is_stopped_and_one_at_a_time() {
+    fn the_largest_that_grows_is_stopped_and_one_at_a_time() {
         let room = Room {
             free: 4 * MIB,
             ..SMALL
@@ -232,6 +256,37 @@ mod tests {
         let stopping = plan(room, &uses);
         assert_eq!((stopping.stop, stopping.parts[1]), (None, 0));
         assert!(stopping.reached);
+    }
+
+    #[test]
+    fn whoever_fills_the_disk_and_rests_is_stopped_rather_than_one_that_writes_a_little() {
+        let room = Room {
+            free: 4 * MIB,
+            ..SMALL
+        };
+        let resting = Use {
+            taken: 30 * MIB,
+            ..session(0)
+        };
+        assert_eq!(plan(room, &[session(5 * MIB), resting]).stop, Some(1));
+        let honest = Use {
+            taken: 9 * MIB,
+            ..session(0)
+        };
+        let uses = [honest, honest, session(8 * MIB), session(9 * MIB - 1)];
+        assert_eq!(plan(room, &uses).stop, Some(3));
+    }
+
+    #[test]
+    fn the_reserve_stays_reached_until_a_stopped_session_is_gone() {
+        let room = Room {
+            free: 8 * MIB,
+            ..SMALL
+        };
+        let mut uses = [session(30 * MIB), session(0)];
+        assert!(!plan(room, &uses).reached);
+        uses[0].role = Role::Stopping;
+        assert!(plan(room, &uses).reached);
     }
 
     #[test]
