@@ -1,5 +1,5 @@
 # `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
-.PHONY: help up down test test-v2 bench chaos stall drill lint documents build image nats stores prerequisites clean
+.PHONY: help up down test test-unit test-v2 bench chaos stall drill lint documents build image nats stores prerequisites clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -14,6 +14,9 @@ down: ## stop what `make up` started
 
 test: build image nats stores ## every test
 	@infra/dev/test.sh
+
+test-unit: ## logic alone: no root, no services, no network
+	@cargo test --release --workspace --lib -- --skip azurite:: --skip moto::
 
 test-v2: build image nats ## tests on a kernel with control groups of version 2 alone
 	@infra/dev/test-v2.sh

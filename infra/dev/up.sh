@@ -39,7 +39,7 @@ echo "ingress:$(random 16)" | once "$home/nats-ingress.auth"
 echo "worker:$(random 16)" | once "$home/nats-worker.auth"
 echo "operator:$(random 16)" | once "$home/nats-operator.auth"
 once "$home/pools.toml" <<EOF
-# Read at start. Every field is described in README.md.
+# Read at start. Every field is described in docs/settings.md.
 [[pool]]
 id = "01JDE1KZ0000000000000000PY"
 subscription = "$subscription"

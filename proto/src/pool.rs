@@ -182,7 +182,7 @@ pub enum PoolError {
     #[error("pool `{0}`: {1} must be 1 to 90 letters, digits, `-`, `_`, `.`, `(` or `)`")]
     Address(PoolName, &'static str),
     /// A pool file without a pool.
-    #[error("there is no pool: add a `[[pool]]` table, see README.md")]
+    #[error("there is no pool: add a `[[pool]]` table, see docs/settings.md")]
     Empty,
     /// Two pools share an id or an address.
     #[error("pool `{0}`: its id or address is used twice")]
