@@ -37,6 +37,7 @@ use crate::{
     config::Config,
     connections,
     membership::Membership,
+    metrics::{BusFigures, Requests},
     patience,
     readiness::Readiness,
     seal::Sealer,
@@ -67,6 +68,8 @@ pub struct Parts {
     pub readiness: Readiness,
     /// The bus.
     pub bus: Bus,
+    /// What was answered.
+    pub requests: Requests,
     /// The use cases.
     pub service: Service,
     membership: Membership,
@@ -124,6 +127,7 @@ impl App {
             health,
             readiness,
             bus,
+            requests: Requests::default(),
             service,
             membership,
             pools: by_address(pools),
@@ -200,6 +204,8 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
         let metrics = Metrics::default();
         metrics.show("build", BUILD);
         metrics.show("health", health.clone());
+        metrics.show("requests", app.requests.clone());
+        metrics.show("bus", BusFigures(app.bus.clone()));
         admin.tell(health.clone(), metrics);
     }
     tokio::spawn(app.authenticator.keys().clone().keep_fresh());

@@ -15,6 +15,7 @@ pub mod error;
 pub mod executions;
 pub mod headers;
 pub mod membership;
+pub mod metrics;
 pub mod preflight;
 pub mod readiness;
 pub mod remedy;

@@ -1,6 +1,6 @@
 //! Following a request: one id from its caller to its session, and one line in the log for its answer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::{
     extract::{MatchedPath, Request},
@@ -11,7 +11,7 @@ use axum::{
 use proto::trace::TraceContext;
 use tracing::{Instrument, Span, field};
 
-use crate::error::ERROR_CODE;
+use crate::{error::ERROR_CODE, metrics::Requests};
 
 /// Name of the header by which a caller says which trace its request belongs to.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -38,18 +38,19 @@ pub fn current() -> TraceContext {
         .unwrap_or_else(|_| TraceContext::begin())
 }
 
-/// Answers a request within its trace, and logs one line once the head of the answer is there. Every line
+/// Answers a request within its trace, and counts it and logs one line once the head of the answer is there. Every line
 /// that is logged meanwhile has the trace's id.
 pub async fn follow(
     trace: TraceContext,
     method: Method,
+    requests: &Requests,
     answer: impl Future<Output = Response>,
 ) -> Response {
     let begun = Instant::now();
     let span = tracing::info_span!("request", trace.id = trace.trace_id(), pool = field::Empty);
     let answer = async {
         let response = CURRENT.scope(trace, answer).await;
-        log(&method, &response, begun);
+        note_answer(&method, &response, begun.elapsed(), requests);
         response
     };
     answer.instrument(span).await
@@ -68,16 +69,19 @@ pub async fn note_route(route: MatchedPath, request: Request, next: Next) -> Res
 }
 
 /// Neither path nor query: they hold names of sessions and files.
-fn log(method: &Method, response: &Response, begun: Instant) {
+fn note_answer(method: &Method, response: &Response, took: Duration, requests: &Requests) {
     let route = response.extensions().get::<MatchedPath>();
+    let route = route.map(MatchedPath::as_str);
     let error = response.headers().get(ERROR_CODE);
+    let code = error.and_then(|code| code.to_str().ok());
+    requests.answered(method, route, response.status(), code, took);
     tracing::info!(
         target: "ingress::access",
         %method,
-        route = route.map(MatchedPath::as_str),
+        route,
         status = response.status().as_u16(),
-        code = error.and_then(|code| code.to_str().ok()),
-        milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        code,
+        milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         "answered"
     );
 }
@@ -108,7 +112,8 @@ mod tests {
     #[tokio::test]
     async fn the_trace_is_known_while_its_request_is_answered() {
         let trace = TraceContext::begin();
-        let known = follow(trace, Method::GET, async {
+        let requests = Requests::default();
+        let known = follow(trace, Method::GET, &requests, async {
             assert_eq!(current(), trace);
             Response::default()
         });

@@ -119,6 +119,12 @@ impl PeerPlaces {
     }
 }
 
+/// Debian's Prometheus and its `promtool`: in `HEARTH_PROMETHEUS_DIR` or `.hearth/bin`.
+#[must_use]
+pub fn prometheus() -> PathBuf {
+    place("HEARTH_PROMETHEUS_DIR", || root().join(".hearth/bin"))
+}
+
 /// Tests of the client libraries.
 #[must_use]
 pub fn clients() -> PathBuf {

@@ -1,6 +1,6 @@
 //! A whole worker: connects the parts, serves, and ends cleanly.
 
-use std::{io::ErrorKind, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io::ErrorKind, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_nats::jetstream::{self, consumer::PullConsumer};
@@ -30,7 +30,7 @@ use crate::{
     journal::Journal,
     lease::{Ledger, beat::Heart, streams},
     membership,
-    metrics::WorkerFigures,
+    metrics::{Counts, WorkerFigures},
     presence, queue,
     readiness::Readiness as Measured,
     record::Records,
@@ -69,6 +69,8 @@ pub struct Worker {
     held: HeldId,
     /// Its pools, as it tells them.
     digests: Digests,
+    /// Most live sessions of each pool, on all workers together.
+    pools: BTreeMap<PoolId, u32>,
     /// Ends the background tasks.
     stop: CancellationToken,
     background: TaskTracker,
@@ -128,6 +130,7 @@ impl Worker {
             draining: CancellationToken::new(),
             transfers: Transfers::new(config.transfer_bytes),
             handing_over: Turns::new(HAND_OVER_AT_ONCE),
+            counts: Counts::default(),
             standing,
         };
         let worker = Self {
@@ -138,6 +141,11 @@ impl Worker {
             heart,
             held,
             digests: membership::digests(&pools),
+            pools: pools
+                .pool
+                .iter()
+                .map(|pool| (pool.id.clone(), pool.max_sessions))
+                .collect(),
             stop,
             background,
         };
@@ -170,13 +178,22 @@ impl Worker {
         Err(error)
     }
 
-    /// What it counts and measures.
+    /// What it counts as it happens.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.context.counts.clone()
+    }
+
+    /// What it measures when asked.
     #[must_use]
     pub fn figures(&self) -> WorkerFigures {
         WorkerFigures {
             sessions: self.context.table.clone(),
             capacity: self.config.max_sessions,
+            pools: self.pools.clone(),
+            stock: self.context.stock.clone(),
             disk: self.sandboxes.disk().clone(),
+            client: self.context.client.clone(),
         }
     }
 

@@ -119,6 +119,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             }
             Err(error) => return Err(error),
         };
+        metrics.show("counts", worker.counts());
         metrics.show("worker", worker.figures());
         let failed = tokio::select! {
             _ = terminate.recv() => None,

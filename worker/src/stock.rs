@@ -60,6 +60,34 @@ pub struct Ready {
     pub cage: Cage,
     /// Its interpreter.
     pub kernel: Kernel,
+    /// How it was had.
+    pub source: Source,
+}
+
+/// What there was of a sandbox when a session asked for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A spare: an interpreter was ready.
+    Spare,
+    /// An empty cage: an interpreter was joined into it.
+    Cage,
+    /// Nothing: it was made.
+    Nothing,
+}
+
+impl Source {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Spare, Self::Cage, Self::Nothing];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spare => "spare",
+            Self::Cage => "cage",
+            Self::Nothing => "nothing",
+        }
+    }
 }
 
 /// A sandbox that is being taken while it is not sure yet that there is a session for it.
@@ -68,6 +96,7 @@ pub struct Ready {
 pub struct Reserved {
     stock: Stock,
     limits: Limits,
+    asked: Instant,
     taking: JoinHandle<Result<Ready, StockError>>,
 }
 
@@ -81,6 +110,12 @@ impl Reserved {
             Ok(taken) => taken,
             Err(cut_off) => Err(SandboxError::System(io::Error::other(cut_off)).into()),
         }
+    }
+
+    /// When it was asked for.
+    #[must_use]
+    pub fn asked(&self) -> Instant {
+        self.asked
     }
 
     /// There is no session: the sandbox goes back on its shelf, untouched.
@@ -222,12 +257,16 @@ impl Stock {
             }
         }
         let _hurry = self.inner.hurried.enter();
-        let cage = match shelf.and_then(|shelf| shelf.goods().cages.pop()) {
-            Some(cage) => cage.what,
-            None => self.inner.sandboxes.cage(limits).await?,
+        let (cage, source) = match shelf.and_then(|shelf| shelf.goods().cages.pop()) {
+            Some(cage) => (cage.what, Source::Cage),
+            None => (self.inner.sandboxes.cage(limits).await?, Source::Nothing),
         };
         let kernel = join(&cage).await?;
-        Ok(Ready { cage, kernel })
+        Ok(Ready {
+            cage,
+            kernel,
+            source,
+        })
     }
 
     /// Begins to take a sandbox.
@@ -236,6 +275,7 @@ impl Stock {
         Reserved {
             stock: self.clone(),
             limits: limits.clone(),
+            asked: Instant::now(),
             taking: tokio::spawn(async move { stock.take(&kind).await }),
         }
     }
@@ -273,6 +313,16 @@ impl Stock {
         });
         let bytes = if ready { 0 } else { limits.data_bytes };
         self.inner.sandboxes.disk().has_room(bytes)
+    }
+
+    /// Spares and cages that are ready.
+    #[must_use]
+    pub fn ready(&self) -> (usize, usize) {
+        let shelves = self.inner.shelves.values().map(|shelf| {
+            let goods = shelf.goods();
+            (goods.spares.len(), goods.cages.len())
+        });
+        shelves.fold((0, 0), |sum, shelf| (sum.0 + shelf.0, sum.1 + shelf.1))
     }
 
     /// Waits until every shelf holds its share, or nothing of its kind can be made.
@@ -395,7 +445,11 @@ impl Stock {
         match lack {
             Lack::Spare => {
                 let kernel = join(&cage).await?;
-                let what = Ready { cage, kernel };
+                let what = Ready {
+                    cage,
+                    kernel,
+                    source: Source::Spare,
+                };
                 shelf.goods().spares.push_back(Placed { what, place });
             }
             Lack::Cage => shelf.goods().cages.push(Placed { what: cage, place }),

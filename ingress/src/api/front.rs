@@ -147,9 +147,11 @@ pub struct Front {
 /// Handles every path that is not the server's own.
 pub async fn enter(State(front): State<Front>, request: Request) -> Response {
     let trace = trace::of(request.headers());
+    let requests = front.app.requests.clone();
     trace::follow(
         trace,
         request.method().clone(),
+        &requests,
         answer(front, request, trace),
     )
     .await

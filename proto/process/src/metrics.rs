@@ -9,7 +9,7 @@ use std::{
 
 use prometheus_client::{
     encoding::{prometheus_text, text},
-    metrics::{family::Family, gauge::Gauge, info::Info},
+    metrics::{family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 use proto::health::Health;
@@ -18,6 +18,17 @@ use proto::health::Health;
 const PREFIX: &str = "hearth";
 /// The media type of the OpenMetrics text form.
 const OPENMETRICS: &str = "application/openmetrics-text";
+
+/// Upper bounds of durations, in seconds: from a warm call to a long execution.
+const SECONDS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0,
+];
+
+/// A histogram of durations in seconds.
+#[must_use]
+pub fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
+}
 
 /// A part of a process that has figures.
 pub trait Figures: Send + Sync + 'static {

@@ -10,6 +10,7 @@ use super::{
     HeldLease, LeaseError, Ownership,
     certainty::{Certainty, Sure},
 };
+use crate::metrics::Counts;
 
 /// After a renewal that the bus did not answer, the time until the next.
 const RETRY: Duration = Duration::from_secs(1);
@@ -20,6 +21,7 @@ type Renewal = BoxFuture<'static, (HeldLease, Sure, Result<(), LeaseError>)>;
 pub struct Keeper {
     ownership: Ownership,
     certainty: Certainty,
+    counts: Counts,
     every: Duration,
     next: Instant,
     used: bool,
@@ -30,13 +32,14 @@ pub struct Keeper {
 impl Keeper {
     /// Keeps a fresh lease, and tells `certainty` of each renewal.
     #[must_use]
-    pub fn new(lease: HeldLease, certainty: Certainty, pool: &Pool) -> Self {
+    pub fn new(lease: HeldLease, certainty: Certainty, pool: &Pool, counts: Counts) -> Self {
         let every = pool.renewed_every();
         let ownership = lease.ownership().clone();
         let next = Instant::now() + every;
         Self {
             ownership,
             certainty,
+            counts,
             every,
             next,
             used: false,
@@ -66,11 +69,16 @@ impl Keeper {
                 self.lease = Some(lease);
                 match renewed {
                     Ok(()) => {
+                        self.counts.renewed();
                         self.certainty.note(sure);
                         self.next = Instant::now() + self.every;
                     }
-                    Err(LeaseError::Lost) => return,
+                    Err(LeaseError::Lost) => {
+                        self.counts.lease_lost();
+                        return;
+                    }
                     Err(LeaseError::Bus(error)) => {
+                        self.counts.renewal_unanswered();
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
                             "lease not renewed"

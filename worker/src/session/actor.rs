@@ -176,7 +176,7 @@ impl Actor {
                 session,
                 context.tasks.clone(),
             ),
-            keeper: Keeper::new(lease, certainty.clone(), &pool),
+            keeper: Keeper::new(lease, certainty.clone(), &pool, context.counts.clone()),
             certainty,
             seat: context.table.enter(&first.pool, &first.session),
             work: Work::start(opening, &context.store),
@@ -335,13 +335,17 @@ impl Actor {
         let Opened {
             cage,
             kernel,
+            source,
+            took,
             data,
             files,
             moved,
         } = opened;
+        let counts = self.context.counts.clone();
+        counts.opened(source, took);
         let window = self.pool.write_behind();
-        let (saver, committer) =
-            Saver::start(files, cage.clone(), window, Box::new(self.seat.teller()));
+        let tell = Box::new(self.seat.teller());
+        let (saver, committer) = Saver::start(files, cage.clone(), window, counts, tell);
         self.work = Work::Idle(Box::new(kernel));
         self.moved = moved;
         self.sandbox = Some(Sandbox {
@@ -357,6 +361,7 @@ impl Actor {
     }
 
     fn not_opened(&mut self, error: &OpenError) -> Event {
+        self.context.counts.not_opened(error.step());
         let fault = Fault::from(error);
         let elsewhere = fault.code == FaultCode::NotOwner;
         if matches!(error, OpenError::NoRoom) || !elsewhere {

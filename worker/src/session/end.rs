@@ -52,6 +52,7 @@ pub(super) fn place(job: &Job, ownership: &Ownership) -> Place {
 
 /// Ends the session.
 pub(super) async fn end(mut actor: Actor, why: End) {
+    actor.context.counts.ended(why);
     let idle_since = actor.last_used;
     let log = place(&actor.first, actor.keeper.ownership());
     let waited = refuse_all(&mut actor, why).await;

@@ -45,6 +45,31 @@ pub enum End {
     DiskFull,
 }
 
+impl End {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Expired,
+        Self::Stopped,
+        Self::Fenced,
+        Self::HandedOver,
+        Self::Broken,
+        Self::DiskFull,
+    ];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Stopped => "stopped",
+            Self::Fenced => "fenced",
+            Self::HandedOver => "handed_over",
+            Self::Broken => "broken",
+            Self::DiskFull => "disk_full",
+        }
+    }
+}
+
 /// Whether there is a kernel that could run a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {

@@ -11,7 +11,8 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    bus::Doubt, clock::Clock, journal::Journal, record::Records, stock::Stock, sync::Transfers,
+    bus::Doubt, clock::Clock, journal::Journal, metrics::Counts, record::Records, stock::Stock,
+    sync::Transfers,
 };
 
 pub mod actor;
@@ -63,6 +64,8 @@ pub struct Context {
     pub transfers: Transfers,
     /// Turns of sessions that are handed over.
     pub handing_over: turns::Turns,
+    /// What is counted of sessions.
+    pub counts: Counts,
     /// Whether the bus has the data that it had.
     pub standing: Standing,
 }

@@ -25,7 +25,7 @@ use crate::{
     kernel::Kernel,
     lease::Life,
     sandbox::Cage,
-    stock::{Ready, Reserved, StockError},
+    stock::{Ready, Reserved, Source, StockError},
     sync::{RestoreError, Syncer, Transfers},
 };
 
@@ -56,6 +56,10 @@ pub struct Opened {
     pub cage: Arc<Cage>,
     /// Its interpreter.
     pub kernel: Kernel,
+    /// How its sandbox was had.
+    pub source: Source,
+    /// Time since the sandbox was asked for.
+    pub took: Duration,
     /// Its files as callers reach them.
     pub data: DataDir,
     /// Its files and their log.
@@ -84,6 +88,39 @@ pub enum OpenError {
     Restore(#[from] RestoreError),
 }
 
+impl OpenError {
+    /// Names of the steps that can fail.
+    pub const STEPS: [&'static str; 6] = [
+        "sandbox",
+        "interpreter",
+        "data_directory",
+        "disk_room",
+        "take_over",
+        "restore",
+    ];
+
+    /// Name of the step that failed.
+    #[must_use]
+    pub fn step(&self) -> &'static str {
+        let [
+            sandbox,
+            interpreter,
+            data_directory,
+            disk_room,
+            take_over,
+            restore,
+        ] = Self::STEPS;
+        match self {
+            Self::Stock(StockError::Sandbox(_)) => sandbox,
+            Self::Stock(StockError::Kernel(_)) => interpreter,
+            Self::Data(_) => data_directory,
+            Self::NoRoom => disk_room,
+            Self::TakeOver(_) => take_over,
+            Self::Restore(_) => restore,
+        }
+    }
+}
+
 impl Opening {
     /// Makes everything ready.
     ///
@@ -92,7 +129,12 @@ impl Opening {
     pub async fn open(self, store: Store) -> Result<Opened, OpenError> {
         match self.life {
             Life::New { .. } => {
-                let Ready { cage, kernel } = self.sandbox.take().await?;
+                let asked = self.sandbox.asked();
+                let Ready {
+                    cage,
+                    kernel,
+                    source,
+                } = self.sandbox.take().await?;
                 cage.open_for_session();
                 let data = DataDir::new(cage.data(), cage.owner()).map_err(OpenError::Data)?;
                 let mut writer = Writer::fresh(store, self.place, self.epoch);
@@ -103,6 +145,8 @@ impl Opening {
                     files: Syncer::fresh(writer, data.clone(), self.transfers),
                     cage: Arc::new(cage),
                     kernel,
+                    source,
+                    took: asked.elapsed(),
                     data,
                     moved: None,
                 })
@@ -112,10 +156,16 @@ impl Opening {
     }
 
     async fn take_over(self, store: Store) -> Result<Opened, OpenError> {
+        let asked = self.sandbox.asked();
         let reading = TakeOver::read(store.clone(), self.place.clone(), self.epoch);
         let taking = async { Ok(self.sandbox.take().await?) };
         let read = async { Ok::<_, OpenError>(reading.await?) };
-        let (Ready { cage, mut kernel }, read) = tokio::try_join!(taking, read)?;
+        let (ready, read) = tokio::try_join!(taking, read)?;
+        let Ready {
+            cage,
+            mut kernel,
+            source,
+        } = ready;
         cage.open_for_session();
         // The fence comes last: the variables before it are lost if this worker gives up after it.
         if !cage.make_room(bytes_of(read.manifest())) {
@@ -138,6 +188,8 @@ impl Opening {
         Ok(Opened {
             cage: Arc::new(cage),
             kernel,
+            source,
+            took: asked.elapsed(),
             data,
             files,
             moved: Some(moved),

@@ -136,13 +136,15 @@ impl Actor {
         let outcome = ended.map(|cell| {
             let out_of_memory = self.memory_ran_out(&cell);
             let truncated = cell.truncated;
+            let duration = running.duration();
             let mut outcome = answer::outcome(Finished {
                 out_of_memory,
                 cell,
                 verdict,
                 lost_between: std::mem::take(&mut self.lost_between),
-                duration: running.duration(),
+                duration,
             });
+            self.context.counts.executed(&outcome.ending, duration);
             let saved =
                 std::mem::replace(&mut self.saved, Ok(Saved::default())).unwrap_or_default();
             outcome.durability = saved.durability;
@@ -168,6 +170,7 @@ impl Actor {
         self.used();
         self.ended = None;
         if let Some(running) = self.running.take() {
+            self.context.counts.executed_unsaved();
             let fault = self.saved.clone().err().unwrap_or_else(|| {
                 let words = "the code ran, but its files are not saved";
                 Fault::new(FaultCode::FilesNotDurable, words)

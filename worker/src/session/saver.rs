@@ -22,6 +22,7 @@ use tokio::{
 use super::table::Note;
 use crate::{
     kernel::variables::Snapshot,
+    metrics::Counts,
     sandbox::Cage,
     sync::{Changed, Limit, SyncError, Synced, Syncer},
 };
@@ -97,12 +98,13 @@ enum Request {
 
 impl Saver {
     /// Starts the committer of an owned session. `window` is how long saving may lag behind
-    /// answers, for pools that allow it; `tell` reaches the session, of which another owner may turn up.
+    /// answers, for pools that allow it; `counts` hears of commits; `tell` reaches the session, of which another owner may turn up.
     #[must_use]
     pub fn start(
         files: Syncer,
         cage: Arc<Cage>,
         window: Option<Duration>,
+        counts: Counts,
         tell: Box<dyn Fn(Note) + Send>,
     ) -> (Self, Committer) {
         let (requests, incoming) = mpsc::channel(REQUESTS);
@@ -110,6 +112,7 @@ impl Saver {
             files: files.paid_by(cage.allowance()),
             cage,
             window,
+            counts,
             tell,
             due: None,
             behind_failed: false,
@@ -223,6 +226,7 @@ struct Task {
     files: Syncer,
     cage: Arc<Cage>,
     window: Option<Duration>,
+    counts: Counts,
     tell: Box<dyn Fn(Note) + Send>,
     /// When what changed must be on its way at last.
     due: Option<Instant>,
@@ -295,14 +299,18 @@ impl Task {
 
     /// Tries until it is done or was tried for long enough.
     async fn save(&mut self, what: &What) -> Result<Saved, SaveError> {
-        let deadline = Instant::now() + limits::SAVE_WITHIN;
+        let begun = Instant::now();
+        let deadline = begun + limits::SAVE_WITHIN;
         let mut pause = BACK_OFF.0;
         // An attempt that failed may have written what the next one finds unchanged.
         let mut first = true;
         let changed = loop {
             let error = match self.attempt(what).await {
                 Ok(Synced::Unchanged) => break first.then(Changed::default),
-                Ok(Synced::Committed { changed, .. }) => break first.then_some(changed),
+                Ok(Synced::Committed { changed, .. }) => {
+                    self.counts.committed(begun.elapsed());
+                    break first.then_some(changed);
+                }
                 Err(SyncError::Fenced) => {
                     // Whoever asked may be a file operation, or nobody.
                     (self.tell)(Note::LeaseLost);
@@ -310,6 +318,7 @@ impl Task {
                 }
                 Err(error) => error,
             };
+            self.counts.commit_failed();
             let gives_up = match error {
                 SyncError::Unkeepable(limit) => Some(SaveError::Unkeepable(limit)),
                 error if Instant::now() + pause > deadline => Some(SaveError::Sync(error.into())),

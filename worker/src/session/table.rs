@@ -1,7 +1,7 @@
 //! Which sessions live here, to reach their actors from outside the bus.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -92,6 +92,16 @@ impl Table {
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries().len()
+    }
+
+    /// Sessions that live here, by pool.
+    #[must_use]
+    pub fn by_pool(&self) -> BTreeMap<PoolId, usize> {
+        let mut counts = BTreeMap::new();
+        for (pool, _) in self.entries().keys() {
+            *counts.entry(pool.clone()).or_default() += 1;
+        }
+        counts
     }
 
     /// Whether no session lives here.

@@ -1,6 +1,9 @@
 //! The connection to NATS of whoever sends jobs: they go out, frames come in, records are read.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use async_nats::{
     Client, ServerAddr, StatusCode,
@@ -149,6 +152,13 @@ impl Bus {
             connected,
             workers: Workers::default(),
         })))
+    }
+
+    /// How often a connection to NATS was made; above 1 it was lost and came back.
+    #[must_use]
+    pub fn connects(&self) -> u64 {
+        let statistics = self.0.client.statistics();
+        statistics.connects.load(Ordering::Relaxed)
     }
 
     /// How the bus stands. Whoever watches it sets this; once it is lost, nothing is asked of the bus.
