@@ -1,11 +1,11 @@
 //! What an operator does about an ingress that does not start.
 
 use fleet::FleetFailure;
-use process::log::LogError;
+use process::{log::LogError, settings::PoolsError};
 use routing::bus::{AuthError, BusError};
 use store::OpenError;
 
-use crate::{auth::keys::KeyError, config::ConfigError, tls::CertificateError};
+use crate::{auth::keys::KeyError, config::ClusterKeyError, tls::CertificateError};
 
 /// What to do about the first cause that is known; nothing where the text says it already.
 #[must_use]
@@ -25,7 +25,8 @@ fn of_one(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         .or_else(|| known(cause, BusError::remedy))
         .or_else(|| known(cause, OpenError::remedy))
         .or_else(|| known(cause, of_fleet))
-        .or_else(|| known(cause, of_configuration))
+        .or_else(|| known(cause, PoolsError::remedy))
+        .or_else(|| known(cause, of_cluster_key))
         .or_else(|| known(cause, of_keys))
         .or_else(|| known(cause, of_certificates))
         .or_else(|| known(cause, of_listening))
@@ -45,14 +46,14 @@ fn of_fleet(error: &FleetFailure) -> Option<&'static str> {
     }
 }
 
-fn of_configuration(error: &ConfigError) -> Option<&'static str> {
+fn of_cluster_key(error: &ClusterKeyError) -> Option<&'static str> {
     match error {
-        ConfigError::Read(..) => Some("give the path of a file that this process can read"),
-        ConfigError::Pools { .. } => Some("the README describes every field of a pool"),
-        ConfigError::ClusterKey(..) => Some(
+        ClusterKeyError::Read(..) => Some("give --cluster-key a file that this process can read"),
+        ClusterKeyError::Malformed(..) => Some(
             "give --cluster-key a file with 64 hexadecimal digits, the same for every ingress of the fleet",
         ),
-        _ => None,
+        // Its text says it.
+        ClusterKeyError::Readable(_) => None,
     }
 }
 

@@ -80,8 +80,8 @@ impl Worker {
     /// # Errors
     /// A setting, the bus, the store or the sandbox machinery fails.
     pub async fn start(config: Config, health: Health) -> anyhow::Result<Self> {
-        let pools = config.read_pools()?;
-        let store = Store::open(&config.store)?;
+        let pools = config.fleet.read_pools()?;
+        let store = Store::open(&config.fleet.store)?;
         store.probe().await?;
         let run = config.id.of_run(ulid::Ulid::new())?;
         let journal = Journal::open(config.start_journal.as_deref(), &run)?;
@@ -403,8 +403,8 @@ impl Joined {
         run: &WorkerId,
         health: &Health,
     ) -> anyhow::Result<Self> {
-        let auth = NatsAuth::read(&config.nats_auth)?;
-        let (client, doubt) = bus::connect(&config.nats, auth, run).await?;
+        let auth = NatsAuth::read(&config.fleet.bus.nats_auth)?;
+        let (client, doubt) = bus::connect(&config.fleet.bus.nats, auth, run).await?;
         let jetstream = jetstream::new(client.clone());
         let inboxes = subject::worker_inbox(run);
         let bus = Bus::over(client.clone(), &inboxes, doubt.connected()).await?;

@@ -96,7 +96,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let metrics = Metrics::default();
     metrics.show("build", BUILD);
-    let health = admin::open(config.admin_listen, metrics.clone()).await?;
+    let health = admin::open(config.admin.admin_listen, metrics.clone()).await?;
     // A worker whose bus has lost its data ends its sessions, stays, and begins anew once it is back.
     let mut lost_before = false;
     loop {

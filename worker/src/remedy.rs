@@ -1,12 +1,11 @@
 //! What an operator does about a worker that does not start.
 
 use fleet::FleetFailure;
-use process::log::LogError;
+use process::{log::LogError, settings::PoolsError};
 use routing::bus::{AuthError, ConnectError};
 use store::{OpenError, ProbeError};
 
 use crate::{
-    config::ConfigError,
     preflight::TooLittleMemory,
     sandbox::{LoopError, SandboxError, StartError, UidError, VolumeError},
 };
@@ -40,7 +39,7 @@ fn of_one(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         .or_else(|| known(cause, ProbeError::remedy))
         .or_else(|| known(cause, TooLittleMemory::remedy))
         .or_else(|| known(cause, of_fleet))
-        .or_else(|| known(cause, of_configuration))
+        .or_else(|| known(cause, PoolsError::remedy))
         .or_else(|| known(cause, of_sandboxes))
         .or_else(|| known(cause, of_sandbox))
         .or_else(|| known(cause, of_loops))
@@ -58,14 +57,6 @@ fn of_fleet(error: &FleetFailure) -> Option<&'static str> {
         ),
         // Its text says it.
         FleetFailure::OtherStore(_) => None,
-    }
-}
-
-pub(crate) fn of_configuration(error: &ConfigError) -> Option<&'static str> {
-    match error {
-        ConfigError::Read(..) => Some("give --pools the pool file, readable by this process"),
-        ConfigError::Pools { .. } => Some("the README describes every field of a pool"),
-        _ => None,
     }
 }
 

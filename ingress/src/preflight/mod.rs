@@ -31,15 +31,15 @@ pub async fn look(config: &Config) -> Preflight {
     // Another name than that of a process that may be running.
     let inbox = subject::ingress_inbox(&format!("check-{}", Ulid::new()));
     let visitor = bus::Visitor {
-        servers: &config.nats,
-        auth: &config.nats_auth,
+        servers: &config.fleet.bus.nats,
+        auth: &config.fleet.bus.nats_auth,
         inbox: &inbox,
         rights: rights::INGRESS,
         stream: subject::EXECUTIONS_STREAM,
     };
     let visit = bus::look(visitor).await;
     let bus = visit.bus.as_ref().map(|(_, bus)| bus);
-    let (store, opened) = store::look(&config.store).await;
+    let (store, opened) = store::look(&config.fleet.store).await;
     let mut findings = vec![
         pools(config, bus).await,
         cluster_key(config, bus).await,
@@ -60,7 +60,7 @@ fn refused(name: &'static str, error: impl std::error::Error + Send + Sync + 'st
 
 /// The pool file, and whether workers serve its pools as it describes them.
 async fn pools(config: &Config, bus: Option<&Bus>) -> Finding {
-    let pools = match config.read_pools() {
+    let pools = match config.fleet.read_pools() {
         Ok(pools) => pools,
         Err(error) => return refused(POOLS, error),
     };
@@ -117,10 +117,14 @@ async fn key_set(config: &Config) -> Finding {
 }
 
 async fn ports(config: &Config) -> Finding {
-    let addresses: Vec<_> = [Some(config.listen), config.tls_listen, config.admin_listen]
-        .into_iter()
-        .flatten()
-        .collect();
+    let addresses: Vec<_> = [
+        Some(config.listen),
+        config.tls_listen,
+        config.admin.admin_listen,
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let held = |address| async move {
         match config.tls_listen {
             Some(secure) if secure == address => answers_securely(address).await,

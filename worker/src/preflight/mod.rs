@@ -37,8 +37,8 @@ pub async fn look(config: &Config) -> Preflight {
     // Another name than that of a worker that may be running.
     let inbox = format!("_INBOX_worker.check-{}", Ulid::new());
     let visitor = bus::Visitor {
-        servers: &config.nats,
-        auth: &config.nats_auth,
+        servers: &config.fleet.bus.nats,
+        auth: &config.fleet.bus.nats_auth,
         inbox: &inbox,
         rights: rights::WORKER,
         stream: subject::WORKERS_STREAM,
@@ -55,14 +55,10 @@ pub async fn look(config: &Config) -> Preflight {
     findings.push(sandbox::host::cgroups());
     findings.push(sandbox::host::loops());
     findings.push(sandbox::host::uids(config.max_sessions));
-    let pools = config.read_pools();
+    let pools = config.fleet.read_pools();
     findings.push(match &pools {
         Ok(pools) => known_alike(pools, bus).await,
-        Err(error) => Finding::fail(
-            POOLS,
-            causes(error),
-            remedy::of_configuration(error).unwrap_or_default(),
-        ),
+        Err(error) => Finding::fail(POOLS, causes(error), error.remedy().unwrap_or_default()),
     });
     if let Ok(pools) = &pools {
         findings.extend(demand::look(pools, config.max_sessions));
@@ -70,7 +66,7 @@ pub async fn look(config: &Config) -> Preflight {
     findings.push(image(&sandbox.image));
     findings.push(library(&sandbox.zygote_library));
     findings.push(directories(&sandbox));
-    if let Some(address) = config.admin_listen {
+    if let Some(address) = config.admin.admin_listen {
         let held = ports::answers_as_hearth;
         findings.push(ports::look(&[address], held, remedy::of_listening).await);
     }
@@ -78,7 +74,7 @@ pub async fn look(config: &Config) -> Preflight {
     if let Some((client, _)) = &visit.bus {
         findings.push(id::look(client, &config.id).await);
     }
-    let (store, opened) = store::look(&config.store).await;
+    let (store, opened) = store::look(&config.fleet.store).await;
     findings.push(store);
     findings.push(fleet::look(opened.as_ref(), bus, fleet::Visitor::Worker).await);
     Preflight::of(findings)
