@@ -56,6 +56,26 @@ const HAND_OVER_AT_ONCE: usize = 8;
 /// Beats of a draining worker that must arrive before it ends, so that nobody waits for its key.
 const LAST_BEAT_WITHIN: Duration = Duration::from_secs(1);
 
+/// Why a worker that served ends by itself.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum Ended {
+    /// Its sandboxes ended together.
+    #[error(
+        "the helper process `caged` has ended, and every sandbox with it: it was killed, or missed this \
+         worker's beats"
+    )]
+    Machinery,
+    /// It lost its id.
+    #[error(
+        "another worker has taken this worker's `--id` over, because this one was cut off from the bus for \
+         longer than its claim lives"
+    )]
+    Replaced,
+    /// It cannot know what its sessions are any more.
+    #[error("the bus has lost its data")]
+    BusLost,
+}
+
 /// A worker that serves.
 #[derive(Debug)]
 pub struct Worker {

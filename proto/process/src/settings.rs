@@ -12,7 +12,10 @@ use async_nats::ServerAddr;
 use clap::Args;
 use proto::pool::{PoolError, Pools};
 
-use crate::failure::line_of;
+use crate::{
+    failure::line_of,
+    remedy::{HasRemedy, Remedy},
+};
 
 /// How a process reaches the bus.
 #[derive(Clone, Debug, Args)]
@@ -75,13 +78,11 @@ pub enum PoolsError {
     Pool(#[from] PoolError),
 }
 
-impl PoolsError {
-    /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self) -> Option<&'static str> {
+impl HasRemedy for PoolsError {
+    fn remedy(&self) -> Option<Remedy> {
         match self {
-            Self::Read(..) => Some("give --pools the pool file, readable by this process"),
-            Self::Malformed { .. } => Some("the README describes every field of a pool"),
+            Self::Read(..) => Some(Remedy::PoolFile),
+            Self::Malformed { .. } => Some(Remedy::PoolFileSyntax),
             // Its text says it.
             Self::Pool(_) => None,
         }
