@@ -90,7 +90,8 @@ impl App {
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         let pools = config.fleet.read_pools()?;
         let cluster_key = config.read_cluster_key()?;
-        let keys = Keys::open(&config.jwks).await.context("key set")?;
+        let keys = Keys::open(&config.jwks).await;
+        let keys = keys.context("failed to open the key set")?;
         let rules = Rules {
             issuer: config.jwt_issuer.clone(),
             audiences: config.jwt_audience.clone(),

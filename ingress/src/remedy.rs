@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn an_error_of_an_ingress_alone_has_a_remedy() {
-        let error = anyhow::Error::new(KeyError::Empty).context("key set");
+        let error = anyhow::Error::new(KeyError::Empty).context("failed to open the key set");
         assert_eq!(of(&error, KNOWN), Some(Remedy::KeySetContent));
     }
 }

@@ -117,7 +117,7 @@ impl Worker {
         let (comparison, clock) = Comparison::begin(jetstream.clone(), health.clone()).await?;
         // The place on this host first: a claim of a run on this host is taken over because its place is free.
         let place = HostPlace::take(config.sandbox()).await;
-        let place = place.context("sandboxes")?;
+        let place = place.context("failed to prepare this host for sandboxes")?;
         let ids = (&config.id, &run);
         let held = HeldId::take(&client, heart.stream(), standing.clone(), ids).await?;
         let on_bus = (&jetstream, &run);
@@ -478,7 +478,8 @@ impl Parts {
         }
         let queues = streams::open_queues(jetstream, pools, replicas).await?;
         fleet.note(membership::streams(pools)).await?;
-        let sandboxes = place.start().await.context("sandboxes")?;
+        let sandboxes = place.start().await;
+        let sandboxes = sandboxes.context("failed to start the sandboxes")?;
         let told = match ask_image(pools, &sandboxes).await {
             Ok(told) => told,
             Err(error) => {
@@ -533,9 +534,11 @@ async fn ask_image(pools: &Pools, sandboxes: &Sandboxes) -> anyhow::Result<Vec<(
     // A host that cannot make sandboxes says so now, not by never being ready. One whose disk is full for now
     // serves what needs no new sandbox, and its readiness says why it takes no sessions.
     let cage = sandboxes.trial_cage(&pool.limits).await;
-    let cage = cage.context("a sandbox to try")?;
-    let kernel = stock::join(&cage).await.context("an interpreter to try")?;
-    let image = Image::ask(kernel).await.context("the image's contents")?;
+    let cage = cage.context("failed to make a first sandbox")?;
+    let kernel = stock::join(&cage).await;
+    let kernel = kernel.context("failed to start a first interpreter")?;
+    let image = Image::ask(kernel).await;
+    let image = image.context("failed to list what the image holds")?;
     let told = pools.pool.iter();
     Ok(told
         .map(|pool| (pool.id.clone(), image.of_pool(pool)))

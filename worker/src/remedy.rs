@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_remedy_is_found_behind_what_was_being_done() {
         let error = anyhow::Error::new(LoopError::Control(io::ErrorKind::NotFound.into()));
-        let error = error.context("a sandbox to try");
+        let error = error.context("failed to make a first sandbox");
         assert_eq!(of(&error, KNOWN), Some(Remedy::LoopModule));
     }
 

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use process::{
     preflight::{
         Finding, Preflight, ports,
-        visit::{Visit, Visitor},
+        visit::{self, Visitor},
     },
     remedy::Remedy,
 };
@@ -26,7 +26,7 @@ const ASK_WITHIN: Duration = Duration::from_secs(3);
 /// Everything that can be known of them before a start. Changes nothing but some small objects in the
 /// store, which it removes again.
 pub async fn look(config: &Config) -> Preflight {
-    let visit = Visit::pay(&config.fleet, Visitor::Ingress).await;
+    let visit = visit::look(&config.fleet, Visitor::Ingress).await;
     let bus = visit.reached_bus();
     let mut findings = vec![
         pools(config, bus).await,

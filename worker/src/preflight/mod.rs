@@ -11,7 +11,7 @@ use process::{
     failure::causes,
     preflight::{
         Finding, Preflight, ports,
-        visit::{Visit, Visitor},
+        visit::{self, Visitor},
     },
     remedy::Remedy,
 };
@@ -34,7 +34,7 @@ const EROFS: (usize, [u8; 4]) = (1024, 0xE0F5_E1E2_u32.to_le_bytes());
 /// Everything that can be known of them before a start. Changes nothing but some small objects in the
 /// store, which it removes again.
 pub async fn look(config: &Config) -> Preflight {
-    let visit = Visit::pay(&config.fleet, Visitor::Worker).await;
+    let visit = visit::look(&config.fleet, Visitor::Worker).await;
     let mut findings = vec![];
     let sandbox = config.sandbox();
     findings.push(match sandbox::require_root() {

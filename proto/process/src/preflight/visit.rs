@@ -60,21 +60,21 @@ pub struct Visit {
     pub fleet: Finding,
 }
 
-impl Visit {
-    /// Looks at both. Changes nothing but some small objects in the store, which are removed again.
-    pub async fn pay(settings: &FleetSettings, visitor: Visitor) -> Self {
-        let (connection, bus) = bus::look(&settings.bus, visitor).await;
-        let (store, opened) = store::look(&settings.store).await;
-        let reached = connection.as_ref().map(|(_, bus)| bus);
-        let fleet = fleet::look(opened.as_ref(), reached, visitor).await;
-        Self {
-            connection,
-            bus,
-            store,
-            fleet,
-        }
+/// Looks at both. Changes nothing but some small objects in the store, which are removed again.
+pub async fn look(settings: &FleetSettings, visitor: Visitor) -> Visit {
+    let (connection, bus) = bus::look(&settings.bus, visitor).await;
+    let (store, opened) = store::look(&settings.store).await;
+    let reached = connection.as_ref().map(|(_, bus)| bus);
+    let fleet = fleet::look(opened.as_ref(), reached, visitor).await;
+    Visit {
+        connection,
+        bus,
+        store,
+        fleet,
     }
+}
 
+impl Visit {
     /// The bus, if it answers.
     #[must_use]
     pub fn reached_bus(&self) -> Option<&Bus> {
