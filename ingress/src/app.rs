@@ -91,18 +91,20 @@ impl App {
     /// # Errors
     /// A setting, the key set, the store or the bus fails.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
-        let pools = config.read_pools()?;
+        let pools = config.fleet.read_pools()?;
         let cluster_key = config.read_cluster_key()?;
-        let keys = Keys::open(&config.jwks).await.context("key set")?;
+        let keys = Keys::open(&config.jwks).await;
+        let keys = keys.context("failed to open the key set")?;
         let rules = Rules {
             issuer: config.jwt_issuer.clone(),
             audiences: config.jwt_audience.clone(),
         };
         let authenticator = Authenticator::new(keys, rules, config.jwt_required_role.clone());
-        let store = Store::open(&config.store)?;
+        let store = Store::open(&config.fleet.store)?;
         let instance = config.instance.clone();
         let instance = instance.unwrap_or_else(|| Ulid::new().to_string().to_lowercase());
-        let bus = Bus::connect(&config.nats, NatsAuth::read(&config.nats_auth)?, &instance).await?;
+        let auth = NatsAuth::read(&config.fleet.bus.nats_auth)?;
+        let bus = Bus::connect(&config.fleet.bus.nats, auth, &instance).await?;
         let health = Health::default();
         let membership = Membership::take(
             store.clone(),
@@ -131,7 +133,7 @@ impl App {
             service,
             membership,
             pools: by_address(pools),
-            pools_written: config.pools_written(),
+            pools_written: config.fleet.pools_written().into(),
         })))
     }
 
@@ -190,7 +192,7 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
     );
     let plain = listen(config.listen)?;
     let secure = config.tls_listen.map(listen).transpose()?;
-    let admin = match config.admin_listen {
+    let admin = match config.admin.admin_listen {
         Some(address) => Some(Admin::listen(address).await?),
         None => None,
     };

@@ -1,14 +1,19 @@
 //! Settings, read once from flags and environment. The doc comments are the manual.
 
-use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Parser, Subcommand};
-use process::{failure::line_of, log::LogSettings, preflight::Output};
-use proto::{
-    id::{ClusterKey, IdError},
-    pool::{PoolError, Pools},
+use process::{
+    log::LogSettings,
+    preflight::Output,
+    settings::{AdminSettings, FleetSettings},
 };
-use time::OffsetDateTime;
+use proto::id::{ClusterKey, IdError};
 
 /// Hearth's front door: authenticates requests and brings them to the sessions' workers.
 #[derive(Debug, Parser)]
@@ -108,10 +113,10 @@ pub struct Config {
     /// Address for plain HTTP.
     #[arg(long, env = "HEARTH_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Address at which `GET /readyz` is answered with reasons, best one that only the host reaches; none by
-    /// default. At the other addresses it has none, because anybody may ask there.
-    #[arg(long, env = "HEARTH_ADMIN_LISTEN")]
-    pub admin_listen: Option<SocketAddr>,
+    /// Where operators ask it how it is: with reasons, which the other addresses do not give, because
+    /// anybody may ask there.
+    #[command(flatten)]
+    pub admin: AdminSettings,
     /// Address for HTTPS; none by default.
     #[arg(long, env = "HEARTH_TLS_LISTEN")]
     pub tls_listen: Option<SocketAddr>,
@@ -121,24 +126,9 @@ pub struct Config {
     /// Private key of the certificate (PEM).
     #[arg(long, env = "HEARTH_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// NATS servers, separated by commas.
-    #[arg(
-        long,
-        env = "HEARTH_NATS",
-        default_value = "nats://127.0.0.1:4222",
-        value_delimiter = ',',
-        num_args = 1
-    )]
-    pub nats: Vec<async_nats::ServerAddr>,
-    /// File with `user:password` for NATS; only its owner may read it.
-    #[arg(long, env = "HEARTH_NATS_AUTH")]
-    pub nats_auth: PathBuf,
-    /// Object store that ingress and workers share, as a URL.
-    #[arg(long, env = "HEARTH_STORE")]
-    pub store: String,
-    /// Pool file (TOML).
-    #[arg(long, env = "HEARTH_POOLS")]
-    pub pools: PathBuf,
+    /// What it shares with its fleet.
+    #[command(flatten)]
+    pub fleet: FleetSettings,
     /// File with the cluster key: 64 hexadecimal digits, the same for all ingresses.
     #[arg(long, env = "HEARTH_CLUSTER_KEY")]
     pub cluster_key: PathBuf,
@@ -183,61 +173,26 @@ pub struct Config {
     pub instance: Option<String>,
 }
 
-/// Why the settings cannot be used.
+/// Why the cluster key cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A file cannot be read.
+pub enum ClusterKeyError {
+    /// The file cannot be read.
     #[error("{0} cannot be read")]
-    Read(PathBuf, #[source] std::io::Error),
-    /// The pool file is not TOML of the expected shape.
-    #[error("{path} is not a pool file: line {line}: {message}")]
-    Pools {
-        /// The file.
-        path: PathBuf,
-        /// Where in it, from 1.
-        line: usize,
-        /// What is wrong there.
-        message: String,
-    },
-    /// A pool is refused.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-    /// The cluster key file holds something else.
+    Read(PathBuf, #[source] io::Error),
+    /// The file holds something else.
     #[error("{0} does not hold a cluster key")]
-    ClusterKey(PathBuf, #[source] IdError),
-    /// Others may read the cluster key.
+    Malformed(PathBuf, #[source] IdError),
+    /// Others may read it.
     #[error("{0} holds the cluster key and must be readable by its owner only (chmod 600)")]
     Readable(PathBuf),
 }
 
 impl Config {
-    /// Reads and checks the pool file.
-    ///
-    /// # Errors
-    /// It cannot be read, or a pool in it is refused.
-    pub fn read_pools(&self) -> Result<Pools, ConfigError> {
-        let text = read(&self.pools)?;
-        let pools: Pools = toml::from_str(&text).map_err(|error| ConfigError::Pools {
-            path: self.pools.clone(),
-            line: line_of(&text, error.span().map_or(0, |span| span.start)),
-            message: error.message().to_owned(),
-        })?;
-        pools.check()?;
-        Ok(pools)
-    }
-
-    /// When the pool file was written; 1970 where the file system does not know.
-    #[must_use]
-    pub fn pools_written(&self) -> OffsetDateTime {
-        let written = std::fs::metadata(&self.pools).and_then(|file| file.modified());
-        written.map_or(OffsetDateTime::UNIX_EPOCH, OffsetDateTime::from)
-    }
-
     /// Reads the cluster key.
     ///
     /// # Errors
     /// The file cannot be read, others may read it, or it holds something else.
-    pub fn read_cluster_key(&self) -> Result<ClusterKey, ConfigError> {
+    pub fn read_cluster_key(&self) -> Result<ClusterKey, ClusterKeyError> {
         read_cluster_key(&self.cluster_key)
     }
 }
@@ -246,19 +201,15 @@ impl Config {
 ///
 /// # Errors
 /// The file cannot be read, others may read it, or it holds something else.
-pub fn read_cluster_key(path: &PathBuf) -> Result<ClusterKey, ConfigError> {
-    let file = std::fs::metadata(path);
-    let file = file.map_err(|error| ConfigError::Read(path.clone(), error))?;
+pub fn read_cluster_key(path: &Path) -> Result<ClusterKey, ClusterKeyError> {
+    let unread = |error| ClusterKeyError::Read(path.to_owned(), error);
+    let file = std::fs::metadata(path).map_err(unread)?;
     if file.permissions().mode() & 0o077 != 0 {
-        return Err(ConfigError::Readable(path.clone()));
+        return Err(ClusterKeyError::Readable(path.to_owned()));
     }
-    let text = read(path)?;
+    let text = std::fs::read_to_string(path).map_err(unread)?;
     text.parse()
-        .map_err(|error| ConfigError::ClusterKey(path.clone(), error))
-}
-
-fn read(path: &PathBuf) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.clone(), error))
+        .map_err(|error| ClusterKeyError::Malformed(path.to_owned(), error))
 }
 
 /// One token of a subject.

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{}", failure::line("ingress", &error, remedy::of(&error)));
+            eprintln!("{}", failure::line("ingress", &error, remedy::KNOWN));
             ExitCode::FAILURE
         }
     }
@@ -51,11 +51,7 @@ fn look(check: &CheckArguments) -> anyhow::Result<ExitCode> {
     tls_provider()?;
     let found = runtime()?.block_on(preflight::look(&check.config));
     found.print(check.output)?;
-    Ok(if found.passes() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(found.exit_code())
 }
 
 fn tls_provider() -> anyhow::Result<()> {

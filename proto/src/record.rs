@@ -161,6 +161,19 @@ pub enum RecordState {
 }
 
 impl RecordState {
+    /// All that there are.
+    pub const ALL: [Self; 9] = [
+        Self::Queued,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Cancelled,
+        Self::Refused,
+        Self::Lost,
+        Self::Unknown,
+    ];
+
     /// The state that follows from how a cell ended.
     #[must_use]
     pub fn after(ending: &Ending) -> Self {

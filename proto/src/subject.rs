@@ -1,5 +1,7 @@
 //! Every subject, stream name and object key in one place.
 
+use std::fmt::Display;
+
 use crate::{
     id::{OperationId, PoolId, SessionKey, WorkerId},
     record::RecordKey,
@@ -192,10 +194,10 @@ pub fn fleet_pools(instance: &str) -> String {
     format!("$KV.h1_fleet.pools.{instance}")
 }
 
-/// Inbox prefix of a worker.
+/// Inbox prefix of a worker's run, or of what has the same rights; `run` must be one subject token.
 #[must_use]
-pub fn worker_inbox(worker: &WorkerId) -> String {
-    format!("_INBOX_worker.{worker}")
+pub fn worker_inbox(run: &impl Display) -> String {
+    format!("_INBOX_worker.{run}")
 }
 
 /// What the keys of all staging objects start with.

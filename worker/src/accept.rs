@@ -1,16 +1,17 @@
 //! `worker accept-new-bus`: an operator's word that the data of the bus is lost for good.
 
-use std::{io::Write, path::PathBuf};
+use std::io::Write;
 
 use async_nats::jetstream;
 use clap::Parser;
 use fleet::Acceptance;
-use proto::{id::WorkerId, pool::Pools};
+use process::settings::FleetSettings;
+use proto::id::WorkerId;
 use routing::bus::NatsAuth;
 use store::Store;
 use ulid::Ulid;
 
-use crate::{bus, config, lease::Replicas};
+use crate::{bus::connect, lease::Replicas};
 
 /// Its name, as the first argument.
 pub const COMMAND: &str = "accept-new-bus";
@@ -20,24 +21,9 @@ pub const COMMAND: &str = "accept-new-bus";
 #[derive(Debug, Parser)]
 #[command(name = "worker accept-new-bus", version)]
 pub struct Arguments {
-    /// NATS servers, separated by commas.
-    #[arg(
-        long,
-        env = "HEARTH_NATS",
-        default_value = "nats://127.0.0.1:4222",
-        value_delimiter = ',',
-        num_args = 1
-    )]
-    nats: Vec<async_nats::ServerAddr>,
-    /// File with `user:password` of a worker for NATS; only its owner may read it.
-    #[arg(long, env = "HEARTH_NATS_AUTH")]
-    nats_auth: PathBuf,
-    /// Object store that ingress and workers share, as a URL.
-    #[arg(long, env = "HEARTH_STORE")]
-    store: String,
-    /// Pool file (TOML).
-    #[arg(long, env = "HEARTH_POOLS")]
-    pools: PathBuf,
+    /// The fleet whose bus it is; the bus as a worker reaches it.
+    #[command(flatten)]
+    fleet: FleetSettings,
     /// Servers of the bus that hold each record: 1, or 3 in a cluster of three or more servers.
     #[arg(long, env = "HEARTH_REPLICAS", default_value_t = Replicas::ONE)]
     replicas: Replicas,
@@ -51,11 +37,12 @@ pub struct Arguments {
 /// # Errors
 /// A setting is wrong, store or bus failed, or there is nothing to accept.
 pub async fn accept(arguments: Arguments) -> anyhow::Result<()> {
-    let pools: Pools = config::read_pools(&arguments.pools)?;
-    let store = Store::open(&arguments.store)?;
+    let FleetSettings { bus, store, .. } = &arguments.fleet;
+    let pools = arguments.fleet.read_pools()?;
+    let store = Store::open(store)?;
     let operator: WorkerId = "accept-new-bus".parse::<WorkerId>()?.of_run(Ulid::new())?;
-    let auth = NatsAuth::read(&arguments.nats_auth)?;
-    let (client, _) = bus::connect(&arguments.nats, auth, &operator).await?;
+    let auth = NatsAuth::read(&bus.nats_auth)?;
+    let (client, _) = connect(&bus.nats, auth, &operator).await?;
     let context = jetstream::new(client);
     let acceptance = Acceptance::consider(store, context, &pools).await?;
     if !acceptance.is_needed() {

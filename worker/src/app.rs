@@ -56,6 +56,26 @@ const HAND_OVER_AT_ONCE: usize = 8;
 /// Beats of a draining worker that must arrive before it ends, so that nobody waits for its key.
 const LAST_BEAT_WITHIN: Duration = Duration::from_secs(1);
 
+/// Why a worker that served ends by itself.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum Ended {
+    /// Its sandboxes ended together.
+    #[error(
+        "the helper process `caged` has ended, and every sandbox with it: it was killed, or missed this \
+         worker's beats"
+    )]
+    Machinery,
+    /// It lost its id.
+    #[error(
+        "another worker has taken this worker's `--id` over, because this one was cut off from the bus for \
+         longer than its claim lives"
+    )]
+    Replaced,
+    /// It cannot know what its sessions are any more.
+    #[error("the bus has lost its data")]
+    BusLost,
+}
+
 /// A worker that serves.
 #[derive(Debug)]
 pub struct Worker {
@@ -82,8 +102,8 @@ impl Worker {
     /// # Errors
     /// A setting, the bus, the store or the sandbox machinery fails.
     pub async fn start(config: Config, health: Health) -> anyhow::Result<Self> {
-        let pools = config.read_pools()?;
-        let store = Store::open(&config.store)?;
+        let pools = config.fleet.read_pools()?;
+        let store = Store::open(&config.fleet.store)?;
         store.probe().await?;
         let run = config.id.of_run(ulid::Ulid::new())?;
         let journal = Journal::open(config.start_journal.as_deref(), &run)?;
@@ -99,7 +119,7 @@ impl Worker {
         let (comparison, clock) = Comparison::begin(jetstream.clone(), health.clone()).await?;
         // The place on this host first: a claim of a run on this host is taken over because its place is free.
         let place = HostPlace::take(config.sandbox()).await;
-        let place = place.context("sandboxes")?;
+        let place = place.context("failed to prepare this host for sandboxes")?;
         let ids = (&config.id, &run);
         let held = HeldId::take(&client, heart.stream(), standing.clone(), ids).await?;
         let on_bus = (&jetstream, &run);
@@ -420,8 +440,8 @@ impl Joined {
         run: &WorkerId,
         health: &Health,
     ) -> anyhow::Result<Self> {
-        let auth = NatsAuth::read(&config.nats_auth)?;
-        let (client, doubt) = bus::connect(&config.nats, auth, run).await?;
+        let auth = NatsAuth::read(&config.fleet.bus.nats_auth)?;
+        let (client, doubt) = bus::connect(&config.fleet.bus.nats, auth, run).await?;
         let jetstream = jetstream::new(client.clone());
         let inboxes = subject::worker_inbox(run);
         let bus = Bus::over(client.clone(), &inboxes, doubt.connected()).await?;
@@ -475,7 +495,8 @@ impl Parts {
         }
         let queues = streams::open_queues(jetstream, pools, replicas).await?;
         fleet.note(membership::streams(pools)).await?;
-        let sandboxes = place.start().await.context("sandboxes")?;
+        let sandboxes = place.start().await;
+        let sandboxes = sandboxes.context("failed to start the sandboxes")?;
         let told = match ask_image(pools, &sandboxes).await {
             Ok(told) => told,
             Err(error) => {
@@ -530,9 +551,11 @@ async fn ask_image(pools: &Pools, sandboxes: &Sandboxes) -> anyhow::Result<Vec<(
     // A host that cannot make sandboxes says so now, not by never being ready. One whose disk is full for now
     // serves what needs no new sandbox, and its readiness says why it takes no sessions.
     let cage = sandboxes.trial_cage(&pool.limits).await;
-    let cage = cage.context("a sandbox to try")?;
-    let kernel = stock::join(&cage).await.context("an interpreter to try")?;
-    let image = Image::ask(kernel).await.context("the image's contents")?;
+    let cage = cage.context("failed to make a first sandbox")?;
+    let kernel = stock::join(&cage).await;
+    let kernel = kernel.context("failed to start a first interpreter")?;
+    let image = Image::ask(kernel).await;
+    let image = image.context("failed to list what the image holds")?;
     let told = pools.pool.iter();
     Ok(told
         .map(|pool| (pool.id.clone(), image.of_pool(pool)))

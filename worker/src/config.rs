@@ -1,14 +1,14 @@
 //! Settings, read once from flags and environment. The doc comments are the manual.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
-use process::{failure::line_of, log::LogSettings, preflight::Output};
-use proto::{
-    id::WorkerId,
-    limits,
-    pool::{PoolError, Pools},
+use process::{
+    log::LogSettings,
+    preflight::Output,
+    settings::{AdminSettings, FleetSettings},
 };
+use proto::{id::WorkerId, limits};
 
 use crate::{accept, fleet, lease::Replicas, sandbox};
 
@@ -69,27 +69,12 @@ pub struct Config {
     /// Name of this worker: unique in the fleet, the same over restarts.
     #[arg(long = "id", env = "HEARTH_WORKER_ID")]
     pub id: WorkerId,
-    /// NATS servers, separated by commas.
-    #[arg(
-        long,
-        env = "HEARTH_NATS",
-        default_value = "nats://127.0.0.1:4222",
-        value_delimiter = ',',
-        num_args = 1
-    )]
-    pub nats: Vec<async_nats::ServerAddr>,
-    /// File with `user:password` for NATS; only its owner may read it.
-    #[arg(long, env = "HEARTH_NATS_AUTH")]
-    pub nats_auth: PathBuf,
-    /// Object store that ingress and workers share, as a URL.
-    #[arg(long, env = "HEARTH_STORE")]
-    pub store: String,
+    /// What it shares with its fleet.
+    #[command(flatten)]
+    pub fleet: FleetSettings,
     /// Servers of the bus that hold each record: 1, or 3 in a cluster of three or more servers.
     #[arg(long, env = "HEARTH_REPLICAS", default_value_t = Replicas::ONE)]
     pub replicas: Replicas,
-    /// Pool file (TOML).
-    #[arg(long, env = "HEARTH_POOLS")]
-    pub pools: PathBuf,
     /// Image of the sessions' root file system (erofs).
     #[arg(long, env = "HEARTH_IMAGE")]
     pub image: PathBuf,
@@ -145,34 +130,12 @@ pub struct Config {
     /// that ran twice; nowhere by default.
     #[arg(long, env = "HEARTH_START_JOURNAL")]
     pub start_journal: Option<PathBuf>,
-    /// Address at which `GET /healthz` and `GET /readyz` are answered, best one that only the host reaches;
-    /// none by default.
-    #[arg(long, env = "HEARTH_ADMIN_LISTEN")]
-    pub admin_listen: Option<SocketAddr>,
+    /// Where operators ask it how it is.
+    #[command(flatten)]
+    pub admin: AdminSettings,
     /// What is logged.
     #[command(flatten)]
     pub log: LogSettings,
-}
-
-/// Why the settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A file cannot be read.
-    #[error("{0} cannot be read")]
-    Read(PathBuf, #[source] std::io::Error),
-    /// The pool file is not TOML of the expected shape.
-    #[error("{path} is not a pool file: line {line}: {message}")]
-    Pools {
-        /// The file.
-        path: PathBuf,
-        /// Where in it, from 1.
-        line: usize,
-        /// What is wrong there.
-        message: String,
-    },
-    /// A pool is refused.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
 }
 
 /// Part of a worker key's life after which `caged` no longer believes that its worker lives: it
@@ -180,14 +143,6 @@ pub enum ConfigError {
 const BEAT_MARGIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 impl Config {
-    /// Reads and checks the pool file.
-    ///
-    /// # Errors
-    /// It cannot be read, or a pool in it is refused.
-    pub fn read_pools(&self) -> Result<Pools, ConfigError> {
-        read_pools(&self.pools)
-    }
-
     /// How many sandboxes may be kept ready: `--stock`, or what `--max-sessions` leaves of all that a
     /// worker can have.
     #[must_use]
@@ -218,35 +173,18 @@ impl Config {
         if let Some(directory) = &self.data_dir {
             config.data_dir.clone_from(directory);
         }
-        config.fleet = fleet::of_store(&self.store);
+        config.fleet = fleet::of_store(&self.fleet.store);
         config.elsewhere = vec![
-            self.pools.clone(),
-            self.nats_auth.clone(),
+            self.fleet.pools.clone(),
+            self.fleet.bus.nats_auth.clone(),
             config.zygote_library.clone(),
         ];
-        config.elsewhere.extend(store::local_directory(&self.store));
+        config
+            .elsewhere
+            .extend(store::local_directory(&self.fleet.store));
         config.disk_reserve_bytes = self.disk_reserve_bytes;
         config.allocate_volumes = self.allocate_volumes;
         config.beat_ttl = limits::WORKER_TTL - BEAT_MARGIN;
         config
     }
-}
-
-/// Reads and checks a pool file.
-///
-/// # Errors
-/// It cannot be read, or a pool in it is refused.
-pub fn read_pools(path: &PathBuf) -> Result<Pools, ConfigError> {
-    let text = read(path)?;
-    let pools: Pools = toml::from_str(&text).map_err(|error| ConfigError::Pools {
-        path: path.clone(),
-        line: line_of(&text, error.span().map_or(0, |span| span.start)),
-        message: error.message().to_owned(),
-    })?;
-    pools.check()?;
-    Ok(pools)
-}
-
-fn read(path: &PathBuf) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.clone(), error))
 }

@@ -16,7 +16,7 @@ use tokio::{
 };
 use worker::{
     accept, admin,
-    app::Worker,
+    app::{Ended, Worker},
     config::{Arguments, Config},
     patience, preflight, remedy, sandbox,
 };
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Not through the log, which may be turned off or be what failed.
-            eprintln!("{}", failure::line("worker", &error, remedy::of(&error)));
+            eprintln!("{}", failure::line("worker", &error, remedy::KNOWN));
             ExitCode::FAILURE
         }
     }
@@ -72,11 +72,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Arguments::Check(check) => {
             let found = runtime.block_on(preflight::look(&check.config));
             found.print(check.output)?;
-            Ok(if found.passes() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
+            Ok(found.exit_code())
         }
     }
 }
@@ -96,7 +92,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let metrics = Metrics::default();
     metrics.show("build", BUILD);
-    let health = admin::open(config.admin_listen, metrics.clone()).await?;
+    let health = admin::open(config.admin.admin_listen, metrics.clone()).await?;
     // A worker whose bus has lost its data ends its sessions, stays, and begins anew once it is back.
     let mut lost_before = false;
     loop {
@@ -125,9 +121,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
             () = worker.told_to_drain() => None,
-            () = worker.failed() => Some(remedy::MACHINERY_FAILED),
-            () = worker.replaced() => Some(remedy::REPLACED),
-            _ = worker.bus_lost() => Some("the bus has lost its data"),
+            () = worker.failed() => Some(Ended::Machinery),
+            () = worker.replaced() => Some(Ended::Replaced),
+            _ = worker.bus_lost() => Some(Ended::BusLost),
         };
         if failed.is_some() && worker.loss().is_some() {
             tracing::warn!("all sessions end here: the bus has lost its data");
@@ -139,7 +135,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
         worker.end().await?;
         return match failed {
-            Some(cause) => Err(anyhow::anyhow!(cause)),
+            Some(ended) => Err(ended.into()),
             None => Ok(()),
         };
     }

@@ -1,7 +1,7 @@
-//! Executions that nobody waits for. The workers of a pool share out its queue, and whoever has taken a
-//! job brings it to its session as an ingress would, which may be another worker's. The job stays in the
-//! queue until its record has an end: one that is delivered again, because whoever had it was lost, is
-//! told from a new one by the record, never run on its own account.
+//! Asynchronous executions. The workers of a pool share its queue. Whichever takes a job brings it to its
+//! session as an ingress would; the session may be another worker's. The job stays in the queue until its
+//! record has an end. A job that is delivered again, because its worker was lost, is recognised by its
+//! record and not run again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,16 +29,16 @@ use crate::session::Context;
 const ASK_FOR: Duration = Duration::from_secs(5);
 /// Pause after the queue could not be read.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Signs of life to the queue in the time after which it would give a job to another worker.
-const SIGNS: u32 = 4;
+/// Extensions that are asked of the queue in the time after which it would give a job to another worker.
+const EXTENSIONS: u32 = 4;
 
 /// What becomes of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
+enum Disposition {
     /// Its record has an end, or it has none any more: it leaves the queue.
     Remove,
     /// It is tried again, here or elsewhere.
-    Again(Duration),
+    Retry(Duration),
 }
 
 /// Takes jobs from a pool's queue, for ever, until the worker drains. Never more at once than it may wait
@@ -53,7 +53,7 @@ pub async fn serve(context: Context, bus: Bus, pool: PoolId, queue: PullConsumer
                 return;
             };
             if let Err(error) = take(&context, &bus, &queue, &free, permit).await {
-                tracing::warn!(pool.id = %pool, error = &*error, "queue not read");
+                tracing::warn!(pool.id = %pool, error = &*error, "failed to read the queue");
                 sleep(AGAIN_AFTER).await;
             }
         }
@@ -84,76 +84,79 @@ async fn take(
         };
         let (bus, draining) = (bus.clone(), context.draining.clone());
         context.tasks.spawn(async move {
-            let then = tokio::select! {
+            let disposition = tokio::select! {
                 // The execution goes on; another worker waits for its end.
-                () = draining.cancelled() => Then::Again(Duration::ZERO),
-                then = attend(&bus, &message) => then,
-                never = say_so(&message) => never,
+                () = draining.cancelled() => Disposition::Retry(Duration::ZERO),
+                disposition = process(&bus, &message) => disposition,
+                never = extend_ack(&message) => never,
             };
-            settle(&message, then).await;
+            settle(&message, disposition).await;
             drop(permit);
         });
     }
     Ok(())
 }
 
-/// Tells the queue that the job is in good hands, for ever.
-async fn say_so(message: &Message) -> Then {
-    let mut tick = interval(limits::QUEUE_SILENCE / SIGNS);
+/// Keeps the queue from delivering the job to another worker, for ever.
+async fn extend_ack(message: &Message) -> Disposition {
+    let mut tick = interval(limits::QUEUE_SILENCE / EXTENSIONS);
     loop {
         tick.tick().await;
         if let Err(error) = message.ack_with(AckKind::Progress).await {
-            tracing::debug!(error = &*error, "no sign of life of a job");
+            tracing::debug!(error = &*error, "failed to keep a job");
         }
     }
 }
 
 /// Acknowledges the job, or gives it back. A failure means that it is delivered again, which its record
 /// makes harmless.
-async fn settle(message: &Message, then: Then) {
-    let told = match then {
-        Then::Remove => message.double_ack().await,
-        Then::Again(after) => message.ack_with(AckKind::Nak(Some(after))).await,
+async fn settle(message: &Message, disposition: Disposition) {
+    let told = match disposition {
+        Disposition::Remove => message.double_ack().await,
+        Disposition::Retry(after) => message.ack_with(AckKind::Nak(Some(after))).await,
     };
     if let Err(error) = told {
-        tracing::warn!(error = &*error, "queue not told what became of a job");
+        tracing::warn!(
+            error = &*error,
+            "failed to acknowledge a job or to give it back"
+        );
     }
 }
 
 /// Brings the job to its session and waits for its end.
-async fn attend(bus: &Bus, message: &Message) -> Then {
+async fn process(bus: &Bus, message: &Message) -> Disposition {
     let Some((job, record)) = understood(&message.payload) else {
-        tracing::error!("a job in the queue is none; removed");
-        return Then::Remove;
+        tracing::error!("dropping a malformed job");
+        return Disposition::Remove;
     };
     let place = subject::execution(&job.pool, &job.session, &record.key);
     match bus.read_execution(&place).await {
         Ok(found) => {
             let found = found.map(|(record, _)| record);
             if !is_under_way(found.as_ref(), &record) {
-                return Then::Remove;
+                return Disposition::Remove;
             }
         }
         Err(error) => return not_known(&error),
     }
     match route_once(bus, job, record, limits::RECORD_LIFE, None).await {
         Ok(_) | Err(OnceError::Failed(_) | OnceError::Conflict | OnceError::Refused(_)) => {
-            Then::Remove
+            Disposition::Remove
         }
         Err(OnceError::Queued(reason)) => {
             let reason = &reason as &dyn std::error::Error;
             tracing::debug!(reason, "a job waits in the queue");
-            Then::Again(limits::QUEUE_PAUSE)
+            Disposition::Retry(limits::QUEUE_PAUSE)
         }
-        Err(OnceError::Pending) => Then::Again(limits::QUEUE_PAUSE),
+        Err(OnceError::Pending) => Disposition::Retry(limits::QUEUE_PAUSE),
         Err(OnceError::Bus(error)) => not_known(&error),
     }
 }
 
-fn not_known(error: &BusError) -> Then {
+fn not_known(error: &BusError) -> Disposition {
     let error = error as &dyn std::error::Error;
-    tracing::warn!(error, "a job's record not read");
-    Then::Again(limits::QUEUE_PAUSE)
+    tracing::warn!(error, "failed to read a job's record");
+    Disposition::Retry(limits::QUEUE_PAUSE)
 }
 
 /// The job with where it is recorded.

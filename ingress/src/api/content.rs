@@ -10,12 +10,12 @@ use proto::file::{FileEntry, FilePath};
 
 use super::{
     front::Caller,
-    moment::http_date,
     openapi::{
         answers::{Bytes, RefusedDownload},
         parameters::{InDirectory, InSession, OfBytes, OfFile},
     },
     range,
+    timestamp::http_date,
 };
 use crate::{app::App, download::Content, error::ApiError, service::ServiceError};
 

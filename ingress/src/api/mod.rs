@@ -15,7 +15,6 @@ pub mod files;
 pub mod front;
 pub mod health;
 pub mod link;
-pub mod moment;
 pub mod multipart;
 pub mod openapi;
 pub mod outcome;
@@ -25,6 +24,7 @@ pub mod result;
 pub mod stream;
 pub mod strict;
 pub mod table;
+pub mod timestamp;
 pub mod v2024_02;
 pub mod v2024_10;
 

@@ -21,7 +21,6 @@ use super::{
     extension::Told,
     files,
     front::Caller,
-    moment::seven_digits,
     multipart,
     openapi::{
         answers::{
@@ -32,6 +31,7 @@ use super::{
     },
     outcome,
     result::CellResult,
+    timestamp::seven_digits,
 };
 use crate::{app::App, error::ApiError};
 

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use axum_server::tls_rustls::RustlsConfig;
-use process::preflight::{Finding, Outcome};
+use process::{
+    preflight::{Finding, Outcome},
+    remedy::Remedy,
+};
 use time::{Duration, OffsetDateTime};
 use x509_parser::pem::Pem;
 
@@ -30,7 +33,7 @@ pub(super) async fn look(config: &Config) -> Option<Finding> {
         Err(error) => Finding::fail(
             CERTIFICATE,
             format!("{} and {}: {error}", certificate.display(), key.display()),
-            "give a certificate chain (PEM) and the private key (PEM) that belongs to it",
+            Remedy::Certificate,
         ),
         Ok(_) => match validity(certificate) {
             Ok(validity) => judge(validity, OffsetDateTime::now_utc()),

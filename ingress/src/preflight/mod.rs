@@ -5,18 +5,16 @@ pub(crate) mod certificate;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use process::{
-    failure::causes,
-    preflight::{Finding, Preflight, bus, fleet, ports, store},
+    preflight::{
+        Finding, Preflight, ports,
+        visit::{self, Visitor},
+    },
+    remedy::Remedy,
 };
-use proto::subject;
 use records::fleet::FleetStream;
-use routing::{
-    bus::{Bus, rights},
-    disagreement,
-};
-use ulid::Ulid;
+use routing::{bus::Bus, disagreement};
 
-use crate::{auth::keys::Keys, config::Config, membership::Misfit, remedy};
+use crate::{auth::keys::Keys, config::Config, membership::Misfit};
 
 const POOLS: &str = "pools";
 const CLUSTER_KEY: &str = "cluster-key";
@@ -28,18 +26,8 @@ const ASK_WITHIN: Duration = Duration::from_secs(3);
 /// Everything that can be known of them before a start. Changes nothing but some small objects in the
 /// store, which it removes again.
 pub async fn look(config: &Config) -> Preflight {
-    // Another name than that of a process that may be running.
-    let inbox = subject::ingress_inbox(&format!("check-{}", Ulid::new()));
-    let visitor = bus::Visitor {
-        servers: &config.nats,
-        auth: &config.nats_auth,
-        inbox: &inbox,
-        rights: rights::INGRESS,
-        stream: subject::EXECUTIONS_STREAM,
-    };
-    let visit = bus::look(visitor).await;
-    let bus = visit.bus.as_ref().map(|(_, bus)| bus);
-    let (store, opened) = store::look(&config.store).await;
+    let visit = visit::look(&config.fleet, Visitor::Ingress).await;
+    let bus = visit.reached_bus();
     let mut findings = vec![
         pools(config, bus).await,
         cluster_key(config, bus).await,
@@ -47,22 +35,17 @@ pub async fn look(config: &Config) -> Preflight {
     ];
     findings.extend(certificate::look(config).await);
     findings.push(ports(config).await);
-    findings.extend(visit.findings);
-    findings.push(store);
-    findings.push(fleet::look(opened.as_ref(), bus, fleet::Visitor::Ingress).await);
+    findings.extend(visit.bus);
+    findings.push(visit.store);
+    findings.push(visit.fleet);
     Preflight::of(findings)
-}
-
-fn refused(name: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Finding {
-    let what = causes(&error);
-    Finding::fail(name, what, remedy::of(&error.into()).unwrap_or_default())
 }
 
 /// The pool file, and whether workers serve its pools as it describes them.
 async fn pools(config: &Config, bus: Option<&Bus>) -> Finding {
-    let pools = match config.read_pools() {
+    let pools = match config.fleet.read_pools() {
         Ok(pools) => pools,
-        Err(error) => return refused(POOLS, error),
+        Err(error) => return Finding::refused(POOLS, &error),
     };
     let workers = match bus {
         Some(bus) => bus.workers().await.unwrap_or_default(),
@@ -74,8 +57,8 @@ async fn pools(config: &Config, bus: Option<&Bus>) -> Finding {
     } else {
         Finding::warn(
             POOLS,
-            wrong.join("; "),
-            "compare --pools of ingresses and workers: these pools take no new sessions here",
+            format!("{}: they take no new sessions here", wrong.join("; ")),
+            Remedy::PoolsDiffer,
         )
     }
 }
@@ -84,7 +67,7 @@ async fn pools(config: &Config, bus: Option<&Bus>) -> Finding {
 async fn cluster_key(config: &Config, bus: Option<&Bus>) -> Finding {
     let ours = match config.read_cluster_key() {
         Ok(key) => key.fingerprint(),
-        Err(error) => return refused(CLUSTER_KEY, error),
+        Err(error) => return Finding::refused(CLUSTER_KEY, &error),
     };
     let theirs = match bus {
         Some(bus) => FleetStream::new(bus.jetstream()).key().await.ok().flatten(),
@@ -95,7 +78,7 @@ async fn cluster_key(config: &Config, bus: Option<&Bus>) -> Finding {
         Some(theirs) => Finding::fail(
             CLUSTER_KEY,
             Misfit::Key { ours, theirs }.to_string(),
-            "give --cluster-key the fleet's key",
+            Remedy::ClusterKeyOfFleet,
         ),
         None => Finding::ok(
             CLUSTER_KEY,
@@ -112,22 +95,26 @@ async fn key_set(config: &Config) -> Finding {
             "use an https:// address or a file",
         ),
         Ok(_) => Finding::ok(KEY_SET, "it holds keys that can verify tokens"),
-        Err(error) => refused(KEY_SET, error),
+        Err(error) => Finding::refused(KEY_SET, &error),
     }
 }
 
 async fn ports(config: &Config) -> Finding {
-    let addresses: Vec<_> = [Some(config.listen), config.tls_listen, config.admin_listen]
-        .into_iter()
-        .flatten()
-        .collect();
+    let addresses: Vec<_> = [
+        Some(config.listen),
+        config.tls_listen,
+        config.admin.admin_listen,
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let held = |address| async move {
         match config.tls_listen {
             Some(secure) if secure == address => answers_securely(address).await,
             _ => ports::answers_as_hearth(address).await,
         }
     };
-    ports::look(&addresses, held, remedy::of_listening).await
+    ports::look(&addresses, held).await
 }
 
 /// Whether whoever listens there answers `GET /healthz` as Hearth does, over HTTPS with whatever certificate.
@@ -142,20 +129,4 @@ async fn answers_securely(address: SocketAddr) -> bool {
         client.get(url).send().await?.text().await
     };
     ask.await.is_ok_and(|answer| answer == ports::ALIVE)
-}
-
-#[cfg(test)]
-mod tests {
-    use process::preflight::Outcome;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn the_remedy_for_a_port_names_its_setting() {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap();
-        let finding = ports::look(&[address], async |_| false, remedy::of_listening).await;
-        assert_eq!(finding.outcome, Outcome::Fail);
-        assert!(finding.remedy.unwrap().contains("--listen"));
-    }
 }

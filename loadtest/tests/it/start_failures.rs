@@ -1,17 +1,14 @@
 //! Whatever keeps a program from starting is said in one line with its cause and what to do about it.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use loadtest::cluster::{Cluster, Member};
 
 use crate::command::{run, through, with};
 
-/// What a program must say: its name, the cause, and the remedy.
-struct Wanted<'a> {
-    program: &'a str,
-    cause: &'a str,
-    remedy: &'a str,
-}
+/// A program with a setting or on a host that keeps it from starting, and parts of the cause and the remedy
+/// that it must name.
+type Start<'a> = (Command, &'a str, &'a str);
 
 /// A stack of which only the bus runs, with one pool of small limits.
 async fn stack() -> Cluster {
@@ -23,168 +20,190 @@ async fn stack() -> Cluster {
     cluster
 }
 
-async fn refuses(command: Command, wanted: &Wanted<'_>) {
-    let Wanted {
-        program,
-        cause,
-        remedy,
-    } = wanted;
-    let ended = run(command).await.unwrap();
-    let shown = format!("wanted: {cause}; {remedy}\n{}", ended.stderr);
-    assert!(!ended.status.success(), "{shown}");
-    let prefix = format!("{program}: ");
-    let lines: Vec<_> = ended
-        .stderr
-        .lines()
-        .filter(|line| line.starts_with(&prefix))
-        .collect();
-    let [line] = lines.as_slice() else {
-        panic!("not one line but {}: {shown}", lines.len());
-    };
-    let (said, advised) = line.split_once("; ").unwrap_or((line, ""));
-    assert!(line.contains(cause), "{shown}");
-    assert!(advised.contains(remedy), "{said}\n{shown}");
-    // It is the last thing that is said.
-    assert!(ended.stderr.trim_end().ends_with(line), "{shown}");
+/// Runs a program in each of these ways: it must end, and say why in one last line.
+async fn refuses<'a>(program: &str, starts: impl IntoIterator<Item = Start<'a>>) {
+    for (command, cause, remedy) in starts {
+        let ended = run(command).await.unwrap();
+        let shown = format!("wanted: {cause}; {remedy}\n{}", ended.stderr);
+        assert!(!ended.status.success(), "{shown}");
+        let prefix = format!("{program}: ");
+        let lines = ended.stderr.lines();
+        let lines: Vec<_> = lines.filter(|line| line.starts_with(&prefix)).collect();
+        let [line] = lines.as_slice() else {
+            panic!("not one line but {}: {shown}", lines.len());
+        };
+        let (_, advice) = line.split_once("; ").unwrap_or((line, ""));
+        assert!(line.contains(cause), "{shown}");
+        assert!(advice.contains(remedy), "{shown}");
+        // It is the last thing that is said.
+        assert!(ended.stderr.trim_end().ends_with(line), "{shown}");
+    }
 }
 
-/// Writes a file of the stack.
+/// Values of settings that neither program can use, all of them in the directory of a stack.
+struct Unusable {
+    /// An address at which somebody else listens, and who does.
+    taken: String,
+    _listener: TcpListener,
+    /// Credentials that the bus refuses.
+    auth: String,
+    /// A pool file with a wrong line.
+    pools: String,
+    /// A file that holds no key.
+    key: String,
+    /// A path below a file.
+    below: String,
+    /// A store there.
+    store: String,
+}
+
+impl Unusable {
+    fn of(cluster: &Cluster) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let key = file(cluster, "wrong.key", "short\n");
+        let below = format!("{key}/store");
+        Self {
+            taken: listener.local_addr().unwrap().to_string(),
+            _listener: listener,
+            auth: file(cluster, "wrong.auth", "worker:wrong\n"),
+            pools: file(cluster, "wrong.toml", "[[pool]]\nid = 7\n\nname =\n"),
+            store: format!("file://{below}"),
+            key,
+            below,
+        }
+    }
+}
+
+/// Writes a file of the stack that only its owner may read.
 fn file(cluster: &Cluster, name: &str, text: &str) -> String {
     let path = cluster.directory().join(name);
     fs::write(&path, text).unwrap();
-    own(&path);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     path.to_str().unwrap().to_owned()
-}
-
-fn own(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[tokio::test]
 async fn settings_of_a_worker_that_cannot_be_used_are_named_with_what_to_do() {
     let cluster = stack().await;
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    let auth = file(&cluster, "wrong.auth", "worker:wrong\n");
-    let pools = file(&cluster, "wrong.toml", "[[pool]]\nid = 7\n\nname =\n");
-    let key = file(&cluster, "wrong.key", "short\n");
-    let below = format!("{key}/store");
-    let store = format!("file://{below}");
-    let worker = [
-        ("--log", "worker=loud", "is not a log filter", "--log"),
+    let unusable = Unusable::of(&cluster);
+    let worker = cluster.command(Member::Worker(0)).unwrap();
+    let set = |option, value: &str| with(&worker, option, Some(value.as_ref()));
+    let starts = [
+        (set("--log", "worker=loud"), "is not a log filter", "--log"),
         (
-            "--log-filter-file",
-            &below,
+            set("--log-filter-file", &unusable.below),
             "failed to read the log filter",
             "readable",
         ),
         (
-            "--nats",
-            "nats://127.0.0.1:1",
+            set("--nats", "nats://127.0.0.1:1"),
             "127.0.0.1:1 cannot be reached",
             "start nats-server",
         ),
         (
-            "--nats-auth",
-            &auth,
+            set("--nats-auth", &unusable.auth),
             "authorization violation",
             "--nats-auth",
         ),
         (
-            "--nats-auth",
-            "/none",
+            set("--nats-auth", "/none"),
             "/none cannot be read",
             "--nats-auth",
         ),
-        ("--store", &store, "directory cannot be made", "--store"),
-        ("--store", "ftp://x", "begins with none of", "--store"),
-        ("--pools", &pools, "is not a pool file: line 4", "README"),
-        ("--pools", "/none", "/none cannot be read", "--pools"),
         (
-            "--admin-listen",
-            &taken,
+            set("--store", &unusable.store),
+            "directory cannot be made",
+            "--store",
+        ),
+        (set("--store", "ftp://x"), "begins with none of", "--store"),
+        (
+            set("--pools", &unusable.pools),
+            "is not a pool file: line 4",
+            "README",
+        ),
+        (set("--pools", "/none"), "/none cannot be read", "--pools"),
+        (
+            set("--admin-listen", &unusable.taken),
             "failed to listen",
             "--admin-listen",
         ),
     ];
-    let command = cluster.command(Member::Worker(0)).unwrap();
-    for (option, value, cause, remedy) in worker {
-        let wanted = Wanted {
-            program: "worker",
-            cause,
-            remedy,
-        };
-        refuses(with(&command, option, Some(value.as_ref())), &wanted).await;
-    }
+    refuses("worker", starts).await;
 }
 
 #[tokio::test]
 async fn settings_of_an_ingress_that_cannot_be_used_are_named_with_what_to_do() {
     let cluster = stack().await;
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    let auth = file(&cluster, "wrong.auth", "worker:wrong\n");
-    let pools = file(&cluster, "wrong.toml", "[[pool]]\nid = 7\n\nname =\n");
-    let key = file(&cluster, "wrong.key", "short\n");
-    let store = format!("file://{key}/store");
+    let unusable = Unusable::of(&cluster);
     let keys = cluster.directory().join("keys");
     let certificate = keys.join("cert.pem").to_str().unwrap().to_owned();
     let another = keys.join("signing-key.pem").to_str().unwrap().to_owned();
-    let ingress = [
-        ("--log", "ingress=loud", "is not a log filter", "--log"),
+    let ingress = cluster.command(Member::Ingress(0)).unwrap();
+    let set = |option, value: &str| with(&ingress, option, Some(value.as_ref()));
+    let starts = [
+        (set("--log", "ingress=loud"), "is not a log filter", "--log"),
         (
-            "--nats",
-            "nats://127.0.0.1:1",
+            set("--nats", "nats://127.0.0.1:1"),
             "127.0.0.1:1 cannot be reached",
             "start nats-server",
         ),
         (
-            "--nats-auth",
-            &auth,
+            set("--nats-auth", &unusable.auth),
             "authorization violation",
             "--nats-auth",
         ),
-        ("--store", &store, "directory cannot be made", "--store"),
-        ("--pools", &pools, "is not a pool file: line 4", "README"),
         (
-            "--cluster-key",
-            &key,
+            set("--store", &unusable.store),
+            "directory cannot be made",
+            "--store",
+        ),
+        (
+            set("--pools", &unusable.pools),
+            "is not a pool file: line 4",
+            "README",
+        ),
+        (
+            set("--cluster-key", &unusable.key),
             "does not hold a cluster key",
             "64 hexadecimal",
         ),
-        ("--jwks", "/none", "the key set cannot be read", "--jwks"),
         (
+            set("--jwks", "/none"),
+            "the key set cannot be read",
             "--jwks",
-            "http://127.0.0.1:1/keys",
+        ),
+        (
+            set("--jwks", "http://127.0.0.1:1/keys"),
             "the key set cannot be fetched",
             "--jwks",
         ),
-        ("--jwks", &certificate, "the key set is malformed", "--jwks"),
-        ("--listen", &taken, "failed to listen", "--listen"),
-        ("--tls-listen", &taken, "failed to listen", "--tls-listen"),
         (
-            "--tls-cert",
-            "/none",
+            set("--jwks", &certificate),
+            "the key set is malformed",
+            "--jwks",
+        ),
+        (
+            set("--listen", &unusable.taken),
+            "failed to listen",
+            "--listen",
+        ),
+        (
+            set("--tls-listen", &unusable.taken),
+            "failed to listen",
+            "--tls-listen",
+        ),
+        (
+            set("--tls-cert", "/none"),
             "failed to use the certificate /none",
             "--tls-cert",
         ),
         (
-            "--tls-key",
-            &another,
+            set("--tls-key", &another),
             "failed to use the certificate",
             "belongs to it",
         ),
     ];
-    let command = cluster.command(Member::Ingress(0)).unwrap();
-    for (option, value, cause, remedy) in ingress {
-        let wanted = Wanted {
-            program: "ingress",
-            cause,
-            remedy,
-        };
-        refuses(with(&command, option, Some(value.as_ref())), &wanted).await;
-    }
+    refuses("ingress", starts).await;
 }
 
 /// Gives a worker a host that lacks something: the rest of the line runs in mounts of its own.
@@ -207,7 +226,7 @@ async fn a_host_that_cannot_run_sandboxes_is_named_with_what_to_do() {
     let other = |option, value: &Path| with(&worker, option, Some(value.as_os_str()));
     let read_only = "for mount in $(awk '/ - cgroup2? /{print $5}' /proc/self/mountinfo); do \
                      mount -o remount,bind,ro $mount || exit 99; done";
-    for (command, cause, remedy) in [
+    let starts = [
         (
             through(&worker, "unshare", &["--user"]),
             "sandboxes need root",
@@ -235,14 +254,8 @@ async fn a_host_that_cannot_run_sandboxes_is_named_with_what_to_do() {
             "kernel module `loop`",
         ),
         (lacking(&worker, read_only), "cgroups", "writable"),
-    ] {
-        let wanted = Wanted {
-            program: "worker",
-            cause,
-            remedy,
-        };
-        refuses(command, &wanted).await;
-    }
+    ];
+    refuses("worker", starts).await;
 }
 
 /// A control group with a limit of memory.
@@ -280,10 +293,10 @@ async fn a_worker_without_memory_for_its_zygote_says_so() {
         group.0.display()
     );
     let worker = cluster.command(Member::Worker(0)).unwrap();
-    let wanted = Wanted {
-        program: "worker",
-        cause: "control group has 96 MiB of memory",
-        remedy: "192 MiB",
-    };
-    refuses(through(&worker, "sh", &["-c", &script]), &wanted).await;
+    let starts = [(
+        through(&worker, "sh", &["-c", &script]),
+        "control group has 96 MiB of memory",
+        "192 MiB",
+    )];
+    refuses("worker", starts).await;
 }

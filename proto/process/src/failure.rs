@@ -1,11 +1,14 @@
 //! The one line that a process says when it cannot go on.
 
-/// A failure in one line: what failed, every cause behind it, and what to do about it.
+use crate::remedy::{self, Known};
+
+/// A failure in one line: what failed, every cause behind it, and what to do about it, of what all processes
+/// know and of what this program alone knows.
 #[must_use]
-pub fn line(program: &str, error: &anyhow::Error, remedy: Option<&str>) -> String {
+pub fn line(program: &str, error: &anyhow::Error, own: &[Known]) -> String {
     let cause = one_line(&causes(error.as_ref()));
-    match remedy {
-        Some(remedy) => format!("{program}: {cause}; {}", one_line(remedy)),
+    match remedy::of(error, own) {
+        Some(remedy) => format!("{program}: {cause}; {}", remedy.text()),
         None => format!("{program}: {cause}"),
     }
 }
@@ -42,6 +45,7 @@ pub fn line_of(text: &str, byte: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{remedy::Remedy, settings::PoolsError};
 
     #[test]
     fn a_cause_that_says_the_same_again_is_left_out() {
@@ -63,9 +67,20 @@ mod tests {
     fn a_failure_is_one_line_whatever_its_causes_look_like() {
         let cause = anyhow::anyhow!("line 1\n  |\n1 | x\n  | ^\n").context("pools.toml");
         assert_eq!(
-            line("worker", &cause, Some("mend\nit")),
-            "worker: pools.toml: line 1 | 1 | x | ^; mend it"
+            line("worker", &cause, &[]),
+            "worker: pools.toml: line 1 | 1 | x | ^"
         );
-        assert_eq!(line("worker", &anyhow::anyhow!("no"), None), "worker: no");
+    }
+
+    #[test]
+    fn what_to_do_about_it_stands_behind_the_cause() {
+        let error = PoolsError::Read("pools.toml".into(), std::io::Error::other("gone"));
+        assert_eq!(
+            line("worker", &error.into(), &[]),
+            format!(
+                "worker: pools.toml cannot be read: gone; {}",
+                Remedy::PoolFile.text()
+            )
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! What ingress and worker have in common as processes of a host: how they log ([`log`]), read settings
-//! again ([`hangup`]), say why they end ([`failure`]), measure their readiness ([`measure`], [`checks`]), show
+//! What ingress and worker have in common as processes of a host: their settings ([`settings`]), how they log
+//! ([`log`]), read settings again ([`hangup`]), say why they end ([`failure`]) and what to do about it ([`remedy`]), measure their readiness ([`measure`], [`checks`]), show
 //! it and their figures ([`admin`], [`metrics`]), and look at a host and its settings before they start
 //! ([`preflight`]).
 #![forbid(unsafe_code)]
@@ -12,3 +12,5 @@ pub mod log;
 pub mod measure;
 pub mod metrics;
 pub mod preflight;
+pub mod remedy;
+pub mod settings;

@@ -10,7 +10,10 @@ use tracing_subscriber::{
     EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
-use crate::hangup::Hangup;
+use crate::{
+    hangup::Hangup,
+    remedy::{HasRemedy, Remedy},
+};
 
 /// Settings of the log.
 #[derive(Clone, Debug, Args)]
@@ -38,16 +41,11 @@ pub enum LogError {
     Start(#[from] tracing_subscriber::util::TryInitError),
 }
 
-impl LogError {
-    /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self) -> Option<&'static str> {
+impl HasRemedy for LogError {
+    fn remedy(&self) -> Option<Remedy> {
         match self {
-            Self::Read(..) => Some("make the file of --log-filter-file readable"),
-            Self::Filter(..) => Some(
-                "give --log a level (error, warn, info, debug, trace, off) or pairs TARGET=LEVEL, \
-                 separated by commas",
-            ),
+            Self::Read(..) => Some(Remedy::LogFilterFile),
+            Self::Filter(..) => Some(Remedy::LogFilter),
             Self::Start(_) => None,
         }
     }

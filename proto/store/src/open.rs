@@ -52,23 +52,6 @@ pub enum OpenError {
     Settings(#[source] object_store::Error),
 }
 
-impl OpenError {
-    /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self) -> Option<&'static str> {
-        match self {
-            Self::Url(_) | Self::Kind | Self::Directory => {
-                Some("give --store file:///DIRECTORY, s3://BUCKET, az://CONTAINER or gs://BUCKET")
-            }
-            Self::Create(_) => Some("give --store a directory that this process can make or write"),
-            Self::Settings(_) => Some(
-                "set the credentials in the environment: AWS_…, AZURE_… or GOOGLE_…, as the README says",
-            ),
-            Self::Option | Self::Password => None,
-        }
-    }
-}
-
 impl Store {
     /// Opens the store at a URL; the directory of a `file` URL is made. Whatever else the kind of
     /// store needs, credentials above all, comes from its usual environment variables. No request is

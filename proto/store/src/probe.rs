@@ -56,22 +56,6 @@ pub enum ProbeError {
     Inconsistent,
 }
 
-impl ProbeError {
-    /// What to do about it, where its text does not say so.
-    #[must_use]
-    pub fn remedy(&self) -> Option<&'static str> {
-        match self {
-            Self::Refuses => Some(
-                "use a local directory, Amazon S3, Azure Blob Storage, Google Cloud Storage, or a server \
-                 that honours it",
-            ),
-            Self::Store(_) | Self::NotExclusive { .. } | Self::Overwrites | Self::Inconsistent => {
-                None
-            }
-        }
-    }
-}
-
 impl From<StoreError> for ProbeError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)

@@ -43,7 +43,7 @@ impl Descriptor {
     }
 
     /// The runtime hears nothing of it any more.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn unwatch(&mut self) {
         self.watched = None;
     }
 
@@ -126,7 +126,7 @@ mod tests {
             assert!(is_watched(&reader));
             writer.write_all(b"a").unwrap();
             reader.readable().await;
-            reader.rest();
+            reader.unwatch();
             assert!(!is_watched(&reader));
             // What comes at rest is not lost.
             writer.write_all(b"b").unwrap();
@@ -135,7 +135,7 @@ mod tests {
             assert_eq!(read(&reader).unwrap(), 2);
             let nothing = read(&reader).unwrap_err();
             assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
-            reader.rest();
+            reader.unwatch();
         }
     }
 }

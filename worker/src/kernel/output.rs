@@ -6,6 +6,35 @@ use bytes::BytesMut;
 
 use crate::outlet::{Outlet, Stream};
 
+/// What came out of both pipes.
+#[derive(Debug)]
+pub struct Output {
+    /// Standard output.
+    pub stdout: Captured,
+    /// Standard error.
+    pub stderr: Captured,
+}
+
+impl Output {
+    /// Keeps at most `limit` bytes of each.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self {
+            stdout: Captured::new(limit),
+            stderr: Captured::new(limit),
+        }
+    }
+
+    /// Also lets an outlet have everything.
+    #[must_use]
+    pub fn through(self, outlet: Option<&Arc<Outlet>>) -> Self {
+        Self {
+            stdout: self.stdout.through(outlet, Stream::Stdout),
+            stderr: self.stderr.through(outlet, Stream::Stderr),
+        }
+    }
+}
+
 /// The first bytes of a stream up to a limit; the rest is counted and dropped.
 #[derive(Debug)]
 pub struct Captured {
@@ -29,16 +58,14 @@ impl Captured {
         }
     }
 
-    /// Also lets an outlet have everything.
-    #[must_use]
-    pub fn through(self, outlet: Option<&Arc<Outlet>>, stream: Stream) -> Self {
+    fn through(self, outlet: Option<&Arc<Outlet>>, stream: Stream) -> Self {
         Self {
             outlet: outlet.map(|outlet| (outlet.clone(), stream)),
             ..self
         }
     }
 
-    /// Keeps no more than so many bytes of what was taken: what is said of the cell's end needs room too.
+    /// Keeps at most `limit` bytes of what was taken: the traceback needs room, too.
     pub fn shrink(&mut self, limit: u64) {
         self.limit = usize::try_from(limit).unwrap_or(usize::MAX).min(self.limit);
         let excess = self.kept.len().saturating_sub(self.limit);

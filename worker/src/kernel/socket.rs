@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendFlags, recvmsg};
 use tokio::io::Interest;
 
-use super::{CHUNK, Violation, descriptor::Descriptor};
+use super::{CHUNK, descriptor::Descriptor, violation::Violation};
 use crate::sandbox::unread_by_peer;
 
 /// Takes what is there; 0 if there is nothing.
@@ -127,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_are_sent_at_once_to_a_socket_that_was_at_rest() {
         let (mut ours, theirs) = pair();
-        ours.rest();
+        ours.unwatch();
         ours.watch().unwrap();
         assert!(send_at_once(&ours, b"abc").unwrap());
         theirs.readable().await;

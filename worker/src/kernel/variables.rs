@@ -6,8 +6,11 @@ use std::{fmt, process::ExitStatus, time::Duration};
 use proto::limits::SNAPSHOT_BYTES;
 
 use super::{
-    Gone, Heard, Kernel, Output, Violation,
+    Kernel,
+    exchange::Meaning,
     frame::{FromKernel, Lost, ToKernel, Variables},
+    output::Output,
+    violation::{Gone, Violation},
 };
 
 /// A kernel is told to stop this many times earlier than it is given up: it looks at the time between two
@@ -84,14 +87,14 @@ impl Kernel {
             max_bytes: SNAPSHOT_BYTES,
             within_ms: milliseconds(stop_after),
         };
-        let heard = |said| match said {
+        let meaning = |frame| match frame {
             FromKernel::Snapshot {
                 variables: Variables(data),
                 lost: Lost(lost),
-            } => Heard::Answer(Snapshot { data, lost }),
-            _ => Heard::OutOfTurn,
+            } => Meaning::Answer(Snapshot { data, lost }),
+            _ => Meaning::OutOfTurn,
         };
-        self.ask_about_variables(&request, heard).await
+        self.ask_about_variables(&request, meaning).await
     }
 
     /// Takes the variables of a [`Snapshot`] over. For a fresh kernel, before its first cell. The names of
@@ -112,11 +115,11 @@ impl Kernel {
             variables: data,
             within_ms: milliseconds(earlier(within)),
         };
-        let heard = |said| match said {
-            FromKernel::Restored { lost: Lost(lost) } => Heard::Answer(lost),
-            _ => Heard::OutOfTurn,
+        let meaning = |frame| match frame {
+            FromKernel::Restored { lost: Lost(lost) } => Meaning::Answer(lost),
+            _ => Meaning::OutOfTurn,
         };
-        let answer = self.ask_about_variables(&request, heard);
+        let answer = self.ask_about_variables(&request, meaning);
         let answer = tokio::time::timeout(within, answer).await;
         answer.map_err(|_| VariablesError::TooSlow(within))?
     }
@@ -124,10 +127,10 @@ impl Kernel {
     async fn ask_about_variables<T>(
         &mut self,
         request: &ToKernel<'_>,
-        heard: impl FnMut(FromKernel) -> Heard<T>,
+        meaning: impl FnMut(FromKernel) -> Meaning<T>,
     ) -> Result<T, VariablesError> {
         let mut dropped = Output::new(0);
-        let answer = self.ask(request, &mut dropped, heard).await?;
+        let answer = self.ask(request, &mut dropped, meaning).await?;
         self.drain(&mut dropped);
         Ok(answer)
     }

@@ -8,10 +8,10 @@ use proto::limits::KERNEL_SILENCE;
 use tokio::time::Instant;
 
 use super::{
-    Violation,
     descriptor::Descriptor,
     frame::{self, ToKernel},
     socket,
+    violation::Violation,
 };
 
 /// A kernel that gets its next request sooner is not asked: the request itself tells.
@@ -52,7 +52,7 @@ impl Watch {
                 if !socket::send_at_once(socket, &probe)? {
                     return Err(Violation::Busy);
                 }
-                Self::Probed(soon())
+                Self::Probed(deadline())
             }
             Self::Probed(_) if socket::is_unread(socket) => return Err(Violation::Busy),
             Self::Probed(_) => Self::Waits,
@@ -61,15 +61,15 @@ impl Watch {
     }
 }
 
-/// When a kernel must have gone on that is expected to.
-pub(super) fn soon() -> Instant {
+/// When a kernel must have gone on that is expected to do so now.
+pub(super) fn deadline() -> Instant {
     Instant::now() + KERNEL_SILENCE
 }
 
-/// Waits until then, if at all.
-pub(super) async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
+/// Waits until then; for ever without a deadline.
+pub(super) async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => pending().await,
     }
 }

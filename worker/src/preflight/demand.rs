@@ -21,16 +21,6 @@ const OTHER_PROCESSES: u64 = 1024;
 #[error("this worker's control group has {} of memory", bytes(*.0))]
 pub struct TooLittleMemory(u64);
 
-impl TooLittleMemory {
-    /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self) -> Option<&'static str> {
-        Some(
-            "give it 400 MiB (192 MiB at the very least); sessions have control groups of their own",
-        )
-    }
-}
-
 /// Refuses to start where the zygote would be killed, or would never get warm.
 ///
 /// # Errors
@@ -85,11 +75,7 @@ fn memory(most: u64, one_session: Option<u64>, host: Option<u64>, limit: Option<
         return Finding::warn(MEMORY, "/proc/meminfo cannot be read", "mount /proc");
     };
     if let Err(error) = enough(limit) {
-        return Finding::fail(
-            MEMORY,
-            error.to_string(),
-            error.remedy().unwrap_or_default(),
-        );
+        return Finding::refused(MEMORY, &error);
     }
     if let Some(limit) = limit
         && limit < WORKER_BYTES

@@ -1,7 +1,7 @@
 //! Whether the worker's id is free in its fleet.
 
 use async_nats::{Client, jetstream};
-use process::{failure::causes, preflight::Finding};
+use process::{failure::causes, preflight::Finding, remedy::Remedy};
 use proto::id::WorkerId;
 use records::cas::BusError;
 
@@ -25,7 +25,7 @@ fn unknown(error: &BusError) -> Finding {
     Finding::fail(
         ID,
         format!("failed to read who has the id: {}", causes(error)),
-        "mend the bus first",
+        Remedy::BusFirst,
     )
 }
 

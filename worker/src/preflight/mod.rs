@@ -9,18 +9,18 @@ use std::{fs, path::Path};
 
 use process::{
     failure::causes,
-    preflight::{Finding, Preflight, bus, fleet, ports, store},
+    preflight::{
+        Finding, Preflight, ports,
+        visit::{self, Visitor},
+    },
+    remedy::Remedy,
 };
-use proto::{pool::Pools, subject};
-use routing::{
-    bus::{Bus, rights},
-    disagreement,
-};
-use ulid::Ulid;
+use proto::pool::Pools;
+use routing::{bus::Bus, disagreement};
 
 pub use demand::{TooLittleMemory, require_memory};
 
-use crate::{config::Config, remedy, sandbox};
+use crate::{config::Config, sandbox};
 
 const POOLS: &str = "pools";
 const ROOT: &str = "root";
@@ -34,35 +34,21 @@ const EROFS: (usize, [u8; 4]) = (1024, 0xE0F5_E1E2_u32.to_le_bytes());
 /// Everything that can be known of them before a start. Changes nothing but some small objects in the
 /// store, which it removes again.
 pub async fn look(config: &Config) -> Preflight {
-    // Another name than that of a worker that may be running.
-    let inbox = format!("_INBOX_worker.check-{}", Ulid::new());
-    let visitor = bus::Visitor {
-        servers: &config.nats,
-        auth: &config.nats_auth,
-        inbox: &inbox,
-        rights: rights::WORKER,
-        stream: subject::WORKERS_STREAM,
-    };
-    let visit = bus::look(visitor).await;
-    let bus = visit.bus.as_ref().map(|(_, bus)| bus);
+    let visit = visit::look(&config.fleet, Visitor::Worker).await;
     let mut findings = vec![];
     let sandbox = config.sandbox();
     findings.push(match sandbox::require_root() {
         Ok(()) => Finding::ok(ROOT, "this process is root"),
-        Err(error) => refused(ROOT, error),
+        Err(error) => Finding::refused(ROOT, &error),
     });
     findings.extend(host::look());
     findings.push(sandbox::host::cgroups());
     findings.push(sandbox::host::loops());
     findings.push(sandbox::host::uids(config.max_sessions));
-    let pools = config.read_pools();
+    let pools = config.fleet.read_pools();
     findings.push(match &pools {
-        Ok(pools) => known_alike(pools, bus).await,
-        Err(error) => Finding::fail(
-            POOLS,
-            causes(error),
-            remedy::of_configuration(error).unwrap_or_default(),
-        ),
+        Ok(pools) => known_alike(pools, visit.reached_bus()).await,
+        Err(error) => Finding::refused(POOLS, error),
     });
     if let Ok(pools) = &pools {
         findings.extend(demand::look(pools, config.max_sessions));
@@ -70,27 +56,20 @@ pub async fn look(config: &Config) -> Preflight {
     findings.push(image(&sandbox.image));
     findings.push(library(&sandbox.zygote_library));
     findings.push(directories(&sandbox));
-    if let Some(address) = config.admin_listen {
+    if let Some(address) = config.admin.admin_listen {
         let held = ports::answers_as_hearth;
-        findings.push(ports::look(&[address], held, remedy::of_listening).await);
+        findings.push(ports::look(&[address], held).await);
     }
-    findings.extend(visit.findings);
-    if let Some((client, _)) = &visit.bus {
+    findings.extend(visit.bus);
+    if let Some((client, _)) = &visit.connection {
         findings.push(id::look(client, &config.id).await);
     }
-    let (store, opened) = store::look(&config.store).await;
-    findings.push(store);
-    findings.push(fleet::look(opened.as_ref(), bus, fleet::Visitor::Worker).await);
+    findings.push(visit.store);
+    findings.push(visit.fleet);
     Preflight::of(findings)
 }
 
-fn refused(name: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Finding {
-    let what = causes(&error);
-    Finding::fail(name, what, remedy::of(&error.into()).unwrap_or_default())
-}
-
 fn image(path: &Path) -> Finding {
-    let remedy = "give --image the session image that `make image` made";
     let mut head = vec![0; EROFS.0 + EROFS.1.len()];
     let read = fs::File::open(path).and_then(|file| {
         std::os::unix::fs::FileExt::read_exact_at(&file, &mut head, 0)?;
@@ -104,14 +83,14 @@ fn image(path: &Path) -> Finding {
         Ok(_) => Finding::fail(
             IMAGE,
             format!("{} is not an erofs image", path.display()),
-            remedy,
+            Remedy::Image,
         ),
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Finding::fail(
             IMAGE,
             format!("{} is not an erofs image", path.display()),
-            remedy,
+            Remedy::Image,
         ),
-        Err(error) => Finding::fail(IMAGE, format!("{}: {error}", path.display()), remedy),
+        Err(error) => Finding::fail(IMAGE, format!("{}: {error}", path.display()), Remedy::Image),
     }
 }
 
@@ -149,11 +128,7 @@ async fn known_alike(pools: &Pools, bus: Option<&Bus>) -> Finding {
     if wrong.is_empty() {
         Finding::ok(POOLS, format!("pools: {}", pools.pool.len()))
     } else {
-        Finding::warn(
-            POOLS,
-            wrong.join("; "),
-            "compare --pools of ingresses and workers",
-        )
+        Finding::warn(POOLS, wrong.join("; "), Remedy::PoolsDiffer)
     }
 }
 
@@ -168,7 +143,7 @@ fn directories(config: &sandbox::Config) -> Finding {
             return Finding::fail(
                 DIRECTORIES,
                 format!("{} cannot be written: {error}", there.display()),
-                "give --state-dir and --data-dir directories that root can write",
+                Remedy::Directories,
             );
         }
         if !there.is_dir() {

@@ -72,18 +72,6 @@ mod tests {
 
     use super::*;
 
-    const STATES: [RecordState; 9] = [
-        RecordState::Queued,
-        RecordState::Running,
-        RecordState::Succeeded,
-        RecordState::Failed,
-        RecordState::TimedOut,
-        RecordState::Cancelled,
-        RecordState::Refused,
-        RecordState::Lost,
-        RecordState::Unknown,
-    ];
-
     fn place(worker: &str, epoch: u32, incarnation: u128) -> Place {
         Place {
             worker: worker.parse().unwrap(),
@@ -112,7 +100,7 @@ mod tests {
     #[test]
     fn every_state_has_its_decision() {
         let (ours, revision) = (place("w-1", 2, 7), 9);
-        for state in STATES {
+        for state in RecordState::ALL {
             for seen in [0, 8, 9] {
                 for theirs in [None, Some(ours.clone())] {
                     let has_place = theirs.is_some();
@@ -135,7 +123,7 @@ mod tests {
     #[test]
     fn another_request_under_the_same_id_is_a_conflict_in_every_state() {
         let ours = place("w-1", 2, 7);
-        for state in STATES {
+        for state in RecordState::ALL {
             let record = record(state, Some(ours.clone()));
             let decision = decide(&record, 9, &asked("1", 9), &ours);
             assert_eq!(decision, Decision::Conflict, "{state:?}");

@@ -86,11 +86,11 @@ impl Cage {
         let inner_socket = inner_socket.into_std()?;
         inner_socket.set_nonblocking(false)?;
         let entrances = Arc::new(parts.cgroups.entrances()?);
-        let (stirred, resident) = (Arc::clone(&entrances), parts.pid);
+        let (primed, resident) = (Arc::clone(&entrances), parts.pid);
         // Beside the fork, which takes about as long.
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = Cgroups::stir(&stirred, resident) {
-                tracing::debug!(%error, "the cage's control groups are not stirred");
+            if let Err(error) = Cgroups::prime_move(&primed, resident) {
+                tracing::debug!(%error, "failed to prime the move to the cage's control groups");
             }
         });
         let mut descriptors = vec![

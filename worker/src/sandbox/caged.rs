@@ -221,7 +221,7 @@ impl Caged {
             }
             sys::end_unless_called_again(left);
             let control_ready = self.wait(left)?;
-            self.bury()?;
+            self.reap_dead()?;
             if !control_ready {
                 continue;
             }
@@ -391,7 +391,7 @@ impl Caged {
         }
     }
 
-    /// Sends the cage's PID 1 to its death; [`bury`](Self::bury) does the rest once it is dead.
+    /// Sends the cage's PID 1 to its death; [`reap_dead`](Self::reap_dead) does the rest once it is dead.
     fn kill(&mut self, cage: &str, request: Option<u64>) -> Result<(), CageError> {
         let held = self.cages.remove(cage).ok_or(CageError::Unknown)?;
         // On version 1 a frozen process does not even die.
@@ -406,7 +406,7 @@ impl Caged {
     }
 
     /// Removes the cages whose PID 1 has ended, and with it every process inside.
-    fn bury(&mut self) -> io::Result<()> {
+    fn reap_dead(&mut self) -> io::Result<()> {
         let mut index = 0;
         while let Some(dying) = self.dying.get(index) {
             match rustix::process::waitpid(Some(dying.held.pid), WaitOptions::NOHANG)? {
@@ -450,7 +450,7 @@ impl Caged {
                 tv_nsec: 0,
             };
             rustix::event::poll(&mut watched.collect::<Vec<_>>(), Some(&limit))?;
-            self.bury()?;
+            self.reap_dead()?;
         }
         Ok(())
     }

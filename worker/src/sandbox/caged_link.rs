@@ -1,23 +1,20 @@
 //! The worker's end of `caged`.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::Stdio;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::channel::{self, Channel, Packet};
+use super::channel::{Channel, Packet};
 use super::config::Config;
 use super::error::{SandboxError, StartError};
+use super::helper::{self, ended_early, finish};
 use super::host_lock::HostLock;
 use super::message::{self, CagedSettings, Make, Reply, Request};
-use super::sys;
-use super::zygote_link::{ended_early, finish};
 use crate::patience::patiently;
 
 /// Cages being made at once. `caged` makes one after the other, and beats wait in the same line.
@@ -59,19 +56,7 @@ impl CagedLink {
             name: super::CAGED,
             source,
         };
-        let (ours, theirs) = channel::pair().map_err(failed)?;
-        let mut command = Command::new(&config.helper);
-        command
-            .arg0(super::CAGED)
-            .env_clear()
-            .process_group(0)
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::from(
-                io::stderr().as_fd().try_clone_to_owned().map_err(failed)?,
-            ));
-        sys::ignore_signals_of_the_service(&mut command);
-        let mut child = command.spawn().map_err(failed)?;
-        let channel = Channel::new(ours).map_err(failed)?;
+        let (channel, mut child) = helper::spawn(&config.helper, super::CAGED)?;
         let settings = CagedSettings {
             worker: config.worker.as_str().to_owned(),
             image: image.to_owned(),

@@ -298,9 +298,9 @@ impl Cgroups {
         Ok(entrances)
     }
 
-    /// Moves a process to where it is. The first move in a while waits some milliseconds for other
+    /// Moves a process to where it is already. The first move in a while waits some milliseconds for other
     /// processors (the kernel's `cgroup_threadgroup_rwsem`); the moves right after it do not.
-    pub(super) fn stir(entrances: &[File], resident: u32) -> io::Result<()> {
+    pub(super) fn prime_move(entrances: &[File], resident: u32) -> io::Result<()> {
         match entrances.first() {
             Some(mut entrance) => entrance.write_all(resident.to_string().as_bytes()),
             None => Ok(()),

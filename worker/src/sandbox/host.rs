@@ -3,14 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use process::failure::causes;
 use process::preflight::Finding;
 
 use super::cgroup::Hierarchies;
 use super::error::StartError;
-use super::loops::{self, LoopError};
+use super::loops;
 use super::uids::{RANGES, ids};
-use crate::remedy;
 
 const CGROUPS: &str = "cgroups";
 const LOOPS: &str = "loop-devices";
@@ -26,14 +24,7 @@ pub(crate) fn cgroups() -> Finding {
     });
     match looked {
         Ok(version) => Finding::ok(CGROUPS, format!("version {version}, limits can be set")),
-        Err(error) => {
-            let what = causes(&error);
-            Finding::fail(
-                CGROUPS,
-                what,
-                remedy::of_sandboxes(&error).unwrap_or_default(),
-            )
-        }
+        Err(error) => Finding::refused(CGROUPS, &error),
     }
 }
 
@@ -41,15 +32,8 @@ pub(crate) fn cgroups() -> Finding {
 pub(crate) fn loops() -> Finding {
     match loops::look() {
         Ok(()) => Finding::ok(LOOPS, "the kernel gives them"),
-        Err(error) => {
-            let what = causes(&error);
-            Finding::fail(LOOPS, what, of_loops(&error))
-        }
+        Err(error) => Finding::refused(LOOPS, &error),
     }
-}
-
-fn of_loops(error: &LoopError) -> &'static str {
-    remedy::of_loops(error).unwrap_or_default()
 }
 
 /// Whether there are ids for all cages, which nobody else was given.

@@ -28,6 +28,7 @@ mod channel;
 mod config;
 mod disk;
 mod error;
+mod helper;
 pub(crate) mod host;
 mod host_lock;
 mod host_place;

@@ -2,24 +2,24 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
-use tokio::process::{Child, Command};
+use rustix::process::Pid;
+use tokio::process::Child;
 use tokio::sync::{oneshot, watch};
 use zygote::wire::{Event, Join};
 
-use super::channel::{self, Channel};
+use super::channel::{Channel, Packet};
 use super::config::Config;
 use super::error::{SandboxError, StartError};
+use super::helper::{self, ended_early, finish};
 use super::kernel::{Exit, KernelHandle};
 use super::message::{self, LauncherSettings, Reply};
-use super::sys;
 use crate::patience::patiently;
 
 /// How long a zygote may take to import everything.
@@ -65,19 +65,7 @@ impl Zygote {
             name: super::ZYGOTE,
             source,
         };
-        let (ours, theirs) = channel::pair().map_err(failed)?;
-        let mut command = Command::new(&seed.config.helper);
-        command
-            .arg0(super::ZYGOTE)
-            .env_clear()
-            .process_group(0)
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::from(
-                io::stderr().as_fd().try_clone_to_owned().map_err(failed)?,
-            ));
-        sys::ignore_signals_of_the_service(&mut command);
-        let mut child = command.spawn().map_err(failed)?;
-        let channel = Channel::new(ours).map_err(failed)?;
+        let (channel, mut child) = helper::spawn(&seed.config.helper, super::ZYGOTE)?;
         let settings = LauncherSettings {
             image: seed.image.clone(),
             library: seed.config.zygote_library.clone(),
@@ -206,7 +194,7 @@ impl Zygote {
         finish(super::ZYGOTE, &mut child, FAREWELL).await;
     }
 
-    fn take(&self, packet: channel::Packet) {
+    fn take(&self, packet: Packet) {
         match (
             Event::decode(&packet.bytes),
             packet.descriptors.into_iter().next(),
@@ -239,53 +227,5 @@ impl Zygote {
             // Who asked for it has gone away.
             abandoned.kill();
         }
-    }
-}
-
-/// Why a helper process closed its socket before it was ready.
-pub(super) async fn ended_early(
-    name: &'static str,
-    child: &mut Child,
-    limit: Duration,
-) -> StartError {
-    match tokio::time::timeout(limit, child.wait()).await {
-        // Nothing but a lack of memory has the kernel kill it.
-        Ok(Ok(status)) if status.signal() == Some(Signal::KILL.as_raw()) => {
-            StartError::Killed { name }
-        }
-        Ok(Ok(status)) => StartError::EndedEarly { name, status },
-        Ok(Err(source)) => StartError::Helper { name, source },
-        Err(_) => StartError::Refused {
-            name,
-            reason: "it closed its socket and does not end".to_owned(),
-        },
-    }
-}
-
-/// Waits for a helper process to end, or ends it.
-pub(super) async fn finish(name: &str, child: &mut Child, limit: Duration) {
-    let ended = match tokio::time::timeout(limit, child.wait()).await {
-        Ok(ended) => ended.map(|_| ()),
-        Err(_) => child.kill().await,
-    };
-    if let Err(error) = ended {
-        tracing::warn!(name, %error, "a helper process cannot be waited for");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn how_a_helper_ended_is_told_from_its_status() {
-        let ended = async |script: &str| {
-            let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
-            ended_early("zygote", &mut child, FAREWELL).await
-        };
-        let killed = ended("kill -KILL $$").await;
-        assert!(matches!(killed, StartError::Killed { .. }), "{killed}");
-        let failed = ended("exit 3").await;
-        assert!(failed.to_string().ends_with("exit status: 3"), "{failed}");
     }
 }

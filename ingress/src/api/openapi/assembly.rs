@@ -51,7 +51,7 @@ pub fn assemble(
     let mut document: Fields = serde_json::from_value(serde_json::to_value(document)?)?;
     let mut paths = take(&mut document, "paths");
     for alias in aliases {
-        spell(&mut paths, *alias);
+        add_alias(&mut paths, *alias);
     }
     for (path, item) in &mut paths {
         let required = !path.starts_with("/python/");
@@ -93,8 +93,8 @@ fn take(fields: &mut Fields, name: &str) -> Fields {
     }
 }
 
-/// Adds another spelling.
-fn spell(paths: &mut Fields, alias: Alias) {
+/// Adds another spelling of an operation.
+fn add_alias(paths: &mut Fields, alias: Alias) {
     let parts = |spelling: &'static str| {
         let (method, path) = spelling.split_once(' ').unwrap_or_default();
         (method.to_ascii_lowercase(), path)

@@ -24,13 +24,13 @@ use crate::{
         body::Kind,
         execution::{self, Ran, Request},
         front::{Caller, OPERATION_ID},
-        moment::moment,
         openapi::{
             answers::{Refused, RefusedExecution, Waited},
             parameters::{InSession, Named, OfExecution, Paged},
             requests,
         },
         outcome, query,
+        timestamp::timestamp,
     },
     app::App,
     error::{ApiError, ErrorCode},
@@ -203,7 +203,7 @@ impl Listed {
     fn of(session: &Session, record: &ExecutionRecord) -> Option<Self> {
         let submission = record.submission.as_ref()?;
         let at = |milliseconds: u64| {
-            moment(OffsetDateTime::UNIX_EPOCH + Duration::from_millis(milliseconds))
+            timestamp(OffsetDateTime::UNIX_EPOCH + Duration::from_millis(milliseconds))
         };
         Some(Self {
             id: submission.operation.clone(),

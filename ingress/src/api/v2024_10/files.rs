@@ -14,13 +14,13 @@ use crate::{
     api::{
         files,
         front::Caller,
-        moment::seven_digits,
         openapi::{
             answers::{RefusedInSession, RefusedUpload},
             parameters::{InDirectory, InSession, OfFile, Recursive},
             requests,
         },
         query,
+        timestamp::seven_digits,
     },
     app::App,
     error::ApiError,

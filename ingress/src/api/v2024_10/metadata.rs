@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    api::{front::Caller, moment::moment, openapi::answers::Refused},
+    api::{front::Caller, openapi::answers::Refused, timestamp::timestamp},
     app::App,
     error::ApiError,
     sessions,
@@ -32,8 +32,8 @@ pub async fn get(
     Ok(Json(Metadata {
         runtimes: runtimes.into_iter().map(Named::from).collect(),
         pre_installed_packages: packages.into_iter().map(Named::from).collect(),
-        created_at: moment(sessions::at(caller.pool.id.given_ms())),
-        last_updated_at: moment(app.pools_written()),
+        created_at: timestamp(sessions::at(caller.pool.id.given_ms())),
+        last_updated_at: timestamp(app.pools_written()),
         jupyter_kernel: kernel.filter(|_| runs_cells).map(JupyterKernel::from),
     }))
 }

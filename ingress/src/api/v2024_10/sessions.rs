@@ -9,11 +9,11 @@ use utoipa::ToSchema;
 use crate::{
     api::{
         front::Caller,
-        moment::moment,
         openapi::{
             answers::{Refused, RefusedInSession},
             parameters::{InSession, Paged},
         },
+        timestamp::timestamp,
     },
     app::App,
     error::{ApiError, ErrorCode},
@@ -227,9 +227,9 @@ impl From<&Living> for Session {
         Self {
             identifier: living.identifier.to_string(),
             etag: living.incarnation.guid(),
-            created_at: moment(living.created()),
-            last_accessed_at: moment(living.last_used),
-            expire_at: moment(living.expires),
+            created_at: timestamp(living.created()),
+            last_accessed_at: timestamp(living.last_used),
+            expire_at: timestamp(living.expires),
         }
     }
 }
@@ -238,7 +238,7 @@ impl From<&Living> for Managed {
     fn from(living: &Living) -> Self {
         Self {
             session: living.into(),
-            expires_at: moment(living.expires),
+            expires_at: timestamp(living.expires),
         }
     }
 }

@@ -1,97 +1,60 @@
 //! The bus as a process will meet it.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use async_nats::{Client, ServerAddr};
+use async_nats::Client;
 use routing::bus::{
-    AuthError, Bus, BusError, ConnectError, Connected, NatsAuth,
+    Bus, BusError, Connected, NatsAuth,
     clock::{self, ClockOffset},
     connect::Peer,
     rights::{Prober, Right},
 };
 use tokio::time::Instant;
 
-use super::Finding;
-use crate::failure::causes;
+use super::{Finding, visit::Visitor};
+use crate::{failure::causes, remedy::Remedy, settings::BusSettings};
 
 const BUS: &str = "bus";
 const RIGHTS: &str = "bus-rights";
 const CLOCK: &str = "clock";
 
-/// Who will be on the bus.
-#[derive(Clone, Copy, Debug)]
-pub struct Visitor<'a> {
-    /// Addresses of the servers.
-    pub servers: &'a [ServerAddr],
-    /// File with user and password.
-    pub auth: &'a Path,
-    /// Prefix of the inboxes of a process of this kind and name.
-    pub inbox: &'a str,
-    /// What such a process may do.
-    pub rights: &'static [Right],
-    /// A stream that it may ask for.
-    pub stream: &'static str,
-}
-
-/// What was found of the bus.
-#[derive(Debug)]
-pub struct Visit {
-    /// One for each thing.
-    pub findings: Vec<Finding>,
-    /// The connection, if the bus answers over it.
-    pub bus: Option<(Client, Bus)>,
-}
-
-impl Visit {
-    fn in_vain(finding: Finding) -> Self {
-        Self {
-            findings: vec![finding],
-            bus: None,
-        }
-    }
-}
-
-/// Connects, tries every right without effect, and compares clocks.
-pub async fn look(visitor: Visitor<'_>) -> Visit {
-    let auth = match NatsAuth::read(visitor.auth) {
+/// Connects, tries every right without effect, and compares clocks. With the findings comes the connection, if
+/// the bus answers over it.
+pub async fn look(
+    settings: &BusSettings,
+    visitor: Visitor,
+) -> (Option<(Client, Bus)>, Vec<Finding>) {
+    let auth = match NatsAuth::read(&settings.nats_auth) {
         Ok(auth) => auth,
-        Err(error) => return Visit::in_vain(no_auth(&error)),
+        Err(error) => return (None, vec![Finding::refused(BUS, &error)]),
     };
+    let inbox = visitor.inbox();
     let peer = Peer {
         name: "check".to_owned(),
-        inbox_prefix: visitor.inbox.to_owned(),
+        inbox_prefix: inbox.clone(),
         subscription_capacity: 64,
     };
-    let prober = match Prober::connect(visitor.servers, auth, peer).await {
+    let prober = match Prober::connect(&settings.nats, auth, peer).await {
         Ok(prober) => prober,
-        Err(error) => return Visit::in_vain(no_connection(&error)),
+        Err(error) => return (None, vec![Finding::refused(BUS, &error)]),
     };
+    let (rights, stream) = (visitor.rights(), visitor.stream());
     let begun = Instant::now();
-    let offset = clock::offset(prober.client(), visitor.stream).await;
+    let offset = clock::offset(prober.client(), stream).await;
     let took = begun.elapsed();
-    let missing = prober.missing(visitor.rights, visitor.stream).await;
+    let missing = prober.missing(rights, stream).await;
     let client = prober.client().clone();
     let version = client.server_info().version;
     let bus = match &offset {
-        Ok(_) => Bus::over(client.clone(), visitor.inbox, Connected::default()).await,
+        Ok(_) => Bus::over(client.clone(), &inbox, Connected::default()).await,
         Err(_) => Err(BusError::Down),
     };
-    Visit {
-        findings: vec![
-            of_answer(&version, took, offset.as_ref().err()),
-            of_rights(visitor.rights.len(), &missing),
-            of_clock(&offset),
-        ],
-        bus: bus.ok().map(|bus| (client, bus)),
-    }
-}
-
-fn no_auth(error: &AuthError) -> Finding {
-    Finding::fail(BUS, causes(error), error.remedy().unwrap_or_default())
-}
-
-fn no_connection(error: &ConnectError) -> Finding {
-    Finding::fail(BUS, causes(error), error.remedy().unwrap_or_default())
+    let findings = vec![
+        of_answer(&version, took, offset.as_ref().err()),
+        of_rights(rights.len(), &missing),
+        of_clock(&offset),
+    ];
+    (bus.ok().map(|bus| (client, bus)), findings)
 }
 
 fn of_answer(version: &str, took: Duration, error: Option<&BusError>) -> Finding {
@@ -106,13 +69,12 @@ fn of_answer(version: &str, took: Duration, error: Option<&BusError>) -> Finding
         Some(error) => Finding::fail(
             BUS,
             format!("JetStream does not answer: {}", causes(error)),
-            "turn JetStream on in the configuration of nats-server, as in infra/nats/hearth.conf.template",
+            Remedy::BusWithoutJetStream,
         ),
     }
 }
 
 fn of_rights(all: usize, missing: &Result<Vec<Right>, BusError>) -> Finding {
-    let remedy = "give its user the rights of infra/nats/hearth.conf.template";
     match missing {
         Ok(missing) if missing.is_empty() => Finding::ok(RIGHTS, format!("all {all} rights")),
         Ok(missing) => {
@@ -121,12 +83,16 @@ fn of_rights(all: usize, missing: &Result<Vec<Right>, BusError>) -> Finding {
                 Right::Subscribe(subject) => format!("subscribe `{subject}`"),
             });
             let named = named.collect::<Vec<_>>().join(", ");
-            Finding::fail(RIGHTS, format!("the bus does not allow: {named}"), remedy)
+            Finding::fail(
+                RIGHTS,
+                format!("the bus does not allow: {named}"),
+                Remedy::BusRights,
+            )
         }
         Err(error) => Finding::fail(
             RIGHTS,
             format!("rights cannot be tried: {}", causes(error)),
-            remedy,
+            Remedy::BusRights,
         ),
     }
 }
@@ -147,7 +113,7 @@ fn of_clock(offset: &Result<Option<ClockOffset>, BusError>) -> Finding {
         Err(_) => Finding::fail(
             CLOCK,
             "not compared: the bus does not answer",
-            "mend the bus first",
+            Remedy::BusFirst,
         ),
     }
 }

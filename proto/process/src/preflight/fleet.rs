@@ -6,19 +6,10 @@ use records::fleet::FleetStream;
 use routing::bus::Bus;
 use store::Store;
 
-use super::Finding;
+use super::{Finding, visit::Visitor};
 use crate::failure::causes;
 
 const FLEET: &str = "fleet";
-
-/// Who looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visitor {
-    /// It looks for all streams, too, and begins the generation of a new fleet when it starts.
-    Worker,
-    /// It has no right to look for streams.
-    Ingress,
-}
 
 /// Compares the generations of store and bus. Writes nothing.
 pub async fn look(store: Option<&Store>, bus: Option<&Bus>, visitor: Visitor) -> Finding {

@@ -4,13 +4,20 @@ pub mod bus;
 pub mod fleet;
 pub mod ports;
 pub mod store;
+pub mod visit;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::failure::one_line;
+use crate::{
+    failure::{causes, one_line},
+    remedy::{HasRemedy, Remedy},
+};
 
 /// How good a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -67,6 +74,13 @@ impl Finding {
         Self::new(Outcome::Fail, name, what.as_ref(), Some(remedy.as_ref()))
     }
 
+    /// It would not start, or not serve, for this cause.
+    #[must_use]
+    pub fn refused<E: HasRemedy>(name: &'static str, error: &E) -> Self {
+        let remedy = error.remedy().map_or("", Remedy::text);
+        Self::fail(name, causes(error), remedy)
+    }
+
     fn new(outcome: Outcome, name: &'static str, what: &str, remedy: Option<&str>) -> Self {
         Self {
             outcome,
@@ -111,6 +125,16 @@ impl Preflight {
     #[must_use]
     pub fn passes(&self) -> bool {
         self.outcome != Outcome::Fail
+    }
+
+    /// The exit status of `check`.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        if self.passes() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 
     /// Writes it to standard output.

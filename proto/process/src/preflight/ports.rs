@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::Finding;
+use crate::remedy::{HasRemedy, Remedy};
 
 const PORTS: &str = "ports";
 
@@ -24,11 +25,10 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 const ANSWER_BYTES: u64 = 4096;
 
 /// Tries to listen at all these addresses. `held_by_hearth` says of one that is taken whether a running Hearth has
-/// it, `remedy` what to do about a failure.
+/// it.
 pub async fn look<F: Future<Output = bool>>(
     addresses: &[SocketAddr],
     mut held_by_hearth: impl FnMut(SocketAddr) -> F,
-    remedy: impl FnOnce(&io::Error) -> Option<&'static str>,
 ) -> Finding {
     let mut held = 0;
     for &address in addresses {
@@ -39,7 +39,8 @@ pub async fn look<F: Future<Output = bool>>(
             }
             Err(error) => {
                 let what = format!("failed to listen at {address}: {error}");
-                return Finding::fail(PORTS, what, remedy(&error).unwrap_or_default());
+                let remedy = error.remedy().map_or("", Remedy::text);
+                return Finding::fail(PORTS, what, remedy);
             }
         }
     }
@@ -87,22 +88,18 @@ mod tests {
     use super::*;
     use crate::preflight::Outcome;
 
-    fn remedy(error: &io::Error) -> Option<&'static str> {
-        (error.kind() == ErrorKind::AddrInUse).then_some("take another")
-    }
-
     #[tokio::test]
     async fn a_port_that_is_taken_fails_with_what_to_do_unless_hearth_has_it() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let finding = look(&[address], async |_| false, remedy).await;
+        let finding = look(&[address], async |_| false).await;
         assert_eq!(finding.outcome, Outcome::Fail);
-        assert_eq!(finding.remedy.as_deref(), Some("take another"));
-        let finding = look(&[address], async |_| true, remedy).await;
+        assert_eq!(finding.remedy.as_deref(), Some(Remedy::AddressTaken.text()));
+        let finding = look(&[address], async |_| true).await;
         assert_eq!(finding.outcome, Outcome::Ok);
         assert!(finding.what.contains("running"), "{finding:?}");
         drop(taken);
-        let finding = look(&[address], async |_| false, remedy).await;
+        let finding = look(&[address], async |_| false).await;
         assert_eq!((finding.outcome, &*finding.what), (Outcome::Ok, "free"));
     }
 

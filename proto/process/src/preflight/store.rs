@@ -6,7 +6,6 @@ use store::{ProbeError, Store};
 use tokio::time::timeout;
 
 use super::{Finding, Outcome};
-use crate::failure::causes;
 
 const STORE: &str = "store";
 
@@ -30,10 +29,7 @@ pub async fn look(address: &str) -> (Finding, Option<Store>) {
             let usable = finding.outcome == Outcome::Ok;
             (finding, usable.then_some(store))
         }
-        Err(error) => {
-            let remedy = error.remedy().unwrap_or_default();
-            (Finding::fail(STORE, causes(&error), remedy), None)
-        }
+        Err(error) => (Finding::refused(STORE, &error), None),
     }
 }
 
@@ -43,9 +39,7 @@ fn of_probe(probed: Option<Result<(), ProbeError>>) -> Finding {
             STORE,
             "takes, gives, lists and deletes objects; conditional creates hold",
         ),
-        Some(Err(error)) => {
-            Finding::fail(STORE, causes(&error), error.remedy().unwrap_or_default())
-        }
+        Some(Err(error)) => Finding::refused(STORE, &error),
         None => Finding::fail(
             STORE,
             format!("no answer within {WITHIN:?}"),

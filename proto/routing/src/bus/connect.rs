@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use records::fleet::Standing;
 use tokio::time::Instant;
 
@@ -64,17 +64,6 @@ impl NatsAuth {
     }
 }
 
-impl AuthError {
-    /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self) -> Option<&'static str> {
-        match self {
-            Self::Read(..) => Some("give --nats-auth a file that this process can read"),
-            Self::Refused(_) => Some("write `user:password` into it and `chmod 600` it"),
-        }
-    }
-}
-
 /// A process as the bus knows it.
 #[derive(Debug)]
 pub struct Peer {
@@ -104,25 +93,6 @@ pub enum ConnectError {
     /// The server lacks what ownership needs.
     #[error("NATS {0} is too old; 2.14.2 or newer is needed")]
     TooOld(String),
-}
-
-impl ConnectError {
-    /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self) -> Option<&'static str> {
-        match self {
-            Self::Connect(_, error) => Some(match error.kind() {
-                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-                    "put the user and password of the server's configuration into the file of --nats-auth"
-                }
-                ConnectErrorKind::ServerParse | ConnectErrorKind::Dns => {
-                    "give --nats the addresses of the servers, such as nats://10.0.0.1:4222"
-                }
-                _ => "start nats-server there, or give --nats the addresses where it is",
-            }),
-            Self::TooOld(_) => Some("upgrade nats-server"),
-        }
-    }
 }
 
 /// Names the servers, without what may be secret in their addresses.

@@ -94,17 +94,6 @@ pub enum BusError {
     Record(#[from] records::cas::BusError),
 }
 
-impl BusError {
-    /// What to do about it at a start.
-    #[must_use]
-    pub fn remedy(&self) -> Option<&'static str> {
-        match self {
-            Self::Connect(error) => error.remedy(),
-            _ => None,
-        }
-    }
-}
-
 impl Bus {
     /// Connects as the ingress of this name.
     ///

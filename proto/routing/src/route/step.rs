@@ -124,18 +124,6 @@ mod tests {
         Why::ExecutorGone,
         Why::TimeOver,
     ];
-    const STATES: [RecordState; 9] = [
-        RecordState::Queued,
-        RecordState::Running,
-        RecordState::Succeeded,
-        RecordState::Failed,
-        RecordState::TimedOut,
-        RecordState::Cancelled,
-        RecordState::Refused,
-        RecordState::Lost,
-        RecordState::Unknown,
-    ];
-
     fn digest(digit: &str) -> BodyDigest {
         digit.repeat(64).parse().unwrap()
     }
@@ -159,7 +147,7 @@ mod tests {
     }
 
     fn everything() -> impl Iterator<Item = (Option<RecordState>, Why, bool)> {
-        let states = STATES.into_iter().map(Some).chain([None]);
+        let states = RecordState::ALL.into_iter().map(Some).chain([None]);
         states.flat_map(|state| {
             WHYS.into_iter()
                 .flat_map(move |why| [(state, why, false), (state, why, true)])

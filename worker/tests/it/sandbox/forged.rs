@@ -17,30 +17,8 @@ const OUTPUT_BYTES: u64 = 1 << 20;
 /// What is added where something is cut.
 const NOTICE_BYTES: usize = 200;
 
-/// `say(frame…)` writes frames in one go, as objects or as they are; `number()` is the id of the cell that
-/// runs; `done(…)` is an answer to it.
-const FORGE: &str = r#"
-import json, os, socket, struct, sys, threading, time
-def number():
-    at = sys._getframe()
-    while not {'channel', 'number'} <= set(at.f_locals):
-        at = at.f_back
-    return at.f_locals['number']
-def done(id=None, **more):
-    return {'type': 'done', 'id': id or number(), 'result': None, 'error': None, **more}
-def shown(text, id=None):
-    return {'type': 'display', 'id': id or number(), 'data': {'text/plain': text}}
-def say(*frames):
-    whole = b''
-    for frame in frames:
-        body = frame if isinstance(frame, bytes) else json.dumps(frame).encode()
-        whole += struct.pack('<I', len(body)) + body
-    write(whole)
-def write(whole):
-    view = memoryview(whole)
-    while view:
-        view = view[os.write(3, view):]
-"#;
+/// Lets code speak for its kernel. Tests of the whole stack can include it, too.
+const FORGE: &str = include_str!("forge.py");
 
 async fn join(cage: &Cage) -> Kernel {
     let process = within("a join", cage.join()).await.unwrap();
@@ -83,7 +61,7 @@ async fn is_killed(kernel: &Kernel) {
 async fn a_second_answer_in_one_write_ends_its_own_cell_only() {
     let host = Host::start().await;
     for second in [
-        "done(number() + 1, result={'text/plain': 'forged'})",
+        "done('forged', id=number() + 1)",
         "shown('more')",
         "b''",
         "b'{}'",
@@ -108,7 +86,7 @@ async fn a_second_answer_in_one_write_ends_its_own_cell_only() {
 async fn what_is_written_between_cells_ends_the_kernel_and_is_no_answer() {
     let host = Host::start().await;
     for later in [
-        "say(*(done(n, result={'text/plain': 'forged'}) for n in range(1, 100)))",
+        "say(*(done('forged', id=n) for n in range(1, 100)))",
         "write(b'x')",
         "os.close(3)",
     ] {
@@ -154,7 +132,7 @@ async fn answers_cannot_be_written_ahead() {
     let numbers = [&first, &second].map(|number| number.parse::<u64>().unwrap());
     assert!(numbers[0].abs_diff(numbers[1]) > 1 << 20, "{numbers:?}");
     // A frame about another cell is nobody's answer, and no kernel sends one.
-    let cell = run(&mut kernel, "say(done(number() + 1))\ntime.sleep(60)").await;
+    let cell = run(&mut kernel, "say(done(id=number() + 1))\ntime.sleep(60)").await;
     assert!(matches!(cell.end, CellEnd::Broken(Violation::OutOfTurn)));
     is_killed(&kernel).await;
     host.stop().await;
@@ -165,7 +143,7 @@ async fn code_that_runs_on_after_its_answer_is_ended_between_cells() {
     let host = Host::start().await;
     let (_cage, mut kernel) = forger(&host).await;
     let code = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n\
-                say(done(result={'text/plain': 'early'}))\nwhile True: pass";
+                say(done('early'))\nwhile True: pass";
     assert_eq!(text(&run(&mut kernel, code).await).unwrap(), "early");
     let started = Instant::now();
     let status = within("the end of the rest", kernel.idle()).await;

@@ -13,12 +13,12 @@ const HTTP_DATE: &[BorrowedFormatItem<'static>] = format_description!(
 /// A time in nanoseconds since 1970.
 #[must_use]
 pub fn seven_digits(nanoseconds: i64) -> String {
-    moment(at(nanoseconds))
+    timestamp(at(nanoseconds))
 }
 
 /// A time.
 #[must_use]
-pub fn moment(at: OffsetDateTime) -> String {
+pub fn timestamp(at: OffsetDateTime) -> String {
     at.format(SEVEN_DIGITS).unwrap_or_default()
 }
 
