@@ -121,6 +121,7 @@ pub(crate) struct StreamConfig {
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct StreamState {
     bytes: u64,
+    messages: u64,
     last_seq: u64,
     #[serde(with = "time::serde::rfc3339")]
     first_ts: OffsetDateTime,
@@ -261,6 +262,7 @@ impl Rooms {
         }
         Ok(Some(Usage {
             bytes: stream.state.bytes,
+            messages: stream.state.messages,
             records,
         }))
     }
