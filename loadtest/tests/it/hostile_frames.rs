@@ -317,7 +317,7 @@ async fn tiny_frames_cost_the_worker_little() {
 #[tokio::test]
 async fn single_bytes_cost_the_worker_little() {
     // Writes of one byte.
-    costs_little("bytes", 1_000_000, async |session| {
+    costs_little("bytes", 300_000, async |session| {
         let code = "sent = 0\nfor _ in until(3): sent += os.write(1, b'x')\nsent";
         let one = number(session, code).await;
         let code = "sent = 0\n\

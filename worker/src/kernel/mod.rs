@@ -21,6 +21,7 @@ use proto::{
 use tokio::{io::Interest, time::Instant};
 use ulid::Ulid;
 
+mod aside;
 mod bounds;
 mod descriptor;
 pub mod frame;
@@ -34,6 +35,7 @@ use crate::{
     outlet::{Outlet, Stream},
     sandbox::{KernelHandle, KernelProcess},
 };
+use aside::{LONG_BYTES, aside};
 use descriptor::Descriptor;
 use frame::{FrameError, FromKernel, Mime, Raised, ToKernel};
 use output::Captured;
@@ -341,7 +343,8 @@ impl Kernel {
         self.pace.begin();
         // What came before the request cannot be its answer.
         let asked = if socket::is_silent(&self.socket) {
-            let request = frame::encode(request).map_err(Violation::from)?;
+            let is_long = request.content_bytes() > LONG_BYTES;
+            let request = aside(is_long, || frame::encode(request)).map_err(Violation::from)?;
             self.hear(&request, output, heard).await
         } else {
             Err(Violation::OutOfTurn.into())
@@ -450,14 +453,17 @@ impl Kernel {
         &mut self,
         heard: &mut impl FnMut(FromKernel) -> Heard<T>,
     ) -> Result<Option<T>, Violation> {
-        while let Some(said) = frame::take(&mut self.frames)? {
+        loop {
+            let is_long = frame::first(&self.frames)?.is_some_and(|length| length > LONG_BYTES);
+            let Some(said) = aside(is_long, || frame::take(&mut self.frames))? else {
+                return Ok(None);
+            };
             match heard(said) {
                 Heard::More => {}
                 Heard::Answer(answer) if self.frames.is_empty() => return Ok(Some(answer)),
                 Heard::Answer(_) | Heard::OutOfTurn => return Err(Violation::OutOfTurn),
             }
         }
-        Ok(None)
     }
 
     /// A kernel is of no further use. One that closed its socket has normally ended, which is known in a
