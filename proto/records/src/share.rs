@@ -192,11 +192,11 @@ mod tests {
 
     #[test]
     fn much_that_others_left_keeps_no_pool_from_recording() {
-        // Two pools of a million short records were removed, and one may record less now.
-        let left = 2_100_000;
+        // Two pools of a million short records were removed.
+        let left = 2_000_000;
         let shares = [share(1000), share(1000)];
-        let used = usage(left * KIB, left, &[100_000, 0]);
-        let full = left * KIB + 1000 * 3 * KIB;
+        let used = usage(left * KIB, left, &[0, 0]);
+        let full = left * KIB + 2000 * 3 * KIB;
         assert!(lets_in(full, bound(&shares, Some(&used))));
     }
 
