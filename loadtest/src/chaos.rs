@@ -125,6 +125,9 @@ fn shape(store: StoreChoice) -> Shape {
     }
 }
 
+/// More executions than a long run names.
+const RECORDED: u32 = 100_000;
+
 async fn fleet(seed: u64, store: StoreChoice) -> Result<Cluster> {
     let builder = Cluster::builder()
         .nats_nodes(NATS)
@@ -135,10 +138,11 @@ async fn fleet(seed: u64, store: StoreChoice) -> Result<Cluster> {
             pool.name(POOL)
                 .max_sessions(SESSIONS + SPARE_SLOTS)
                 .cooldown(3600)
+                .recorded_executions(RECORDED)
         })
         .pool(|pool| {
             let pool = pool.name(churn::POOL).max_sessions(churn::MAX_SESSIONS);
-            pool.cooldown(churn::COOLDOWN)
+            pool.cooldown(churn::COOLDOWN).recorded_executions(RECORDED)
         });
     let builder = match store {
         StoreChoice::S3 => builder.s3_store_behind_proxy(seed),

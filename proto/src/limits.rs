@@ -184,7 +184,7 @@ pub const RECORD_BYTES: u64 = 3 * 1024;
 pub const SHORT_RECORD_BYTES: u64 = 1024;
 /// Records of one pool's executions within [`RECORD_LIFE`], where the pool sets no other bound, and the
 /// highest that it may set. Beyond it new ones are refused.
-pub const RECORDED_OF_POOL: u32 = 100_000;
+pub const RECORDED_OF_POOL: u32 = 10_000;
 /// When trying again is advised where a record found no room and it is not known for how long.
 pub const RECORDS_AGAIN: Duration = Duration::from_secs(10);
 /// See [`RECORDED_OF_POOL`].

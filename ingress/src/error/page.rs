@@ -3,7 +3,7 @@
 use super::{ErrorCode, endings};
 
 /// `Retry-After` of a pool whose share of the records is full.
-const UNTIL_ROOM: &str = "until the pool's oldest record goes: up to 24 h";
+const UNTIL_ROOM: &str = "until records of the pool are old enough to go: up to 24 h";
 
 /// The page.
 #[must_use]

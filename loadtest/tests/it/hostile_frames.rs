@@ -16,6 +16,9 @@ use crate::{
     stack::{fail, shared, succeed, value},
 };
 
+/// A rest, the time within which a kernel takes what it is sent, and two busy cores.
+const ENDED_WITHIN: Duration = Duration::from_secs(40);
+
 /// What a pool lets a cell print, and what is added where it is cut.
 const OUTPUT_BYTES: usize = (1 << 20) + 1024;
 
@@ -43,6 +46,23 @@ def say(*frames):
 async fn forger(session: Session) -> Session {
     succeed(&session, FORGE).await;
     session
+}
+
+/// A fleet of its own, whose worker's log and processor time are those of one test.
+async fn small_cluster() -> Cluster {
+    let builder = Cluster::builder().worker_arguments(["--cages", "1", "--spares", "1"]);
+    builder.pool(|pool| pool).start().await.unwrap()
+}
+
+/// Waits until the worker has ended a kernel that nobody asked for anything.
+async fn ended_between_executions(cluster: &Cluster) {
+    let ended = until("the kernel is ended", ENDED_WITHIN, async || {
+        let log = cluster.log(Member::Worker(0))?;
+        let killed = log.contains("a kernel broke its protocol and is killed");
+        let ended = log.contains("a kernel ended between executions");
+        Ok((killed && ended).then_some(()))
+    });
+    ended.await.unwrap();
 }
 
 #[tokio::test]
@@ -110,8 +130,8 @@ async fn what_a_strict_parser_would_refuse_is_text() {
 
 #[tokio::test]
 async fn the_next_caller_hears_no_forgery() {
-    let stack = shared().await;
-    let session = forger(stack.session()).await;
+    let cluster = small_cluster().await;
+    let session = forger(cluster.client(0).unwrap().fresh()).await;
     let forged = session
         .execute("say(done('1'), *(done('666', id=n) for n in range(1, 50)))")
         .await
@@ -119,12 +139,15 @@ async fn the_next_caller_hears_no_forgery() {
     assert_eq!(forged.status, Status::Failure, "{forged:?}");
     assert!(forged.stderr.contains("Execution aborted"), "{forged:?}");
     assert_eq!(value(&session, "6 * 7").await, 42);
-    // The same a moment after an answer.
+    // The same when the answer has been heard.
     forger(session.clone()).await;
-    let later = "def later():\n    time.sleep(1)\n    say(*(done('666', id=n) for n in range(1, 50)))\n\
+    let later = "def later():\n    \
+                     while not os.path.exists('/mnt/data/heard'): time.sleep(0.01)\n    \
+                     say(*(done('666', id=n) for n in range(1, 50)))\n\
                  threading.Thread(target=later).start()\n'before'";
     assert_eq!(value(&session, later).await, "'before'");
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    session.upload("heard", b"").await.unwrap();
+    ended_between_executions(&cluster).await;
     let executed = succeed(&session, "6 * 7").await;
     assert_eq!(executed.result, 42);
     assert!(
@@ -136,28 +159,21 @@ async fn the_next_caller_hears_no_forgery() {
 
 #[tokio::test]
 async fn code_that_answers_early_does_not_run_past_its_end_for_long() {
-    /// A rest, the time within which a kernel takes what it is sent, and two busy cores.
-    const ENDED_WITHIN: Duration = Duration::from_secs(40);
-    let stack = shared().await;
-    let session = forger(stack.session()).await;
+    let cluster = small_cluster().await;
+    let session = forger(cluster.client(0).unwrap().fresh()).await;
     let code = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n\
                 say(done(\"'early'\"))\n\
                 while True:\n    open('/mnt/data/alive', 'w').write(str(time.time()))\n    time.sleep(0.05)";
     let executed = session.execute_within(1, code).await.unwrap();
     assert_eq!(executed.result, "'early'");
-    let mut seen = Vec::new();
-    until("the code is ended", ENDED_WITHIN, async || {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = session.download("alive").await.unwrap_or_default();
-        let same = !now.is_empty() && now == seen;
-        seen = now;
-        Ok(same.then_some(()))
-    })
-    .await
-    .unwrap();
+    ended_between_executions(&cluster).await;
     let executed = succeed(&session, "6 * 7").await;
     assert_eq!(executed.result, 42);
     assert!(executed.stderr.contains("variables are lost"));
+    // It comes to its end when nothing has written for a second.
+    let code = "import os, time\n\
+                while time.time() < os.stat('/mnt/data/alive').st_mtime + 1: time.sleep(0.05)";
+    succeed(&session, code).await;
 }
 
 #[tokio::test]
@@ -201,34 +217,42 @@ fn spent(worker: u32) -> Duration {
 /// what serving its callers takes.
 const MOST: u128 = 450;
 
-/// Runs `hostile` for a while; the worker's share of a processor meanwhile must be small.
-async fn costs_little(what: &str, hostile: impl AsyncFn(&Session)) {
+/// Runs `hostile` for a while, which says how much it achieved; the worker's share of a processor meanwhile must
+/// be small. Of an attack that achieved less than `least` that would say nothing.
+async fn costs_little(what: &str, least: u64, hostile: impl AsyncFn(&Session) -> u64) {
     const FOR: Duration = Duration::from_secs(12);
-    let cluster = Cluster::builder()
-        .pool(|pool| pool)
-        .worker_arguments(["--cages", "1", "--spares", "1"])
-        .start()
-        .await
-        .unwrap();
+    let cluster = small_cluster().await;
     let session = forger(cluster.client(0).unwrap().fresh()).await;
     succeed(&session, PREPARE).await;
     let worker = cluster.pid(Member::Worker(0)).await.unwrap();
     let (started, before) = (Instant::now(), spent(worker));
     let neighbour = cluster.client(0).unwrap().fresh();
+    let mut achieved = 0;
     while started.elapsed() < FOR {
-        hostile(&session).await;
+        achieved += hostile(&session).await;
     }
     let (spent, elapsed) = (spent(worker) - before, started.elapsed());
     let share = spent.as_millis() * 1000 / elapsed.as_millis();
-    println!("{what}: {share} thousandths of a processor in {elapsed:?}");
+    println!("{what}: {share} thousandths of a processor in {elapsed:?} for {achieved}");
     assert!(share < MOST, "{what}: {share} thousandths of a processor");
+    assert!(
+        achieved >= least,
+        "{what}: nothing was attacked, {achieved}"
+    );
     // The worker is as good as ever for others.
     assert_eq!(value(&neighbour, "6 * 7").await, 42);
+}
+
+/// Runs code whose value is a number.
+async fn number(session: &Session, code: &str) -> u64 {
+    let told = value(session, code).await;
+    told.as_u64().unwrap_or_else(|| panic!("{told}"))
 }
 
 /// What the hostile cells below are made of.
 const PREPARE: &str = "
 import ctypes, mmap
+sent = 0
 def map_much(count):
     global kept
     with open('/mnt/data/mapped', 'w+b') as file:
@@ -246,57 +270,73 @@ def until(seconds):
 
 #[tokio::test]
 async fn many_mappings_cost_the_worker_little() {
-    costs_little("mappings", async |session| {
-        succeed(session, "if 'kept' not in globals(): map_much(60_000)").await;
-        succeed(session, "1").await;
+    // Cells that ran beside so many mappings.
+    costs_little("mappings", 3, async |session| {
+        let code = "if 'kept' not in globals(): map_much(60_000)\nlen(kept)";
+        assert_eq!(value(session, code).await, 60_000);
+        number(session, "1").await
     })
     .await;
 }
 
 #[tokio::test]
 async fn many_files_cost_the_worker_little() {
-    costs_little("files", async |session| {
-        succeed(
-            session,
-            "if not os.path.exists('/mnt/data/many'): make_files(60_000)",
-        )
-        .await;
-        succeed(session, "1").await;
+    // Cells that ran beside so many files.
+    costs_little("files", 1, async |session| {
+        let code = "if not os.path.exists('/mnt/data/many'): make_files(60_000)\n\
+                    sum(len(files) for _, _, files in os.walk('/mnt/data/many'))";
+        assert_eq!(value(session, code).await, 60_000);
+        number(session, "1").await
     })
     .await;
 }
 
 #[tokio::test]
 async fn tiny_frames_cost_the_worker_little() {
-    costs_little("frames", async |session| {
-        let code = "one = json.dumps({'type': 'display', 'id': number(), 'data': {}}).encode()\n\
+    // Bytes of frames.
+    costs_little("frames", 16 << 20, async |session| {
+        let code = "sent = 0\n\
+                    one = json.dumps({'type': 'display', 'id': number(), 'data': {}}).encode()\n\
                     one = struct.pack('<I', len(one)) + one\n\
-                    for _ in until(5): os.write(3, one)";
-        succeed(session, code).await;
-        let code = "one = json.dumps({'type': 'display', 'id': number(), 'data': {}}).encode()\n\
+                    for _ in until(5): sent += os.write(3, one)\nsent";
+        let single = number(session, code).await;
+        let code = "sent = 0\n\
+                    one = json.dumps({'type': 'display', 'id': number(), 'data': {}}).encode()\n\
                     many = (struct.pack('<I', len(one)) + one) * 1000\n\
                     for _ in until(5):\n\
                     \x20   view = memoryview(many)\n\
-                    \x20   while view: view = view[os.write(3, view):]";
-        session.execute(code).await.unwrap();
+                    \x20   while view:\n\
+                    \x20       count = os.write(3, view)\n\
+                    \x20       view, sent = view[count:], sent + count\n\
+                    sent";
+        single + number(session, code).await
     })
     .await;
 }
 
 #[tokio::test]
 async fn single_bytes_cost_the_worker_little() {
-    costs_little("bytes", async |session| {
-        succeed(session, "for _ in until(3): os.write(1, b'x')").await;
-        succeed(
-            session,
-            "for _ in until(3): os.write(1, b'x'); os.write(2, b'x')",
-        )
-        .await;
+    // Writes of one byte.
+    costs_little("bytes", 300_000, async |session| {
+        let code = "sent = 0\nfor _ in until(3): sent += os.write(1, b'x')\nsent";
+        let one = number(session, code).await;
+        let code = "sent = 0\n\
+                    for _ in until(3): sent += os.write(1, b'x') + os.write(2, b'x')\nsent";
+        let both = number(session, code).await;
         // Between cells too.
-        let code = "def later():\n    for _ in until(3): os.write(1, b'x')\n\
+        let code = "if os.path.exists('/mnt/data/written'): os.remove('/mnt/data/written')\n\
+                    def later():\n\
+                    \x20   sent = 0\n\
+                    \x20   for _ in until(3): sent += os.write(1, b'x')\n\
+                    \x20   open('/mnt/data/.written', 'w').write(str(sent))\n\
+                    \x20   os.rename('/mnt/data/.written', '/mnt/data/written')\n\
                     threading.Thread(target=later).start()";
         succeed(session, code).await;
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        let told = until("all is written", ENDED_WITHIN, async || {
+            Ok(session.download("written").await.ok())
+        });
+        let told = String::from_utf8(told.await.unwrap()).unwrap();
+        one + both + told.parse::<u64>().unwrap()
     })
     .await;
 }

@@ -37,7 +37,7 @@ async fn records(cluster: &Cluster) -> u64 {
     stream.unwrap().cached_info().state.messages
 }
 
-/// The refusal of a pool whose share is full says when the oldest record goes: not within hours.
+/// The refusal of a pool whose share is full says when it has room again: not within hours.
 fn assert_no_room(answer: Result<loadtest::client::Executed, ClientError>) {
     match answer {
         Err(ClientError::Refused {

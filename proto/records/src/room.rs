@@ -35,6 +35,8 @@ const BELIEVED_TIMES: u64 = 64;
 const NEAR: u64 = 1024;
 /// One that found none is believed for this long: room comes back by the oldest record's end alone.
 const FULL_BELIEVED_FOR: Duration = Duration::from_secs(10);
+/// Looks that find out when a pool has room again that has more records than its share.
+const SEARCHED: usize = 12;
 /// How long the bus may take to count.
 const COUNTED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -121,16 +123,52 @@ pub(crate) struct StreamConfig {
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct StreamState {
     bytes: u64,
+    messages: u64,
     last_seq: u64,
     #[serde(with = "time::serde::rfc3339")]
     first_ts: OffsetDateTime,
 }
 
-/// The records of one pool.
+/// The records of one pool, or those from some place of the stream on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Count {
     records: u64,
-    oldest: Option<OffsetDateTime>,
+    oldest: Option<Oldest>,
+}
+
+/// The oldest record of some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Oldest {
+    sequence: u64,
+    written: OffsetDateTime,
+}
+
+/// The search for the record whose end makes room, where a pool may record less than it did: all that are older
+/// go before it. Each look halves the part of the stream where it may lie.
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    /// The pool may have so many records.
+    most: u64,
+    /// It is this record, or a newer one.
+    from: Oldest,
+    /// It lies before this place.
+    before: u64,
+}
+
+impl Search {
+    /// The place from which on to count next.
+    fn next(&self) -> Option<u64> {
+        let part = self.before.saturating_sub(self.from.sequence);
+        (part > 1).then(|| self.from.sequence + part / 2)
+    }
+
+    /// So many lie from there on.
+    fn found(&mut self, place: u64, count: Count) {
+        match count.oldest {
+            Some(oldest) if count.records >= self.most => self.from = oldest,
+            _ => self.before = place,
+        }
+    }
 }
 
 impl Rooms {
@@ -239,12 +277,39 @@ impl Rooms {
             return Ok(Look { records, ..found });
         }
         let count = self.count(&share.pool).await?;
-        let full = count.records >= u64::from(share.most);
+        let room_in = match count.oldest {
+            Some(oldest) if count.records >= u64::from(share.most) => {
+                let goes = self.makes_room(share, (count.records, oldest), &stream);
+                Some(room_in(Some(goes.await?), stream.now))
+            }
+            _ => None,
+        };
         Ok(Look {
             records: count.records,
-            room_in: full.then(|| room_in(count.oldest, stream.now)),
+            room_in,
             ..found
         })
+    }
+
+    /// When the record was written whose end makes room, or one that goes a little earlier.
+    async fn makes_room(
+        &self,
+        share: &Share,
+        (records, oldest): (u64, Oldest),
+        stream: &Stream,
+    ) -> Result<OffsetDateTime, BusError> {
+        let mut search = Search {
+            most: share.most.into(),
+            from: oldest,
+            before: stream.state.last_seq.saturating_add(1),
+        };
+        if records > search.most {
+            for _ in 0..SEARCHED {
+                let Some(place) = search.next() else { break };
+                search.found(place, self.count_from(&share.pool, place).await?);
+            }
+        }
+        Ok(search.from.written)
     }
 
     /// What is in the stream, or nothing if there is none.
@@ -261,6 +326,7 @@ impl Rooms {
         }
         Ok(Some(Usage {
             bytes: stream.state.bytes,
+            messages: stream.state.messages,
             records,
         }))
     }
@@ -283,11 +349,16 @@ impl Rooms {
 
     /// Counts the records of a pool. The nearest server answers, so that it may be behind a little.
     async fn count(&self, pool: &PoolId) -> Result<Count, BusError> {
+        self.count_from(pool, 1).await
+    }
+
+    /// The same from this place of the stream on.
+    async fn count_from(&self, pool: &PoolId, place: u64) -> Result<Count, BusError> {
         let failed = |why: Box<dyn std::error::Error + Send + Sync>| {
             BusError::new("failed to count records", why)
         };
         let question = format!(
-            r#"{{"next_by_subj":"{}","seq":1,"batch":1}}"#,
+            r#"{{"next_by_subj":"{}","seq":{place},"batch":1}}"#,
             subject::executions_of_pool(pool)
         );
         let subject = format!("$JS.API.DIRECT.GET.{EXECUTIONS_STREAM}");
@@ -313,13 +384,15 @@ impl Rooms {
         };
         let more: Option<u64> = header("Nats-Num-Pending").and_then(|more| more.parse().ok());
         let written = header(async_nats::header::NATS_TIME_STAMP.as_ref());
-        let oldest = written.and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
-        match more {
-            Some(more) => Ok(Count {
+        let written = written.and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
+        let sequence = header(async_nats::header::NATS_SEQUENCE.as_ref());
+        let sequence = sequence.and_then(|place| place.parse().ok());
+        match (more, sequence, written) {
+            (Some(more), Some(sequence), Some(written)) => Ok(Count {
                 records: more + 1,
-                oldest,
+                oldest: Some(Oldest { sequence, written }),
             }),
-            None => Err(failed("the answer has no number".into())),
+            _ => Err(failed("the answer lacks number, place or time".into())),
         }
     }
 }
@@ -476,6 +549,38 @@ mod tests {
             ..look
         };
         assert_eq!(full.at_most(130), None);
+    }
+
+    #[test]
+    fn the_record_is_found_whose_end_makes_room() {
+        // Every third message is one of the pool's, written in its second.
+        let places: Vec<u64> = (0..5000).map(|number| 3 * number + 7).collect();
+        let time = |place: u64| OffsetDateTime::UNIX_EPOCH + Duration::from_secs(place);
+        let count_from = |from: u64| {
+            let mut rest = places.iter().filter(|place| **place >= from);
+            let oldest = rest.next().map(|place| Oldest {
+                sequence: *place,
+                written: time(*place),
+            });
+            let records = u64::try_from(rest.count()).unwrap() + u64::from(oldest.is_some());
+            Count { records, oldest }
+        };
+        for most in [1, 2, 10, 1000, 4998, 4999] {
+            let mut search = Search {
+                most,
+                from: count_from(1).oldest.unwrap(),
+                before: 15_010,
+            };
+            let mut looks = 0;
+            while let Some(place) = search.next() {
+                search.found(place, count_from(place));
+                looks += 1;
+                // However early it is cut off, what it says is not too late.
+                assert!(count_from(search.from.sequence).records >= most);
+            }
+            assert_eq!(count_from(search.from.sequence).records, most);
+            assert!(looks < 16, "{most}: {looks}");
+        }
     }
 
     #[test]

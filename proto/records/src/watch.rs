@@ -62,7 +62,7 @@ fn said(share: &Share, room: Room) -> Option<String> {
         Room::Left(()) => None,
         Room::Full { retry_after } => Some(format!(
             "pool `{}` has no room for more records of executions (recorded_executions = {}); \
-             the oldest goes in {}",
+             there is room again in {}",
             share.name,
             share.most,
             words(retry_after),

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Kernel,
+    aside::{LONG_BYTES, aside},
     frame::{self, FromKernel, ToKernel},
     output::Output,
     pace::Turn,
@@ -46,7 +47,8 @@ impl Kernel {
         self.pace.begin();
         // What came before the request cannot be its answer.
         let answer = if socket::is_silent(&self.socket) {
-            let request = frame::encode(request).map_err(Violation::from)?;
+            let is_long = request.content_bytes() > LONG_BYTES;
+            let request = aside(is_long, || frame::encode(request)).map_err(Violation::from)?;
             self.exchange(&request, output, meaning).await
         } else {
             Err(Violation::OutOfTurn.into())
@@ -113,14 +115,17 @@ impl Kernel {
         &mut self,
         meaning: &mut impl FnMut(FromKernel) -> Meaning<T>,
     ) -> Result<Option<T>, Violation> {
-        while let Some(frame) = frame::take(&mut self.frames)? {
+        loop {
+            let is_long = frame::first(&self.frames)?.is_some_and(|length| length > LONG_BYTES);
+            let Some(frame) = aside(is_long, || frame::take(&mut self.frames))? else {
+                return Ok(None);
+            };
             match meaning(frame) {
                 Meaning::More => {}
                 Meaning::Answer(answer) if self.frames.is_empty() => return Ok(Some(answer)),
                 Meaning::Answer(_) | Meaning::OutOfTurn => return Err(Violation::OutOfTurn),
             }
         }
-        Ok(None)
     }
 }
 

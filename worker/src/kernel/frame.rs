@@ -59,6 +59,19 @@ pub enum ToKernel<'a> {
     },
 }
 
+impl ToKernel<'_> {
+    /// Length of what it carries, in bytes, as far as that may be much.
+    #[must_use]
+    pub fn content_bytes(&self) -> usize {
+        match self {
+            Self::Execute { code, .. } => code.len(),
+            Self::Command { command, .. } => command.len(),
+            Self::Restore { variables, .. } => variables.len(),
+            Self::Probe | Self::Snapshot { .. } => 0,
+        }
+    }
+}
+
 fn as_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&Base64Display::new(bytes, &BASE64))
 }
@@ -316,11 +329,17 @@ pub fn encode(frame: &ToKernel<'_>) -> Result<Vec<u8>, FrameError> {
     }
 }
 
-/// Takes the first whole frame off `buffer`; `None` means that more bytes are needed.
+/// The length of the first frame, in bytes, if all of it is in `buffer`.
 ///
 /// # Errors
-/// Bytes that can never become a frame.
-pub fn take(buffer: &mut bytes::BytesMut) -> Result<Option<FromKernel>, FrameError> {
+/// A length that no frame has.
+pub fn first(buffer: &[u8]) -> Result<Option<usize>, FrameError> {
+    let length = announced(buffer)?;
+    Ok(length.filter(|length| buffer.len() - 4 >= *length))
+}
+
+/// The length of the first frame as its beginning says it.
+fn announced(buffer: &[u8]) -> Result<Option<usize>, FrameError> {
     let Some(prefix) = buffer.first_chunk::<4>() else {
         return Ok(None);
     };
@@ -328,6 +347,17 @@ pub fn take(buffer: &mut bytes::BytesMut) -> Result<Option<FromKernel>, FrameErr
     if length > KERNEL_FRAME_BYTES {
         return Err(FrameError::TooLong(length));
     }
+    Ok(Some(length))
+}
+
+/// Takes the first whole frame off `buffer`; `None` means that more bytes are needed.
+///
+/// # Errors
+/// Bytes that can never become a frame.
+pub fn take(buffer: &mut bytes::BytesMut) -> Result<Option<FromKernel>, FrameError> {
+    let Some(length) = announced(buffer)? else {
+        return Ok(None);
+    };
     if buffer.len() - 4 < length {
         buffer.reserve(4 + length - buffer.len());
         return Ok(None);
@@ -358,8 +388,10 @@ mod tests {
         for byte in whole.iter().take(whole.len() - 1) {
             buffer.extend_from_slice(&[*byte]);
             assert!(take(&mut buffer).unwrap().is_none());
+            assert_eq!(first(&buffer).unwrap(), None);
         }
         buffer.extend_from_slice(&whole[whole.len() - 1..]);
+        assert_eq!(first(&buffer).unwrap(), Some(whole.len() - 4));
         assert_eq!(take(&mut buffer).unwrap(), Some(FromKernel::Ready));
         assert!(buffer.is_empty());
     }

@@ -14,6 +14,7 @@
 //! `descriptor`, `ready` and `pace` choose when, `watch` finds out whether the kernel goes on,
 //! `output`, `displays` and `bounds` keep no more than is allowed.
 
+mod aside;
 mod bounds;
 mod cell;
 mod descriptor;

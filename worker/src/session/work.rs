@@ -154,7 +154,8 @@ impl Work {
                 Err(panicked) => not_restarted(&panicked),
             },
             Self::Idle(kernel) => {
-                let _status = kernel.idle().await;
+                let status = kernel.idle().await;
+                tracing::info!(%status, "a kernel ended between executions");
                 (Self::Nothing, Happened::DiedIdle)
             }
             Self::Running(cell) => match cell.await {

@@ -1,7 +1,10 @@
 //! The share of the records that each pool has: what one fills is no other's, what was recorded stays for a
 //! day, and whatever has begun finds room for its end.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, State};
 use futures_util::{StreamExt, stream};
@@ -128,6 +131,69 @@ async fn what_waits_in_the_queue_is_taken_though_the_share_is_full() {
         .await
         .unwrap();
     assert_eq!(record.into_record().state, RecordState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_pool_that_may_record_less_than_it_holds_forgets_nothing_and_waits_truthfully() {
+    let mut bus = Bus::with_shares(20, 20).await;
+    let before = bus.worker("worker-1").await;
+    let lease = before.claim().await;
+    let mut held = vec![];
+    let started = Instant::now();
+    for number in 0..20 {
+        if number == 10 {
+            // The younger half goes two seconds after the older one.
+            until("time has passed", WITHIN, || async {
+                Ok((started.elapsed() > Duration::from_secs(2)).then_some(()))
+            })
+            .await
+            .unwrap();
+        }
+        held.push(before.hold(&lease, &execution(number, '0')).await);
+    }
+    let full = async |bus: &Bus| {
+        let ingress = bus.ingress().await;
+        match ingress.look(&Share::from(&bus.pool)).await.unwrap() {
+            Room::Full { retry_after } => retry_after,
+            Room::Left(()) => panic!("there is room"),
+        }
+    };
+    let of_the_oldest = full(&bus).await;
+    let (reserved, _) = config(&before).await;
+
+    // As after an upgrade to a version with a smaller share by default.
+    bus.pool.recorded_executions = 10;
+    let after = bus.worker("worker-2").await;
+    let of_the_younger = full(&bus).await;
+    assert!(
+        of_the_younger > of_the_oldest + Duration::from_secs(1),
+        "{of_the_oldest:?} {of_the_younger:?}"
+    );
+    assert_full(&after.begin(&lease, &execution(99, '0')).await.unwrap_err());
+    let known = after.begin(&lease, &execution(0, '0')).await.unwrap();
+    assert!(matches!(known, Begun::Known(_)), "{known:?}");
+    // What runs ends, with the longest record that there is.
+    for held in held {
+        let end = End::Outcome(printed("x".repeat(limits::RECORD_OUTCOME_BYTES / 2)).into());
+        let record = held.finish(end).await.unwrap().into_record();
+        assert_eq!(record.state, RecordState::Succeeded);
+    }
+    let (unchanged, state) = config(&after).await;
+    assert_eq!(
+        (unchanged.max_bytes, state.messages),
+        (reserved.max_bytes, 20)
+    );
+    over(after.begin(&lease, &execution(0, '0')).await);
+    // With the share of before, which needs no more of the bus than it had, all goes on.
+    bus.pool.recorded_executions = 21;
+    let raised = bus.worker("worker-3").await;
+    let _held = raised.hold(&lease, &execution(99, '0')).await;
+    assert_full(
+        &raised
+            .begin(&lease, &execution(100, '0'))
+            .await
+            .unwrap_err(),
+    );
 }
 
 #[tokio::test]

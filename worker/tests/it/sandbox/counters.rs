@@ -3,10 +3,11 @@
 
 use std::process::Stdio;
 
+use proto::pool::Limits;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use super::{Host, Session, within};
+use super::{Host, Session, limits, within};
 
 /// Calls of the C library; each raises an `OSError` when it fails.
 const CALLS: &str = r#"
@@ -104,6 +105,72 @@ held = {
 print(json.dumps(held))
 "#;
 
+/// Asks for what no session gets: keys, and namespaces by every call that makes one. Prints how each was refused.
+const FORBIDDEN: &str = r#"
+NUMBERS = {"add_key": 248, "request_key": 249, "keyctl": 250, "clone": 56, "clone3": 435}
+KINDS = {"mount": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, "ipc": 0x8000000, "user": 0x10000000,
+         "pid": 0x20000000, "net": 0x40000000}
+OWN_KEYRING, JOIN = ctypes.c_long(-3), 1
+def raw(name, *arguments):
+    return call("syscall", NUMBERS[name], *arguments)
+def child(name, *arguments):
+    if (pid := raw(name, *arguments)) == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+def clone(kind):
+    child("clone", ctypes.c_ulong(kind | signal.SIGCHLD), None, None, None, None)
+def clone3(kind):
+    wanted = (ctypes.c_uint64 * 8)(kind, 0, 0, 0, signal.SIGCHLD)
+    child("clone3", wanted, ctypes.c_size_t(ctypes.sizeof(wanted)))
+asks = {
+    "add_key": lambda: raw("add_key", b"user", b"one", b"two", ctypes.c_size_t(3), OWN_KEYRING),
+    "request_key": lambda: raw("request_key", b"user", b"one", None, OWN_KEYRING),
+    "keyctl": lambda: raw("keyctl", JOIN, None),
+}
+for name, kind in KINDS.items():
+    asks[f"unshare {name}"] = lambda kind=kind: call("unshare", kind)
+    asks[f"clone {name}"] = lambda kind=kind: clone(kind)
+    asks[f"clone3 {name}"] = lambda kind=kind: clone3(kind)
+def refusal(ask):
+    try:
+        ask()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return None
+print(json.dumps({name: refusal(ask) for name, ask in asks.items()}))
+"#;
+
+/// Watches as many descriptors as there may be watches, and goes on watching; prints how many that are and what
+/// ended it.
+const WATCH: &str = r#"
+import select
+def watch_much():
+    instances = [select.epoll() for _ in range(2000)]
+    watched = [os.eventfd(0) for _ in range(1900)]
+    count = 0
+    try:
+        for instance in instances:
+            for descriptor in watched:
+                instance.register(descriptor, select.EPOLLIN)
+                count += 1
+    except OSError as error:
+        return [count, errno.errorcode[error.errno]], instances
+    return [count, None], instances
+watches, ended = 0, None
+while ended is None and watches < MOST:
+    read, write = os.pipe()
+    if os.fork() == 0:
+        told, held = watch_much()
+        os.write(write, json.dumps(told).encode())
+        while True:
+            signal.pause()
+    os.close(write)
+    count, ended = json.loads(os.read(read, 100))
+    os.close(read)
+    watches += count
+print(json.dumps([watches, ended]))
+"#;
+
 /// The same code as in a session, as root of the host.
 async fn probe_as_the_hosts_root() -> Value {
     let mut python = tokio::process::Command::new("python3")
@@ -163,6 +230,64 @@ async fn what_one_session_fills_up_is_there_for_its_neighbours_and_for_root() {
     // And nobody has less than another.
     let (_other_cage, mut other) = host.session().await;
     assert_eq!(fill(&mut other).await, held);
+    assert_eq!(probe_as_the_hosts_root().await, json!({}));
+    drop(hostile);
+    within("destruction", cage.destroy()).await.unwrap();
+    assert_eq!(probe(&mut neighbour).await, json!({}));
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn no_session_gets_keys_or_namespaces() {
+    let host = Host::start().await;
+    let (_neighbour_cage, mut neighbour) = host.session().await;
+    let (_cage, mut hostile) = host.session().await;
+    let refused = hostile.json(&format!("{CALLS}{FORBIDDEN}")).await;
+    let refused = refused.as_object().unwrap();
+    assert_eq!(refused.len(), 3 + 3 * 7);
+    for (call, error) in refused {
+        let wanted = match call.starts_with("clone3 ") {
+            true => "ENOSYS",
+            false => "EPERM",
+        };
+        assert_eq!(error, wanted, "{call}");
+    }
+    assert_eq!(probe(&mut neighbour).await, json!({}));
+    assert_eq!(probe_as_the_hosts_root().await, json!({}));
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn epoll_watches_of_one_session_are_counted_for_it_alone() {
+    /// More than a host of 32 GiB allows a user; they take two GiB.
+    const MOST: u64 = 8_000_000;
+    let allowed = std::fs::read_to_string("/proc/sys/fs/epoll/max_user_watches").unwrap();
+    let allowed: u64 = allowed.trim().parse().unwrap();
+    let host = Host::start().await;
+    let (_neighbour_cage, mut neighbour) = host.session().await;
+    let large = Limits {
+        memory_bytes: 4 << 30,
+        ..limits()
+    };
+    let cage = within("a cage", host.sandboxes.cage(&large)).await.unwrap();
+    let mut hostile = Session::join(&cage).await;
+    let watched = hostile
+        .json(&format!("{CALLS}MOST = {MOST}\n{WATCH}"))
+        .await;
+    let (watches, ended) = (watched[0].as_u64().unwrap(), watched[1].as_str());
+    if allowed < MOST {
+        // All that a user may have, and nobody else had a part in it but the kernel's own loop.
+        assert_eq!(ended, Some("ENOSPC"), "{watched}");
+        assert!(
+            (allowed - 100..=allowed).contains(&watches),
+            "{watched} of {allowed}"
+        );
+    } else {
+        assert!(ended.is_none() && watches >= MOST, "{watched} of {allowed}");
+    }
+    assert_eq!(probe(&mut neighbour).await, json!({}));
+    let (_late_cage, mut late) = host.session().await;
+    assert_eq!(probe(&mut late).await, json!({}));
     assert_eq!(probe_as_the_hosts_root().await, json!({}));
     drop(hostile);
     within("destruction", cage.destroy()).await.unwrap();
