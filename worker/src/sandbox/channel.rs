@@ -68,8 +68,10 @@ pub(super) fn receive(socket: impl AsFd) -> io::Result<Option<Packet>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let parts = &mut [IoSliceMut::new(&mut bytes)];
-    let message = match rustix::net::recvmsg(socket, parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
-        Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+    let mut read = || rustix::net::recvmsg(&socket, parts, &mut control, RecvFlags::CMSG_CLOEXEC);
+    // That the peer ended before it had read everything is told once, ahead of what the peer has sent.
+    let message = match read() {
+        Err(rustix::io::Errno::CONNRESET) => read()?,
         received => received?,
     };
     if message
@@ -135,5 +137,21 @@ impl Channel {
         self.0
             .async_io(Interest::READABLE, |socket| receive(socket))
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_of_a_peer_that_did_not_read_everything_are_heard() {
+        let (ours, theirs) = pair().unwrap();
+        send(&ours, b"unread", &[]).unwrap();
+        send(&theirs, b"last words", &[]).unwrap();
+        drop(theirs);
+        let packet = receive(&ours).unwrap().unwrap();
+        assert_eq!(packet.bytes, b"last words");
+        assert!(receive(&ours).unwrap().is_none());
     }
 }
