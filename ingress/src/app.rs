@@ -36,7 +36,7 @@ use crate::{
     bus::{Bus, NatsAuth},
     config::Config,
     connections,
-    membership::Membership,
+    membership::{self, Membership},
     patience,
     readiness::Readiness,
     seal::Sealer,
@@ -99,6 +99,7 @@ impl App {
         let store = Store::open(&config.store)?;
         let instance = config.instance.clone();
         let instance = instance.unwrap_or_else(|| Ulid::new().to_string().to_lowercase());
+        membership::demand_rights(config, &instance).await?;
         let bus = Bus::connect(&config.nats, NatsAuth::read(&config.nats_auth)?, &instance).await?;
         let health = Health::default();
         let membership = Membership::take(

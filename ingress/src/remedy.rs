@@ -2,7 +2,7 @@
 
 use fleet::FleetFailure;
 use process::log::LogError;
-use routing::bus::{AuthError, BusError};
+use routing::bus::{AuthError, BusError, rights::RightsError};
 use store::OpenError;
 
 use crate::{auth::keys::KeyError, config::ConfigError, tls::CertificateError};
@@ -23,6 +23,7 @@ fn of_one(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     known(cause, LogError::remedy)
         .or_else(|| known(cause, AuthError::remedy))
         .or_else(|| known(cause, BusError::remedy))
+        .or_else(|| known(cause, RightsError::remedy))
         .or_else(|| known(cause, OpenError::remedy))
         .or_else(|| known(cause, of_fleet))
         .or_else(|| known(cause, of_configuration))
