@@ -200,7 +200,7 @@ impl Comparison {
         let theirs = self.key_of_bus().await?;
         fits(theirs.as_ref(), &self.own.key)?;
         let within = patiently(STORE_WITHIN);
-        let failure = match timeout(within, self.compare()).await {
+        let failure = match timeout(within, self.compare_again()).await {
             Ok(Ok(())) => return Ok(Compared::All),
             Ok(Err(CompareError::Misfit(misfit))) => return Err(misfit.into()),
             Ok(Err(CompareError::Unknown(error))) => error,
@@ -245,6 +245,25 @@ impl Comparison {
             compare_keys(stream, self.store, key, found),
             pools,
         );
+    }
+
+    /// Compares everything, again where the bus does not answer in a while: its servers may be making the stream.
+    async fn compare_again(&mut self) -> Result<(), CompareError> {
+        let began = Instant::now();
+        loop {
+            match self.compare().await {
+                Err(CompareError::Unknown(FleetFailure::Bus(error)))
+                    if began.elapsed() < patiently(START_WITHIN) =>
+                {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the fleet is not known yet"
+                    );
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                compared => return compared,
+            }
+        }
     }
 
     /// Compares everything. Nothing is written to a bus of which it is not known whose it is.

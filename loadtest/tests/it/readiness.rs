@@ -126,8 +126,8 @@ impl Drilled {
             last = now;
             Ok(settled.then_some(()))
         });
-        let settled = settled.await;
-        assert!(settled.is_ok(), "{settled:?}: {last:?}");
+        let settled = settled.await.is_ok();
+        assert!(settled, "{check} is not all at {}: {last:?}", self.address);
     }
 
     /// Nothing has changed.
