@@ -238,8 +238,12 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
         ended??;
     }
     match failed {
+        // What it told may be another fleet's.
         Some(misfit) => Err(misfit.into()),
-        None => Ok(()),
+        None => {
+            app.membership.leave().await;
+            Ok(())
+        }
     }
 }
 

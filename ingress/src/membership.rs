@@ -11,7 +11,7 @@ use proto::{
     pool::Pools,
     subject,
 };
-use records::fleet::{FleetStream, POOLS_LIFE, State};
+use records::fleet::{Digests, FleetStream, POOLS_LIFE, State};
 use routing::{
     bus::{
         connect::Peer,
@@ -44,6 +44,8 @@ const POOLS_EVERY: Duration = Duration::from_secs(2);
 const KEY_EVERY: Duration = Duration::from_secs(10);
 /// The same while there is none.
 const KEY_AGAIN: Duration = Duration::from_secs(1);
+/// How long the end may be put off to say that it is one.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 /// This ingress's pools are told so often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -80,6 +82,8 @@ struct Own {
 /// The place in the fleet, while the process runs.
 #[derive(Debug)]
 pub struct Membership {
+    stream: FleetStream,
+    instance: String,
     misfit: watch::Receiver<Option<Misfit>>,
 }
 
@@ -118,10 +122,24 @@ impl Membership {
             own: own.clone(),
         };
         let compared = comparison.begin().await?;
+        let stream = comparison.fleet.stream().clone();
         let (found, misfit) = watch::channel(None);
         tokio::spawn(comparison.go_on(compared, found));
         tokio::spawn(compare_pools(bus.clone(), own, health.clone()));
-        Ok(Self { misfit })
+        Ok(Self {
+            stream,
+            instance: instance.to_owned(),
+            misfit,
+        })
+    }
+
+    /// Says that this ingress ends: nobody has to agree with it any more.
+    pub async fn leave(&self) {
+        let none = Digests::new();
+        let told = self.stream.tell_pools(&self.instance, &none);
+        if !matches!(timeout(LEAVE_WITHIN, told).await, Ok(Ok(()))) {
+            tracing::debug!("the fleet was not told that this ingress ends");
+        }
     }
 
     /// Returns once this ingress does not belong to its fleet any more.
