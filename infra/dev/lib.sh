@@ -46,6 +46,19 @@ born() {
   [ "$1" = Z ] || echo "${20}"
 }
 
+# build FILE…: which files these are now. Another build of a program is another file.
+build() {
+  stat -Lc '%n %i %Y' "$@"
+}
+
+# outdated NAME FILE…: whether the process runs, and was started from other files than these.
+outdated() {
+  local name=$1
+  shift
+  running "$name" >/dev/null &&
+    [ "$(cat "$home/run/$name.build" 2>/dev/null)" != "$(build "$@")" ]
+}
+
 # start NAME PROGRAM ARGUMENTS…: in the background, with log and pid file.
 start() {
   local name=$1 pid
@@ -68,9 +81,9 @@ wait_for() {
   done
 }
 
-# stop NAME: asks it to end, and insists after 30 seconds.
+# stop NAME: asks it to end, and insists after 60 seconds: a worker drains for 10 and then may take 30.
 stop() {
-  local name=$1 pid deadline=$((SECONDS + 30))
+  local name=$1 pid deadline=$((SECONDS + 60))
   if pid=$(running "$name"); then
     kill -TERM "$pid"
     while running "$name" >/dev/null; do
@@ -82,7 +95,7 @@ stop() {
     done
     echo "stopped $name"
   fi
-  rm -f "$home/run/$name".{pid,born,ready}
+  rm -f "$home/run/$name".{pid,born,build,ready}
 }
 
 listening() {

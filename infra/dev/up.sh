@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts the development stack, proves it with a real request and says how to use it.
-# WORKERS and INGRESSES (1 by default) say how many of each. Running it twice is harmless.
+# WORKERS and INGRESSES (1 by default) say how many of each. Running it twice is harmless: what runs of another build,
+# or with other settings, is restarted one after the other, and sessions go on.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -68,37 +69,83 @@ sed -e "s|@LISTEN@|127.0.0.1:$nats_port|" -e "s|@STORE_DIR@|$home/nats|" \
   -e "s|@INGRESS_PASSWORD@|$(password ingress)|" -e "s|@WORKER_PASSWORD@|$(password worker)|" \
   -e "s|@OPERATOR_PASSWORD@|$(password operator)|" \
   -e "s|@CLUSTER@||" \
-  "$root/infra/nats/hearth.conf.template" >"$home/nats.conf"
+  "$root/infra/nats/hearth.conf.template" >"$home/nats.conf.new"
+if cmp -s "$home/nats.conf.new" "$home/nats.conf"; then
+  rm "$home/nats.conf.new"
+else
+  mv "$home/nats.conf.new" "$home/nats.conf"
+fi
 
 # ── processes ──
 bus=(--nats "nats://127.0.0.1:$nats_port" --store "file://$home/store" --pools "$home/pools.toml")
+# What each kind of process is started from.
+nats_files=("$shared/bin/nats-server" "$home/nats.conf")
+worker_files=("$programs/worker" "$programs/libzygote.so" "$shared/image/current.erofs" "$home/pools.toml")
+ingress_files=("$programs/ingress" "$home/pools.toml")
 
-if ! running nats >/dev/null; then
+start_nats() {
+  build "${nats_files[@]}" >"$home/run/nats.build"
   start nats "$shared/bin/nats-server" -c "$home/nats.conf"
+}
+start_worker() { # NUMBER
+  build "${worker_files[@]}" >"$home/run/worker-$1.build"
+  rm -f "$home/run/worker-$1.ready"
+  start "worker-$1" "$programs/worker" --id "$worker_prefix-$1" "${bus[@]}" \
+    --nats-auth "$home/nats-worker.auth" --image "$shared/image/current.erofs" \
+    --admin-listen "127.0.0.1:$((admin_port + $1 - 1))" \
+    --data-dir "$home/data/worker-$1" --drain-seconds 10 --ready-file "$home/run/worker-$1.ready"
+}
+start_ingress() { # NUMBER
+  build "${ingress_files[@]}" >"$home/run/ingress-$1.build"
+  start "ingress-$1" "$programs/ingress" serve "${bus[@]}" \
+    --nats-auth "$home/nats-ingress.auth" --cluster-key "$home/cluster.key" \
+    --listen "127.0.0.1:$((http_port + $1 - 1))" \
+    --tls-listen "127.0.0.1:$((https_port + $1 - 1))" --lame-duck-seconds 0 \
+    --tls-cert "$home/keys/cert.pem" --tls-key "$home/keys/key.pem" \
+    --jwks "$home/keys/jwks.json" --jwt-issuer "$issuer"
+}
+wait_for_worker() { # NUMBER
+  wait_for "worker-$1" 120 test -f "$home/run/worker-$1.ready"
+}
+wait_for_ingress() { # NUMBER
+  wait_for "ingress-$1" 30 curl --silent --fail "http://127.0.0.1:$((http_port + $1 - 1))/readyz"
+}
+stop_outdated() { # NAME FILE…: succeeds if it was
+  outdated "$@" || return 1
+  echo "$1 runs of an older build or with older settings: restarting it"
+  stop "$1"
+}
+
+# The bus first, for its rights, then the workers: ingresses may ask for what only they know. Of each kind one
+# after the other, so that the others serve.
+stop_outdated nats "${nats_files[@]}" || true
+if ! running nats >/dev/null; then
+  start_nats
   wait_for nats 20 listening "$nats_port"
 fi
 for ((n = 1; n <= workers; n++)); do
-  running "worker-$n" >/dev/null && continue
-  rm -f "$home/run/worker-$n.ready"
-  start "worker-$n" "$programs/worker" --id "$worker_prefix-$n" "${bus[@]}" \
-    --nats-auth "$home/nats-worker.auth" --image "$shared/image/current.erofs" \
-    --admin-listen "127.0.0.1:$((admin_port + n - 1))" \
-    --data-dir "$home/data/worker-$n" --drain-seconds 10 --ready-file "$home/run/worker-$n.ready"
-done
-for ((n = 1; n <= ingresses; n++)); do
-  running "ingress-$n" >/dev/null && continue
-  start "ingress-$n" "$programs/ingress" serve "${bus[@]}" \
-    --nats-auth "$home/nats-ingress.auth" --cluster-key "$home/cluster.key" \
-    --listen "127.0.0.1:$((http_port + n - 1))" \
-    --tls-listen "127.0.0.1:$((https_port + n - 1))" --lame-duck-seconds 0 \
-    --tls-cert "$home/keys/cert.pem" --tls-key "$home/keys/key.pem" \
-    --jwks "$home/keys/jwks.json" --jwt-issuer "$issuer"
+  if stop_outdated "worker-$n" "${worker_files[@]}"; then
+    start_worker "$n"
+    wait_for_worker "$n"
+  fi
 done
 for ((n = 1; n <= workers; n++)); do
-  wait_for "worker-$n" 120 test -f "$home/run/worker-$n.ready"
+  running "worker-$n" >/dev/null || start_worker "$n"
 done
 for ((n = 1; n <= ingresses; n++)); do
-  wait_for "ingress-$n" 30 curl --silent --fail "http://127.0.0.1:$((http_port + n - 1))/readyz"
+  if stop_outdated "ingress-$n" "${ingress_files[@]}"; then
+    start_ingress "$n"
+    wait_for_ingress "$n"
+  fi
+done
+for ((n = 1; n <= ingresses; n++)); do
+  running "ingress-$n" >/dev/null || start_ingress "$n"
+done
+for ((n = 1; n <= workers; n++)); do
+  wait_for_worker "$n"
+done
+for ((n = 1; n <= ingresses; n++)); do
+  wait_for_ingress "$n"
 done
 
 # ── how to use it ──

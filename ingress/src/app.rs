@@ -36,7 +36,7 @@ use crate::{
     bus::{Bus, NatsAuth},
     config::Config,
     connections,
-    membership::Membership,
+    membership::{self, Membership},
     metrics::{BusFigures, Requests},
     patience,
     readiness::Readiness,
@@ -103,6 +103,7 @@ impl App {
         let store = Store::open(&config.fleet.store)?;
         let instance = config.instance.clone();
         let instance = instance.unwrap_or_else(|| Ulid::new().to_string().to_lowercase());
+        membership::demand_rights(config, &instance).await?;
         let auth = NatsAuth::read(&config.fleet.bus.nats_auth)?;
         let bus = Bus::connect(&config.fleet.bus.nats, auth, &instance).await?;
         let health = Health::default();
@@ -245,8 +246,12 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
         ended??;
     }
     match failed {
+        // What it told may be another fleet's.
         Some(misfit) => Err(misfit.into()),
-        None => Ok(()),
+        None => {
+            app.membership.leave().await;
+            Ok(())
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use process::{
     log::LogSettings,
     preflight::Output,
-    settings::{AdminSettings, FleetSettings},
+    settings::{AdminSettings, BusSettings, FleetSettings},
 };
 use proto::id::{ClusterKey, IdError};
 
@@ -51,18 +51,9 @@ pub enum Command {
 /// What changing the cluster key needs.
 #[derive(Debug, Args)]
 pub struct AcceptNewKey {
-    /// NATS servers, separated by commas.
-    #[arg(
-        long,
-        env = "HEARTH_NATS",
-        default_value = "nats://127.0.0.1:4222",
-        value_delimiter = ',',
-        num_args = 1
-    )]
-    pub nats: Vec<async_nats::ServerAddr>,
-    /// File with `user:password` for NATS; only its owner may read it.
-    #[arg(long, env = "HEARTH_NATS_AUTH")]
-    pub nats_auth: PathBuf,
+    /// The bus.
+    #[command(flatten)]
+    pub bus: BusSettings,
     /// File with the new cluster key.
     #[arg(long, env = "HEARTH_CLUSTER_KEY")]
     pub cluster_key: PathBuf,

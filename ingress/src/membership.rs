@@ -9,21 +9,34 @@ use proto::{
     health::{Check, Health},
     id::ClusterKey,
     pool::Pools,
+    subject,
 };
-use records::fleet::{FleetStream, POOLS_LIFE};
-use routing::disagreement;
-use store::Store;
-use tokio::{sync::watch, time::Instant};
+use records::fleet::{Digests, FleetStream, POOLS_LIFE, State};
+use routing::{
+    bus::{
+        connect::Peer,
+        rights::{self, RightsError},
+    },
+    disagreement,
+};
+use store::{Store, StoreError};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use ulid::Ulid;
 
 use crate::{
     bus::{Bus, NatsAuth},
-    config::{AcceptNewKey, read_cluster_key},
+    config::{AcceptNewKey, Config, read_cluster_key},
+    patience::patiently,
 };
 
-/// How long the store may take to answer at the start.
+/// How long the bus may take to tell the fleet's key at the start, on a machine of usual speed,
 const START_WITHIN: Duration = Duration::from_secs(20);
-/// Pause before they are asked again.
+/// and the store to tell its generation. Longer than a bus that fails may take to be known as failing.
+const STORE_WITHIN: Duration = Duration::from_secs(30);
+/// Pause before one of them is asked again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Time between two looks at the workers' pools, which keep new sessions from waiting for one.
 const POOLS_EVERY: Duration = Duration::from_secs(2);
@@ -31,6 +44,8 @@ const POOLS_EVERY: Duration = Duration::from_secs(2);
 const KEY_EVERY: Duration = Duration::from_secs(10);
 /// The same while there is none.
 const KEY_AGAIN: Duration = Duration::from_secs(1);
+/// How long the end may be put off to say that it is one.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 /// This ingress's pools are told so often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -51,6 +66,9 @@ pub enum Misfit {
         /// That of the ingress that was first.
         theirs: KeyFingerprint,
     },
+    /// Another store.
+    #[error(transparent)]
+    Store(Arc<FleetFailure>),
 }
 
 /// What this ingress tells of itself.
@@ -64,14 +82,18 @@ struct Own {
 /// The place in the fleet, while the process runs.
 #[derive(Debug)]
 pub struct Membership {
+    stream: FleetStream,
+    instance: String,
     misfit: watch::Receiver<Option<Misfit>>,
 }
 
 impl Membership {
-    /// Makes sure of the place, and goes on doing so.
+    /// Makes sure of the place, and goes on doing so. Where the store is down this ingress serves what lives, and no
+    /// session is placed until the store has told that the bus is its own.
     ///
     /// # Errors
-    /// The store cannot be read, the bus belongs to another store, or the cluster key is another.
+    /// The bus does not tell the fleet's cluster key or has another one, the store refuses this process, or the bus
+    /// belongs to another store.
     pub async fn take(
         store: Store,
         bus: &Bus,
@@ -86,47 +108,38 @@ impl Membership {
             pools: disagreement::Own::from(pools),
         });
         bus.know_pools(own.pools.pools.clone());
-        let mut fleet = Fleet::new(
-            store.clone(),
-            bus.jetstream(),
-            Role::Ingress,
-            bus.standing(),
-            health.clone(),
-        );
-        let began = Instant::now();
-        loop {
-            match fleet.join().await {
-                Ok(()) => break,
-                Err(error @ FleetFailure::OtherStore(_)) => return Err(error.into()),
-                // It is connected: the rest is the bus's own trouble, which may pass.
-                Err(FleetFailure::Bus(error)) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "this ingress serves without knowing its fleet");
-                    break;
-                }
-                Err(error) if began.elapsed() < START_WITHIN => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the fleet is not known yet");
-                    tokio::time::sleep(AGAIN_AFTER).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let stream = fleet.stream().clone();
-        match agree(&stream, &store, &own.key).await {
-            Ok(_) => {}
-            Err(CompareError::Misfit(misfit)) => return Err(misfit.into()),
-            Err(CompareError::Unknown(error)) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the cluster key was not compared yet");
-            }
-        }
+        let standing = bus.standing();
+        standing.set(State::Doubtful);
+        let mut comparison = Comparison {
+            fleet: Fleet::new(
+                store.clone(),
+                bus.jetstream(),
+                Role::Ingress,
+                standing,
+                health.clone(),
+            ),
+            store,
+            own: own.clone(),
+        };
+        let compared = comparison.begin().await?;
+        let stream = comparison.fleet.stream().clone();
         let (found, misfit) = watch::channel(None);
-        tokio::spawn(fleet.watch());
-        tokio::spawn(compare_keys(stream.clone(), store, own.key.clone(), found));
-        tokio::spawn(tell_pools(stream, own.clone()));
+        tokio::spawn(comparison.go_on(compared, found));
         tokio::spawn(compare_pools(bus.clone(), own, health.clone()));
-        Ok(Self { misfit })
+        Ok(Self {
+            stream,
+            instance: instance.to_owned(),
+            misfit,
+        })
+    }
+
+    /// Says that this ingress ends: nobody has to agree with it any more.
+    pub async fn leave(&self) {
+        let none = Digests::new();
+        let told = self.stream.tell_pools(&self.instance, &none);
+        if !matches!(timeout(LEAVE_WITHIN, told).await, Ok(Ok(()))) {
+            tracing::debug!("the fleet was not told that this ingress ends");
+        }
     }
 
     /// Returns once this ingress does not belong to its fleet any more.
@@ -143,6 +156,23 @@ impl Membership {
     }
 }
 
+/// Refuses an ingress that lacks a right on the bus: it could not compare itself with its fleet, or would fail at
+/// whatever the right is for.
+///
+/// # Errors
+/// The credentials cannot be read, no server can be reached, or a right is missing.
+pub async fn demand_rights(config: &Config, instance: &str) -> anyhow::Result<()> {
+    let auth = NatsAuth::read(&config.fleet.bus.nats_auth)?;
+    let peer = Peer {
+        name: format!("ingress {instance}, trying its rights"),
+        inbox_prefix: subject::ingress_inbox(&format!("{instance}-rights")),
+        subscription_capacity: 64,
+    };
+    let needed = (rights::INGRESS, subject::EXECUTIONS_STREAM);
+    let demanded = rights::demand(&config.fleet.bus.nats, auth, peer, needed).await;
+    demanded.map_err(|error: RightsError| error.into())
+}
+
 /// Makes the fleet take another cluster key.
 ///
 /// # Errors
@@ -156,14 +186,152 @@ pub async fn accept_new_key(arguments: &AcceptNewKey) -> anyhow::Result<()> {
         );
     }
     let instance = Ulid::new().to_string().to_lowercase();
-    let auth = NatsAuth::read(&arguments.nats_auth)?;
-    let bus = Bus::connect(&arguments.nats, auth, &instance).await?;
+    let auth = NatsAuth::read(&arguments.bus.nats_auth)?;
+    let bus = Bus::connect(&arguments.bus.nats, auth, &instance).await?;
     let stream = FleetStream::new(bus.jetstream());
     anyhow::ensure!(
         stream.agree_on_key(&key).await?.is_some(),
         "the bus has no generation yet: start a worker first"
     );
     Ok(stream.replace_key(&key).await?)
+}
+
+/// Whether store, bus and cluster key were compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compared {
+    /// They belong together.
+    All,
+    /// The key with the bus's, and the store is down.
+    KeyAlone,
+}
+
+/// Compares this ingress with its fleet.
+struct Comparison {
+    fleet: Fleet,
+    store: Store,
+    own: Arc<Own>,
+}
+
+impl Comparison {
+    /// Compares what can be compared at the start.
+    async fn begin(&mut self) -> anyhow::Result<Compared> {
+        let theirs = self.key_of_bus().await?;
+        fits(theirs.as_ref(), &self.own.key)?;
+        let within = patiently(STORE_WITHIN);
+        let failure = match timeout(within, self.compare_again()).await {
+            Ok(Ok(())) => return Ok(Compared::All),
+            Ok(Err(CompareError::Misfit(misfit))) => return Err(misfit.into()),
+            Ok(Err(CompareError::Unknown(error))) => error,
+            Err(_) => FleetFailure::Store(StoreError::Slow.into()),
+        };
+        if !failure.is_store_outage() {
+            return Err(failure.into());
+        }
+        self.store.check_credentials().await?;
+        // A bus that knows no key tells none apart.
+        if theirs.is_none() {
+            return Err(failure.into());
+        }
+        let error = &failure as &dyn std::error::Error;
+        tracing::warn!(
+            error,
+            "no session is placed before the store has told whether the bus is its own"
+        );
+        Ok(Compared::KeyAlone)
+    }
+
+    /// Goes on comparing, for ever or until something does not fit.
+    async fn go_on(mut self, mut compared: Compared, found: watch::Sender<Option<Misfit>>) {
+        while compared == Compared::KeyAlone {
+            tokio::time::sleep(AGAIN_AFTER).await;
+            match self.compare().await {
+                Ok(()) => compared = Compared::All,
+                Err(CompareError::Misfit(misfit)) => {
+                    found.send_replace(Some(misfit));
+                    return;
+                }
+                Err(CompareError::Unknown(error)) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(error, "the fleet is not known yet");
+                }
+            }
+        }
+        let (stream, own) = (self.fleet.stream().clone(), self.own);
+        let (key, pools) = (own.key.clone(), tell_pools(stream.clone(), own));
+        tokio::join!(
+            self.fleet.watch(),
+            compare_keys(stream, self.store, key, found),
+            pools,
+        );
+    }
+
+    /// Compares everything, again where the bus does not answer in a while: its servers may be making the stream.
+    async fn compare_again(&mut self) -> Result<(), CompareError> {
+        let began = Instant::now();
+        loop {
+            match self.compare().await {
+                Err(CompareError::Unknown(FleetFailure::Bus(error)))
+                    if began.elapsed() < patiently(START_WITHIN) =>
+                {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the fleet is not known yet"
+                    );
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                compared => return compared,
+            }
+        }
+    }
+
+    /// Compares everything. Nothing is written to a bus of which it is not known whose it is.
+    async fn compare(&mut self) -> Result<(), CompareError> {
+        let stream = self.fleet.stream().clone();
+        let theirs = known_key(&stream, &self.store).await?;
+        fits(theirs.as_ref(), &self.own.key)?;
+        self.fleet.join().await?;
+        agree(&stream, &self.store, &self.own.key).await?;
+        Ok(())
+    }
+
+    /// The fingerprint that the bus has, asked for as long as its servers may take to elect who keeps it.
+    async fn key_of_bus(&self) -> Result<Option<KeyFingerprint>, FleetFailure> {
+        let began = Instant::now();
+        loop {
+            match self.fleet.stream().key().await {
+                Ok(key) => return Ok(key),
+                Err(error) if began.elapsed() < patiently(START_WITHIN) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the fleet's cluster key is not known yet"
+                    );
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The fingerprint that the fleet has: the bus's, or the store's where the bus lost it.
+async fn known_key(
+    stream: &FleetStream,
+    store: &Store,
+) -> Result<Option<KeyFingerprint>, FleetFailure> {
+    match stream.key().await? {
+        Some(key) => Ok(Some(key)),
+        None => Ok(store.known_key().await?),
+    }
+}
+
+fn fits(theirs: Option<&KeyFingerprint>, ours: &KeyFingerprint) -> Result<(), Misfit> {
+    match theirs {
+        Some(theirs) if theirs != ours => Err(Misfit::Key {
+            ours: ours.clone(),
+            theirs: theirs.clone(),
+        }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Compares this key with the fleet's; `false` where there is none yet, because no worker has started. A bus
@@ -173,27 +341,16 @@ async fn agree(
     store: &Store,
     ours: &KeyFingerprint,
 ) -> Result<bool, CompareError> {
-    let mut theirs = stream.key().await.map_err(FleetFailure::from)?;
-    if theirs.is_none() {
-        theirs = store.known_key().await.map_err(FleetFailure::from)?;
-        if theirs.as_ref().is_none_or(|theirs| theirs == ours) {
-            let agreed = stream.agree_on_key(ours).await;
-            theirs = agreed.map_err(FleetFailure::from)?;
-        }
-    }
-    match theirs {
-        None => Ok(false),
-        Some(theirs) if theirs == *ours => Ok(true),
-        Some(theirs) => Err(CompareError::Misfit(Misfit::Key {
-            ours: ours.clone(),
-            theirs,
-        })),
-    }
+    fits(known_key(stream, store).await?.as_ref(), ours)?;
+    let agreed = stream.agree_on_key(ours).await;
+    let theirs = agreed.map_err(FleetFailure::from)?;
+    fits(theirs.as_ref(), ours)?;
+    Ok(theirs.is_some())
 }
 
-/// Why it is not known that the key is the fleet's.
+/// Why it is not known that this ingress fits.
 enum CompareError {
-    /// It is not.
+    /// It does not.
     Misfit(Misfit),
     /// Bus or store did not answer.
     Unknown(FleetFailure),
@@ -201,7 +358,16 @@ enum CompareError {
 
 impl From<FleetFailure> for CompareError {
     fn from(error: FleetFailure) -> Self {
-        Self::Unknown(error)
+        match error {
+            FleetFailure::OtherStore(_) => Self::Misfit(Misfit::Store(Arc::new(error))),
+            FleetFailure::Store(_) | FleetFailure::Bus(_) => Self::Unknown(error),
+        }
+    }
+}
+
+impl From<Misfit> for CompareError {
+    fn from(misfit: Misfit) -> Self {
+        Self::Misfit(misfit)
     }
 }
 

@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use process::{admin::Admin, metrics::Metrics};
 use proto::health::{Check, Health};
 
-/// Has the checks say that this worker is starting, for the first time or anew.
+/// Has the checks say that this worker is starting, for the first time or anew. One whose bus lost its data
+/// waits for nothing but that, which has a check of its own.
 pub fn begin(health: &Health) {
-    health.fail(Check::Starting, "this worker has not finished its start");
+    if health.passes(Check::BusGeneration) {
+        health.fail(Check::Starting, "this worker has not finished its start");
+    }
     health.pass(Check::Draining);
 }
 

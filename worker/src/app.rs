@@ -32,7 +32,7 @@ use crate::{
     membership,
     metrics::{Counts, WorkerFigures},
     presence, queue,
-    readiness::Readiness as Measured,
+    readiness::{Readiness as Measured, measuring_bus},
     record::Records,
     sandbox::{HostPlace, Sandboxes},
     session::{
@@ -368,6 +368,8 @@ impl Worker {
     /// Something is left behind after all; the text says what.
     pub async fn end(self) -> anyhow::Result<()> {
         let patience = Duration::from_secs(self.config.drain_seconds.into());
+        let health = &self.context.health;
+        health.fail(Check::Draining, "this worker was asked to end");
         self.end_within(patience).await
     }
 
@@ -387,8 +389,6 @@ impl Worker {
         {
             tracing::warn!(%error, "the ready file was not removed");
         }
-        let health = &self.context.health;
-        health.fail(Check::Draining, "this worker was asked to end");
         self.context.draining.cancel();
         let draining = self.describer()();
         let last = tokio::time::timeout(LAST_BEAT_WITHIN, self.heart.beat(&draining)).await;
@@ -454,7 +454,7 @@ impl Joined {
             bus.standing(),
             health,
         );
-        let fleet = joining.await?;
+        let fleet = measuring_bus(health, &bus, joining).await?;
         let heart = Heart::open(jetstream.clone(), run, config.replicas).await?;
         Ok(Self {
             client,

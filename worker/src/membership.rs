@@ -14,7 +14,7 @@ use records::fleet::{Digests, Standing};
 use routing::{bus::Bus, disagreement};
 use store::Store;
 
-use crate::lease::Replicas;
+use crate::{admin, lease::Replicas};
 
 /// Time between two looks at the pools of the others.
 const POOLS_EVERY: Duration = Duration::from_secs(5);
@@ -37,6 +37,8 @@ pub async fn join(
     };
     let mut fleet = Fleet::new(store, context, role, standing, health.clone());
     fleet.join().await?;
+    // If it waited for the bus's data, it begins anew only now.
+    admin::begin(health);
     fleet.require(&streams(pools)).await?;
     Ok(fleet)
 }

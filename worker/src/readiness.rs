@@ -27,6 +27,17 @@ pub struct Readiness {
     pub worker: String,
 }
 
+/// Does work during which nothing but the bus is measured: waiting for its data may take long.
+pub async fn measuring_bus<T>(health: &Health, bus: &Bus, work: impl Future<Output = T>) -> T {
+    let measuring = measure::keep(health.clone(), Check::Bus, BUS, || checks::bus(bus));
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = measuring => {}
+    }
+    work.await
+}
+
 impl Readiness {
     /// Measures everything once, so that the first answer is a true one.
     pub async fn begin(&self) {

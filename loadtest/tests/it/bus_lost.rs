@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::{
     new_contract::NEWEST,
+    readiness::Drilled,
     stack::{answer, objects, refusal, succeed, value},
 };
 
@@ -159,9 +160,12 @@ pub(crate) async fn a_wiped_bus_is_noticed_and_nothing_is_served_or_swept_until_
     let pid = cluster.pid(WORKER).await.unwrap();
     let generation = generation(&cluster);
     let whole = objects(&cluster.store());
+    let worker = Drilled::ready(cluster.admin_address(0).unwrap()).await;
+    let ingress = Drilled::ready(cluster.admin_address_of(Member::Ingress(0)).unwrap()).await;
 
     replace_bus(&cluster, "wiped", None).await;
-    until_lost(&cluster).await;
+    ingress.settles("bus-generation", 503, "unready").await;
+    worker.settles("bus-generation", 503, "unready").await;
     let lost = (503, "BusLost".to_owned());
     for session in [&session, &client.fresh()] {
         assert_eq!(refusal(session.execute("1").await), lost);
@@ -216,6 +220,8 @@ pub(crate) async fn a_wiped_bus_is_noticed_and_nothing_is_served_or_swept_until_
     replace_bus(&cluster, "empty", Some("wiped")).await;
     until_served(&cluster, &session).await;
     assert_eq!(session.download("kept").await.unwrap(), b"before");
+    ingress.is_back().await;
+    worker.is_back().await;
     assert_eq!(cluster.pid(WORKER).await.unwrap(), pid);
     until("the worker is ready", WITHIN, async || {
         Ok(ready.exists().then_some(()))

@@ -5,10 +5,14 @@ use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, time::
 
 use loadtest::{
     cluster::{Cluster, Member},
+    store_proxy::Trouble,
     wait::until,
 };
 
-use crate::stack::{refusal, succeed};
+use crate::{
+    command::{run, with},
+    stack::{refusal, succeed},
+};
 
 /// Longer than what others tell takes to arrive.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -74,6 +78,60 @@ async fn a_process_with_another_store_does_not_start() {
     for member in members {
         cluster.start(member).await.unwrap();
     }
+    succeed(&cluster.client(0).unwrap().fresh(), "1").await;
+}
+
+/// An ingress that starts while the store is down serves what lives; but not with another key, and no longer
+/// than until it is known that it has another store.
+#[tokio::test]
+async fn a_store_that_is_down_hides_no_contradiction() {
+    let cluster = Cluster::builder().s3_store_behind_proxy(7).start().await;
+    let (cluster, ingress) = (cluster.unwrap(), Member::Ingress(0));
+    succeed(&cluster.client(0).unwrap().fresh(), "1").await;
+    until("the fleet has its key", WITHIN, async || {
+        let log = cluster.log(ingress)?;
+        Ok(log.contains("the cluster key is the fleet's").then_some(()))
+    })
+    .await
+    .unwrap();
+    cluster.stop(ingress).await.unwrap();
+    let down = Trouble {
+        refused: 1000,
+        ..Trouble::default()
+    };
+    cluster.trouble(down).await.unwrap();
+
+    let key = cluster.directory().join("cluster.key");
+    let right = fs::read_to_string(&key).unwrap();
+    fs::write(&key, "ab".repeat(32)).unwrap();
+    let log = cluster.start_in_vain(ingress).await.unwrap();
+    assert!(log.lines().last().unwrap().contains("fingerprint"), "{log}");
+    fs::write(&key, right).unwrap();
+
+    let elsewhere = cluster.command(ingress).unwrap();
+    let elsewhere = with(
+        &elsewhere,
+        "--store",
+        Some("s3://hearth/elsewhere".as_ref()),
+    );
+    let mended = async {
+        until("it serves", WITHIN, async || {
+            let ready = format!("http://{}/readyz", cluster.addresses(0)?.0);
+            let answer = reqwest::get(ready).await.ok();
+            Ok(answer.filter(|answer| answer.status() == 200).map(drop))
+        })
+        .await
+        .unwrap();
+        cluster.trouble(Trouble::default()).await.unwrap();
+    };
+    let (ended, ()) = tokio::join!(run(elsewhere), mended);
+    let ended = ended.unwrap();
+    assert!(!ended.status.success());
+    let last = ended.stderr.lines().last().unwrap();
+    for expected in ["the bus belongs to store", "--store"] {
+        assert!(last.contains(expected), "{}", ended.stderr);
+    }
+    cluster.start(ingress).await.unwrap();
     succeed(&cluster.client(0).unwrap().fresh(), "1").await;
 }
 

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::{
     metrics::sample,
+    readiness::Drilled,
     stack::{refusal, succeed, value},
 };
 
@@ -185,16 +186,17 @@ async fn a_worker_whose_disk_is_full_leaves_new_sessions_to_others() {
     })
     .await
     .unwrap();
+    let of = |member| cluster.admin_address_of(member).unwrap();
+    let full = Drilled::ready(of(Member::Worker(0))).await;
+    let other = Drilled::ready(of(Member::Worker(1))).await;
+    let ingress = Drilled::ready(of(Member::Ingress(0))).await;
     let filler = disk.fill();
+    full.turns("disk", 503, "unready").await;
+    other.stands().await;
+    ingress.stands().await;
     let reached = "the disk's reserve is reached: no new sessions";
-    until("the full disk", NOTICED_WITHIN, async || {
-        Ok(cluster
-            .log(Member::Worker(0))?
-            .contains(reached)
-            .then_some(()))
-    })
-    .await
-    .unwrap();
+    let log = cluster.log(Member::Worker(0)).unwrap();
+    assert!(log.contains(reached), "{log}");
     let worker = cluster.admin_address(0).unwrap();
     assert_eq!(sample(worker, "hearth_disk_reserve_reached").await, 1.0);
     assert_eq!(
@@ -212,7 +214,10 @@ async fn a_worker_whose_disk_is_full_leaves_new_sessions_to_others() {
     cluster.stop(Member::Worker(1)).await.unwrap();
     let refused = refusal(client.fresh().execute("1").await);
     assert_eq!(refused, (503, "NoCapacity".to_owned()));
+    ingress.turns("workers", 200, "degraded").await;
     std::fs::remove_file(filler).unwrap();
+    full.is_back().await;
+    ingress.is_back().await;
     until(
         "a session on the first worker",
         NOTICED_WITHIN,

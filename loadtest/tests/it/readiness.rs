@@ -1,45 +1,64 @@
 //! Readiness as balancers and operators see it: each trouble turns exactly the check that is its own, and
 //! back.
 
-use std::{collections::BTreeSet, fs, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::SocketAddr,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use loadtest::{
     cluster::{Cluster, Member},
     raw::RawRequest,
+    store_proxy::Trouble,
     wait::until,
 };
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::stack::{BEGAN, begun, shared, signal, succeed};
+use crate::{
+    stack::{BEGAN, begun, refusal, shared, signal, succeed, value},
+    wrong_clock::WrongClock,
+};
 
-/// Checks are made so that a change shows within 10 seconds (a unit test adds it up); a machine that also
-/// compiles takes longer to do anything.
-const SHOWS_WITHIN: Duration = Duration::from_secs(30);
+/// Checks are made so that a change shows within 10 seconds (a unit test adds it up).
+const SHOWS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Longer than a bus that came back takes to know its workers again.
 const BACK_WITHIN: Duration = Duration::from_secs(60);
 
-/// What `/readyz` says: the status code, its word, and the checks that fail.
+/// All that `/readyz` says but reasons: the status code, its word, and which checks pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Readiness {
+pub(crate) struct Readiness {
     code: u16,
     status: String,
-    failing: BTreeSet<String>,
-    all: BTreeSet<String>,
+    passes: BTreeMap<String, bool>,
 }
 
-async fn readiness(address: SocketAddr) -> Result<Readiness> {
+impl Readiness {
+    fn failing(&self) -> BTreeSet<&str> {
+        let failing = self.passes.iter().filter(|(_, passes)| !**passes);
+        failing.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// The same where this check fails, too.
+    fn without(&self, check: &str, code: u16, status: &str) -> Self {
+        let mut passes = self.passes.clone();
+        passes.insert(check.to_owned(), false);
+        Self {
+            code,
+            status: status.to_owned(),
+            passes,
+        }
+    }
+}
+
+pub(crate) async fn readiness(address: SocketAddr) -> Result<Readiness> {
     let response = RawRequest::new("GET", "/readyz").send(address).await?;
     let body: Value = serde_json::from_slice(&response.body)?;
     let checks = body["checks"].as_array().context("no checks")?;
-    let names = |of: &dyn Fn(&Value) -> bool| -> BTreeSet<String> {
-        let names = checks.iter().filter(|check| of(check));
-        names
-            .filter_map(|check| check["name"].as_str().map(str::to_owned))
-            .collect()
-    };
     for check in checks {
         assert_eq!(
             check["passes"] == Value::Bool(true),
@@ -47,12 +66,77 @@ async fn readiness(address: SocketAddr) -> Result<Readiness> {
             "a reason for each failure and no other: {body}"
         );
     }
+    let passes = checks.iter().filter_map(|check| {
+        let name = check["name"].as_str()?.to_owned();
+        Some((name, check["passes"] == Value::Bool(true)))
+    });
     Ok(Readiness {
         code: response.status,
         status: body["status"].as_str().context("no status")?.to_owned(),
-        failing: names(&|check| check["passes"] == Value::Bool(false)),
-        all: names(&|_| true),
+        passes: passes.collect(),
     })
+}
+
+/// What a process that is ready says.
+pub(crate) async fn is_ready(address: SocketAddr) -> Readiness {
+    let ready = until("all checks pass", BACK_WITHIN, async || {
+        let readiness = readiness(address).await.ok();
+        Ok(readiness.filter(|readiness| readiness.failing().is_empty()))
+    });
+    let readiness = ready.await.unwrap();
+    assert_eq!((readiness.code, readiness.status.as_str()), (200, "ready"));
+    readiness
+}
+
+/// One process in a drill, and what it said before.
+pub(crate) struct Drilled {
+    address: SocketAddr,
+    before: Readiness,
+}
+
+impl Drilled {
+    /// A process that is ready.
+    pub(crate) async fn ready(address: SocketAddr) -> Self {
+        let before = is_ready(address).await;
+        Self { address, before }
+    }
+
+    /// Waits until a check fails: it must be this one, and nothing else may have changed.
+    pub(crate) async fn turns(&self, check: &str, code: u16, status: &str) {
+        let what = format!("{check} fails at {}", self.address);
+        let turned = until(&what, SHOWS_WITHIN, async || {
+            let readiness = readiness(self.address).await?;
+            Ok((!readiness.failing().is_empty()).then_some(readiness))
+        });
+        let expected = self.before.without(check, code, status);
+        assert_eq!(turned.await.unwrap(), expected);
+    }
+
+    /// The same where the way there leads past a start, or past a bus that does not run.
+    pub(crate) async fn settles(&self, check: &str, code: u16, status: &str) {
+        self.until_it_says(&self.before.without(check, code, status))
+            .await;
+    }
+
+    /// Nothing has changed.
+    pub(crate) async fn stands(&self) {
+        assert_eq!(readiness(self.address).await.unwrap(), self.before);
+    }
+
+    /// Waits until everything is as before.
+    pub(crate) async fn is_back(&self) {
+        self.until_it_says(&self.before).await;
+    }
+
+    async fn until_it_says(&self, expected: &Readiness) {
+        let mut last = None;
+        let said = until("readiness", SHOWS_WITHIN, async || {
+            last = readiness(self.address).await.ok();
+            Ok((last.as_ref() == Some(expected)).then_some(()))
+        });
+        let said = said.await.is_ok();
+        assert!(said, "{} says {last:?}, not {expected:?}", self.address);
+    }
 }
 
 /// Waits until exactly this check fails.
@@ -60,24 +144,11 @@ async fn turns(address: SocketAddr, check: &str, code: u16, status: &str) {
     let what = format!("{check} fails at {address}");
     let turned = until(&what, SHOWS_WITHIN, async || {
         let readiness = readiness(address).await?;
-        Ok((!readiness.failing.is_empty()).then_some(readiness))
+        Ok((!readiness.failing().is_empty()).then_some(readiness))
     });
     let readiness = turned.await.unwrap();
-    assert_eq!(readiness.failing, BTreeSet::from([check.to_owned()]));
+    assert_eq!(readiness.failing(), BTreeSet::from([check]));
     assert_eq!((readiness.code, readiness.status.as_str()), (code, status));
-}
-
-async fn is_ready(address: SocketAddr) {
-    let ready = until("all checks pass", BACK_WITHIN, async || {
-        let readiness = readiness(address).await.ok();
-        Ok(readiness.filter(|readiness| readiness.failing.is_empty()))
-    });
-    let readiness = ready.await.unwrap();
-    assert_eq!((readiness.code, readiness.status.as_str()), (200, "ready"));
-}
-
-fn names(of: &[&str]) -> BTreeSet<String> {
-    of.iter().map(|name| (*name).to_owned()).collect()
 }
 
 #[tokio::test]
@@ -85,14 +156,14 @@ async fn a_stack_that_serves_is_ready_and_names_its_checks() {
     let stack = shared().await;
     let ingress = stack.admin_address_of(Member::Ingress(0)).unwrap();
     let worker = stack.admin_address(0).unwrap();
-    is_ready(ingress).await;
-    is_ready(worker).await;
-    let told = readiness(ingress).await.unwrap().all;
-    let own = names(&["draining", "bus", "clock", "store", "workers"]);
-    assert!(told.is_superset(&own), "{told:?}");
-    let told = readiness(worker).await.unwrap().all;
-    let own = names(&["starting", "draining", "bus", "store", "sandboxes"]);
-    assert!(told.is_superset(&own), "{told:?}");
+    let told = is_ready(ingress).await.passes;
+    for own in ["draining", "bus", "clock", "store", "workers"] {
+        assert!(told.contains_key(own), "{told:?}");
+    }
+    let told = is_ready(worker).await.passes;
+    for own in ["starting", "draining", "bus", "store", "sandboxes"] {
+        assert!(told.contains_key(own), "{told:?}");
+    }
     let alive = RawRequest::new("GET", "/healthz").send(worker).await;
     assert_eq!(alive.unwrap().status, 200);
 }
@@ -143,6 +214,99 @@ async fn each_trouble_turns_one_check_and_back() {
     cluster.start(Member::Nats(0)).await.unwrap();
     is_ready(ingress).await;
     is_ready(worker).await;
+}
+
+/// A session of the only worker, which takes no second one.
+const ONE_SESSION: [&str; 6] = ["--max-sessions", "1", "--cages", "1", "--spares", "1"];
+
+#[tokio::test]
+async fn each_mistake_turns_one_check_and_back() {
+    let (ingress_clock, worker_clock) = (WrongClock::new(), WrongClock::new());
+    let cluster = Cluster::builder()
+        .pool(|pool| pool.cooldown(400))
+        .ingresses(2)
+        .ingress_environment(ingress_clock.environment())
+        .worker_environment(worker_clock.environment())
+        .worker_arguments(ONE_SESSION)
+        .start()
+        .await
+        .unwrap();
+    let of = |member| cluster.admin_address_of(member).unwrap();
+    let first = Drilled::ready(of(Member::Ingress(0))).await;
+    let second = Drilled::ready(of(Member::Ingress(1))).await;
+    let worker = Drilled::ready(of(Member::Worker(0))).await;
+
+    // The only worker has as many sessions as it may.
+    let session = cluster.client(0).unwrap().fresh();
+    succeed(&session, "1").await;
+    first.turns("workers", 200, "degraded").await;
+    second.turns("workers", 200, "degraded").await;
+    worker.stands().await;
+    session.delete().await.unwrap();
+    first.is_back().await;
+    second.is_back().await;
+
+    // The worker's clock is an hour ahead: ingresses see that the only worker refuses.
+    worker_clock.set_ahead_by(3600);
+    worker.turns("clock", 503, "unready").await;
+    first.turns("workers", 200, "degraded").await;
+    worker_clock.set_ahead_by(0);
+    worker.is_back().await;
+    first.is_back().await;
+    second.is_back().await;
+
+    // Those of both ingresses are an hour behind.
+    ingress_clock.set_ahead_by(-3600);
+    first.turns("clock", 503, "unready").await;
+    second.turns("clock", 503, "unready").await;
+    worker.stands().await;
+    ingress_clock.set_ahead_by(0);
+    first.is_back().await;
+    second.is_back().await;
+
+    // One ingress has other settings of a pool.
+    let pools = cluster.directory().join("pools.toml");
+    let right = fs::read_to_string(&pools).unwrap();
+    let wrong = right.replace("cooldown_seconds = 400", "cooldown_seconds = 500");
+    assert_ne!(wrong, right);
+    fs::write(&pools, wrong).unwrap();
+    cluster.restart(Member::Ingress(1)).await.unwrap();
+    second.settles("configuration", 200, "degraded").await;
+    worker.turns("configuration", 200, "degraded").await;
+    first.stands().await;
+    fs::write(&pools, right).unwrap();
+    // One that has ended disagrees with nobody.
+    cluster.stop(Member::Ingress(1)).await.unwrap();
+    worker.is_back().await;
+    cluster.start(Member::Ingress(1)).await.unwrap();
+    second.is_back().await;
+    worker.stands().await;
+    first.stands().await;
+}
+
+#[tokio::test]
+async fn an_ingress_that_starts_while_the_store_is_down_serves_what_lives_and_says_so() {
+    let cluster = Cluster::builder().s3_store_behind_proxy(7).start().await;
+    let cluster = cluster.unwrap();
+    let ingress = Drilled::ready(cluster.admin_address_of(Member::Ingress(0)).unwrap()).await;
+    let client = cluster.client(0).unwrap();
+    let lives = client.fresh();
+    succeed(&lives, "kept = 6").await;
+    cluster.stop(Member::Ingress(0)).await.unwrap();
+    let down = Trouble {
+        refused: 1000,
+        ..Trouble::default()
+    };
+    cluster.trouble(down).await.unwrap();
+    cluster.start(Member::Ingress(0)).await.unwrap();
+    turns(ingress.address, "store", 200, "degraded").await;
+    assert_eq!(value(&lives, "kept * 7").await, 42);
+    // Whether bus and store belong together is not known: what is not there may be there elsewhere.
+    let refused = refusal(client.fresh().execute("1").await);
+    assert_eq!(refused, (503, "BusUnavailable".to_owned()));
+    cluster.trouble(Trouble::default()).await.unwrap();
+    ingress.is_back().await;
+    succeed(&client.fresh(), "1").await;
 }
 
 #[tokio::test]
@@ -196,7 +360,10 @@ async fn a_worker_that_is_starting_is_not_ready() {
         Ok(readiness(worker).await.ok())
     });
     let said = said.await.unwrap();
-    assert_eq!((said.code, said.failing), (503, names(&["starting"])));
+    assert_eq!(
+        (said.code, said.failing()),
+        (503, BTreeSet::from(["starting"]))
+    );
     is_ready(worker).await;
 }
 

@@ -3,13 +3,13 @@
 use async_nats::{ConnectOptions, jetstream};
 use loadtest::{
     client::{ClientError, Session},
-    cluster::Cluster,
+    cluster::{Cluster, Member},
 };
 use proto::limits;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::{new_contract::NEWEST, stack::succeed};
+use crate::{new_contract::NEWEST, readiness::Drilled, stack::succeed};
 
 /// Executions that the small pool may record within a day.
 const SHARE: u32 = 12;
@@ -26,15 +26,20 @@ async fn two_pools() -> Cluster {
         .unwrap()
 }
 
-/// Records of both pools, by the bus's own count.
-async fn records(cluster: &Cluster) -> u64 {
+/// The stream of the records of both pools.
+async fn stream(cluster: &Cluster) -> jetstream::stream::Stream {
     let (user, password) = cluster.nats_credentials("worker").unwrap();
     let options = ConnectOptions::with_user_and_password(user, password)
         .custom_inbox_prefix("_INBOX_worker.records");
     let client = options.connect(cluster.nats()).await.unwrap();
     let stream = jetstream::new(client);
     let stream = stream.get_stream(proto::subject::EXECUTIONS_STREAM).await;
-    stream.unwrap().cached_info().state.messages
+    stream.unwrap()
+}
+
+/// Records of both pools, by the bus's own count.
+async fn records(cluster: &Cluster) -> u64 {
+    stream(cluster).await.cached_info().state.messages
 }
 
 /// The refusal of a pool whose share is full says when it has room again: not within hours.
@@ -69,10 +74,15 @@ pub(crate) async fn a_pool_that_fills_its_share_is_refused_truthfully_and_no_oth
     let cluster = two_pools().await;
     let small = cluster.client_of("small").unwrap().fresh();
     let large = cluster.client_of("large").unwrap().fresh();
+    let of = |member| cluster.admin_address_of(member).unwrap();
+    let ingress = Drilled::ready(of(Member::Ingress(0))).await;
+    let worker = Drilled::ready(of(Member::Worker(0))).await;
     for number in 0..SHARE {
         fill(&small, &format!("fill-{number}")).await;
     }
     assert_eq!(records(&cluster).await, u64::from(SHARE));
+    ingress.turns("records", 200, "degraded").await;
+    worker.turns("records", 200, "degraded").await;
     for number in 0..3 {
         assert_no_room(small.execute_as(&format!("more-{number}"), "1").await);
     }
@@ -97,6 +107,13 @@ pub(crate) async fn a_pool_that_fills_its_share_is_refused_truthfully_and_no_oth
     }
     assert_eq!(records(&cluster).await, u64::from(3 * SHARE));
     assert_no_room(small.execute_as("again", "1").await);
+
+    // The oldest one goes, as a day later.
+    let stream = stream(&cluster).await;
+    let oldest = stream.cached_info().state.first_sequence;
+    stream.delete_message(oldest).await.unwrap();
+    ingress.is_back().await;
+    worker.is_back().await;
 }
 
 #[tokio::test]

@@ -202,6 +202,23 @@ async fn settings_of_an_ingress_that_cannot_be_used_are_named_with_what_to_do() 
     refuses("ingress", starts).await;
 }
 
+#[tokio::test]
+async fn an_ingress_that_may_not_compare_itself_with_its_fleet_does_not_start() {
+    let cluster = Cluster::builder().prepare().unwrap();
+    let bus = Member::Nats(0);
+    let settings = cluster.directory().join(format!("{bus}.conf"));
+    let text = fs::read_to_string(&settings).unwrap();
+    let right = "$JS.API.STREAM.MSG.GET.KV_h1_fleet";
+    assert!(text.contains(right), "{text}");
+    let denied = text.replace(&format!("\"{right}\""), "");
+    fs::write(&settings, denied).unwrap();
+    cluster.start(bus).await.unwrap();
+    let cause = format!("the bus does not allow: publish `{right}`");
+    let command = cluster.command(Member::Ingress(0)).unwrap();
+    let remedy = "infra/nats/hearth.conf.template";
+    refuses("ingress", [(command, cause.as_str(), remedy)]).await;
+}
+
 /// Gives a worker a host that lacks something: the rest of the line runs in mounts of its own.
 fn lacking(command: &Command, prepare: &str) -> Command {
     let script = format!("{prepare} && exec \"$0\" \"$@\"");

@@ -75,6 +75,14 @@ pub enum FleetFailure {
     OtherStore(Verdict),
 }
 
+impl FleetFailure {
+    /// Whether nothing is known because the store may be down, for every process of the fleet alike.
+    #[must_use]
+    pub fn is_store_outage(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_outage())
+    }
+}
+
 /// Store and bus as one process sees them.
 #[derive(Debug)]
 pub struct Fleet {
@@ -149,15 +157,19 @@ impl Fleet {
                 Ok(verdict) => verdict,
                 // Whoever puts the data back may have to stop the bus.
                 Err(error) if self.standing.loss().is_some() => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::debug!(error, "it is not known whether the bus has its data again");
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "it is not known whether the bus has its data again"
+                    );
                     tokio::time::sleep(LOOK_EVERY).await;
                     continue;
                 }
                 // Its servers may be making the stream, or electing who keeps it.
                 Err(FleetFailure::Bus(error)) if began.elapsed() < JOIN_WITHIN => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "it is not known yet whether the bus has its data");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "it is not known yet whether the bus has its data"
+                    );
                     tokio::time::sleep(DOUBT_EVERY).await;
                     continue;
                 }
@@ -211,9 +223,8 @@ impl Fleet {
             match self.stream.has_stream(stream).await {
                 Ok(has) => return Ok(has),
                 Err(error) if began.elapsed() < JOIN_WITHIN => {
-                    let error = &error as &dyn std::error::Error;
                     tracing::warn!(
-                        error,
+                        error = &error as &dyn std::error::Error,
                         stream,
                         "it is not known yet whether the bus has a stream"
                     );

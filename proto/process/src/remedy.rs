@@ -6,7 +6,7 @@ use std::{error::Error, io};
 
 use async_nats::ConnectErrorKind;
 use fleet::FleetFailure;
-use routing::bus::{AuthError, BusError, ConnectError};
+use routing::bus::{AuthError, BusError, ConnectError, rights::RightsError};
 use store::{OpenError, ProbeError};
 
 use crate::{log::LogError, settings::PoolsError};
@@ -39,7 +39,7 @@ remedies! {
     LogFilter: "give --log a level (error, warn, info, debug, trace, off) or pairs TARGET=LEVEL, separated by commas",
     LogFilterFile: "make the file of --log-filter-file readable",
     PoolFile: "give --pools the pool file, readable by this process",
-    PoolFileSyntax: "the README describes every field of a pool",
+    PoolFileSyntax: "docs/settings.md describes every field of a pool",
     PoolsDiffer: "compare --pools of ingresses and workers",
     AddressTaken: "another process listens there: end it, or give --admin-listen (of an ingress also --listen or --tls-listen) another address",
     AddressForeign: "give --admin-listen (of an ingress also --listen and --tls-listen) an address that this host has",
@@ -52,13 +52,13 @@ remedies! {
     BusSilent: "start nats-server there, or give --nats the addresses where it is",
     BusTooOld: "upgrade nats-server",
     BusWithoutJetStream: "turn JetStream on in the configuration of nats-server, as in infra/nats/hearth.conf.template",
-    BusRights: "give its user the rights of infra/nats/hearth.conf.template",
+    BusRights: "give this process's user the rights of infra/nats/hearth.conf.template",
     BusFirst: "mend the bus first",
 
     // The object store, and the fleet that store and bus make.
     StoreAddress: "give --store file:///DIRECTORY, s3://BUCKET, az://CONTAINER or gs://BUCKET",
     StoreDirectory: "give --store a directory that this process can make or write",
-    StoreCredentials: "set the credentials in the environment: AWS_…, AZURE_… or GOOGLE_…, as the README says",
+    StoreCredentials: "set the credentials in the environment: AWS_…, AZURE_… or GOOGLE_…, as docs/settings.md says",
     StoreConditionalWrites: "use a local directory, Amazon S3, Azure Blob Storage, Google Cloud Storage, or a server that honours it",
     FleetInStore: "check that --store can be reached and that its credentials may read `fleet/`, and write it for a worker",
     FleetOnBus: "start the servers of --nats with JetStream, and give this process's user the rights of infra/nats/hearth.conf.template",
@@ -121,6 +121,7 @@ const SHARED: &[Known] = &[
     known::<AuthError>,
     known::<BusError>,
     known::<ConnectError>,
+    known::<RightsError>,
     known::<OpenError>,
     known::<ProbeError>,
     known::<FleetFailure>,
@@ -168,12 +169,21 @@ impl HasRemedy for BusError {
     }
 }
 
+impl HasRemedy for RightsError {
+    fn remedy(&self) -> Option<Remedy> {
+        match self {
+            Self::Connect(error) => error.remedy(),
+            Self::Missing(_) => Some(Remedy::BusRights),
+        }
+    }
+}
+
 impl HasRemedy for OpenError {
     fn remedy(&self) -> Option<Remedy> {
         match self {
             Self::Url(_) | Self::Kind | Self::Directory => Some(Remedy::StoreAddress),
             Self::Create(_) => Some(Remedy::StoreDirectory),
-            Self::Settings(_) => Some(Remedy::StoreCredentials),
+            Self::Settings(_) | Self::Credentials(_) => Some(Remedy::StoreCredentials),
             // Their texts say it.
             Self::Option | Self::Password => None,
         }

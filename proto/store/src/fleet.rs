@@ -30,6 +30,14 @@ pub enum FleetError {
     Encode(#[source] wire::WireError),
 }
 
+impl FleetError {
+    /// Whether the store may be down, for everybody alike.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_outage())
+    }
+}
+
 impl Store {
     /// What the store knows of its bus; `None` in a store that never had one of a version that notes it. It
     /// writes nothing, and so proves to who may only read that the store can be reached.

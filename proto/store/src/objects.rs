@@ -10,12 +10,16 @@ use object_store::{
 };
 use proto::limits;
 
+use crate::open::Credentials;
+
 /// The object store below its configured root.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) objects: Arc<dyn ObjectStore>,
     /// The local directory that it is, if it is one.
     pub(crate) directory: Option<Arc<std::path::Path>>,
+    /// What its requests are signed with, if they are.
+    pub(crate) credentials: Option<Credentials>,
 }
 
 /// The store did not do as asked.
@@ -36,6 +40,27 @@ pub enum StoreError {
     /// An object of another length than was said, or longer than allowed.
     #[error("the object has another length than was said")]
     Length,
+}
+
+impl StoreError {
+    /// Whether the store may be down, for everybody alike. What refuses this process alone is something else.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        use object_store::Error as E;
+        match self {
+            Self::Store(error) => !matches!(
+                error,
+                E::PermissionDenied { .. }
+                    | E::Unauthenticated { .. }
+                    | E::InvalidPath { .. }
+                    | E::NotSupported { .. }
+                    | E::NotImplemented { .. }
+                    | E::UnknownConfigurationKey { .. }
+            ),
+            Self::Slow => true,
+            Self::Copy(_) | Self::Gone | Self::Length => false,
+        }
+    }
 }
 
 /// Some bytes of an object.
@@ -63,6 +88,7 @@ impl Store {
         Self {
             objects,
             directory: None,
+            credentials: None,
         }
     }
 

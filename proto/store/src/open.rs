@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, future::BoxFuture};
 use object_store::{
     BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreScheme, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
@@ -50,7 +51,14 @@ pub enum OpenError {
     /// The address and the environment together make no store.
     #[error("the object store's settings, from its address and the environment")]
     Settings(#[source] object_store::Error),
+    /// There is nothing to sign requests with.
+    #[error("the object store's credentials cannot be had")]
+    Credentials(#[source] object_store::Error),
 }
+
+/// Fetches what requests are signed with, from wherever it comes.
+pub(crate) type Credentials =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<(), object_store::Error>> + Send + Sync>;
 
 impl Store {
     /// Opens the store at a URL; the directory of a `file` URL is made. Whatever else the kind of
@@ -101,12 +109,28 @@ impl Store {
             return Err(OpenError::Option);
         }
         let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|_| OpenError::Kind)?;
-        let objects = remote(&scheme, url.as_str(), environment)?;
-        Ok(Self::over(if prefix.as_ref().is_empty() {
+        let (objects, credentials) = remote(&scheme, url.as_str(), environment)?;
+        let opened = Self::over(if prefix.as_ref().is_empty() {
             objects
         } else {
             Arc::new(PrefixStore::new(objects, prefix))
-        }))
+        });
+        Ok(Self {
+            credentials,
+            ..opened
+        })
+    }
+
+    /// Whether this process has what its requests are signed with. Where its environment does not say it, whatever
+    /// gives credentials to this machine is asked. A store that is down has nothing to do with it.
+    ///
+    /// # Errors
+    /// It has nothing.
+    pub async fn check_credentials(&self) -> Result<(), OpenError> {
+        match &self.credentials {
+            Some(fetch) => fetch().await.map_err(OpenError::Credentials),
+            None => Ok(()),
+        }
     }
 }
 
@@ -133,6 +157,7 @@ fn local(url: &Url) -> Result<Store, OpenError> {
     Ok(Store {
         objects: Arc::new(objects.with_fsync(fsync)),
         directory: Some(directory.into()),
+        credentials: None,
     })
 }
 
@@ -140,7 +165,7 @@ fn remote(
     scheme: &ObjectStoreScheme,
     url: &str,
     environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<Arc<dyn ObjectStore>, OpenError> {
+) -> Result<(Arc<dyn ObjectStore>, Option<Credentials>), OpenError> {
     let retry = RetryConfig {
         backoff: BackoffConfig::default(),
         max_retries: REPEATS,
@@ -161,8 +186,16 @@ fn remote(
             for (key, value) in bounds() {
                 builder = builder.with_config(<$key>::Client(key), value);
             }
+            let unsigned = says_yes(builder.get_config_value(&<$key>::SkipSignature));
             let built = builder.with_retry(retry).with_url(url).build();
-            Arc::new(built.map_err(OpenError::Settings)?)
+            let built = built.map_err(OpenError::Settings)?;
+            let provider = Arc::clone(built.credentials());
+            let fetch: Credentials = Arc::new(move || {
+                let provider = Arc::clone(&provider);
+                async move { provider.get_credential().await.map(drop) }.boxed()
+            });
+            let objects: Arc<dyn ObjectStore> = Arc::new(built);
+            (objects, (!unsigned).then_some(fetch))
         }};
     }
     Ok(match scheme {
@@ -185,6 +218,12 @@ fn remote(
         }
         _ => return Err(OpenError::Kind),
     })
+}
+
+/// Whether a setting is one that the store's own client takes for a yes.
+fn says_yes(setting: Option<String>) -> bool {
+    let setting = setting.unwrap_or_default().to_ascii_lowercase();
+    ["1", "true", "on", "yes", "y"].contains(&&*setting)
 }
 
 /// A limit on a whole request would end long downloads by slow readers, so it is the time without
@@ -244,6 +283,28 @@ mod tests {
                 opened.as_ref().unwrap().objects.to_string()
             );
             assert!(!shown.contains(SECRET), "{shown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_are_what_the_environment_says_or_the_machine_has() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let nobody = format!("http://{}", free.local_addr().unwrap());
+        drop(free);
+        let machine = [
+            ("AWS_METADATA_ENDPOINT", &*nobody),
+            ("AWS_ENDPOINT", &nobody),
+            ("AWS_ALLOW_HTTP", "true"),
+        ];
+        let own = [
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+        ];
+        let unsigned = [("AWS_SKIP_SIGNATURE", "TRUE")];
+        for (settings, has) in [(&[][..], false), (&own, true), (&unsigned, true)] {
+            let settings = [&machine, settings].concat();
+            let store = open("s3://bucket", &settings).unwrap();
+            assert_eq!(store.check_credentials().await.is_ok(), has, "{settings:?}");
         }
     }
 

@@ -7,7 +7,7 @@ use routing::bus::{
     Bus, BusError, Connected, NatsAuth,
     clock::{self, ClockOffset},
     connect::Peer,
-    rights::{Prober, Right},
+    rights::{Prober, Right, RightsError},
 };
 use tokio::time::Instant;
 
@@ -51,7 +51,7 @@ pub async fn look(
     };
     let findings = vec![
         of_answer(&version, took, offset.as_ref().err()),
-        of_rights(rights.len(), &missing),
+        of_rights(rights.len(), missing),
         of_clock(&offset),
     ];
     (bus.ok().map(|bus| (client, bus)), findings)
@@ -74,24 +74,17 @@ fn of_answer(version: &str, took: Duration, error: Option<&BusError>) -> Finding
     }
 }
 
-fn of_rights(all: usize, missing: &Result<Vec<Right>, BusError>) -> Finding {
+fn of_rights(all: usize, missing: Result<Vec<Right>, BusError>) -> Finding {
     match missing {
         Ok(missing) if missing.is_empty() => Finding::ok(RIGHTS, format!("all {all} rights")),
-        Ok(missing) => {
-            let named = missing.iter().map(|right| match right {
-                Right::Publish(subject) => format!("publish `{subject}`"),
-                Right::Subscribe(subject) => format!("subscribe `{subject}`"),
-            });
-            let named = named.collect::<Vec<_>>().join(", ");
-            Finding::fail(
-                RIGHTS,
-                format!("the bus does not allow: {named}"),
-                Remedy::BusRights,
-            )
-        }
+        Ok(missing) => Finding::fail(
+            RIGHTS,
+            RightsError::Missing(missing).to_string(),
+            Remedy::BusRights,
+        ),
         Err(error) => Finding::fail(
             RIGHTS,
-            format!("rights cannot be tried: {}", causes(error)),
+            format!("rights cannot be tried: {}", causes(&error)),
             Remedy::BusRights,
         ),
     }
@@ -126,11 +119,11 @@ mod tests {
     #[test]
     fn a_right_that_is_missing_is_named() {
         let missing = Ok(vec![Right::Publish("a.*"), Right::Subscribe("b.> q")]);
-        let finding = of_rights(7, &missing);
+        let finding = of_rights(7, missing);
         assert_eq!(finding.outcome, Outcome::Fail);
         assert!(finding.what.ends_with("publish `a.*`, subscribe `b.> q`"));
-        assert_eq!(of_rights(7, &Ok(vec![])).outcome, Outcome::Ok);
-        assert_eq!(of_rights(7, &Err(BusError::Down)).outcome, Outcome::Fail);
+        assert_eq!(of_rights(7, Ok(vec![])).outcome, Outcome::Ok);
+        assert_eq!(of_rights(7, Err(BusError::Down)).outcome, Outcome::Fail);
     }
 
     #[test]

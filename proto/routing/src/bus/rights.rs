@@ -2,6 +2,7 @@
 //! effect is asked for each right: no message is stored, nothing listens, and no job is taken.
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -86,6 +87,54 @@ impl Right {
             other => other,
         });
         (!subject.starts_with("_INBOX")).then(|| tokens.collect::<Vec<_>>().join("."))
+    }
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Publish(subject) => write!(f, "publish `{subject}`"),
+            Subscribe(subject) => write!(f, "subscribe `{subject}`"),
+        }
+    }
+}
+
+/// Why a process does not have what it needs on the bus.
+#[derive(Debug, thiserror::Error)]
+pub enum RightsError {
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// It lacks these rights.
+    #[error("the bus does not allow: {}", listed(.0))]
+    Missing(Vec<Right>),
+}
+
+fn listed(rights: &[Right]) -> String {
+    let rights: Vec<_> = rights.iter().map(ToString::to_string).collect();
+    rights.join(", ")
+}
+
+/// Refuses a process that lacks a right, over a connection of its own. A bus that does not answer now refuses
+/// nothing here. `stream` is one that it may ask for.
+///
+/// # Errors
+/// No server can be reached, or a right is missing.
+pub async fn demand(
+    servers: &[ServerAddr],
+    auth: NatsAuth,
+    peer: Peer,
+    (rights, stream): (&'static [Right], &str),
+) -> Result<(), RightsError> {
+    let prober = Prober::connect(servers, auth, peer).await?;
+    match prober.missing(rights, stream).await {
+        Ok(missing) if missing.is_empty() => Ok(()),
+        Ok(missing) => Err(RightsError::Missing(missing)),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "rights on the bus were not tried");
+            Ok(())
+        }
     }
 }
 

@@ -72,7 +72,9 @@ impl Bus {
         let (messages, _) = self.answers(subject::FLEET_STREAM, &question).await?;
         Ok(messages
             .iter()
-            .filter_map(|message| wire::decode(&message.payload).ok())
+            .filter_map(|message| wire::decode::<Digests>(&message.payload).ok())
+            // One that has ended says that it knows none.
+            .filter(|pools| !pools.is_empty())
             .collect())
     }
 

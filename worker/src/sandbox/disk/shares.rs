@@ -94,7 +94,8 @@ pub(super) fn plan(room: Room, uses: &[Use]) -> Plan {
     if sum(uses, |one| one.left) <= above {
         return Plan {
             parts: uses.iter().map(|one| one.left).collect(),
-            reached: false,
+            // Nothing that is here grows beyond it, but nothing more fits.
+            reached: above < USEFUL_BYTES,
             stop: None,
             look_after: LOOK.1,
         };
@@ -256,6 +257,19 @@ mod tests {
         let stopping = plan(room, &uses);
         assert_eq!((stopping.stop, stopping.parts[1]), (None, 0));
         assert!(stopping.reached);
+    }
+
+    #[test]
+    fn a_full_disk_is_full_without_any_filesystem_on_it() {
+        let room = Room {
+            free: 4 * MIB,
+            ..SMALL
+        };
+        for uses in [&[][..], &[Use::default()]] {
+            let full = plan(room, uses);
+            assert!(full.reached && full.stop.is_none(), "{full:?}");
+            assert!(!plan(SMALL, uses).reached);
+        }
     }
 
     #[test]
