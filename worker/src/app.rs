@@ -161,22 +161,22 @@ impl Worker {
             heart,
             held,
             digests: membership::digests(&pools),
-            pools: pools
-                .pool
-                .iter()
-                .map(|pool| (pool.id.clone(), pool.max_sessions))
-                .collect(),
+            pools: maxima(&pools),
             stop,
             background,
         };
         worker.until_stop(comparison.go_on());
         worker.start_background(made.ledgers, made.told);
         worker.until_stop(fleet.watch());
-        let health = worker.context.health.clone();
-        let comparing = membership::compare_pools(bus.clone(), pools, health.clone());
-        worker.until_stop(comparing);
-        worker.watch_records(jetstream, health);
+        worker.watch_what_is_shared(bus.clone(), pools, jetstream);
         Box::pin(worker.take_sessions(bus, made.queues)).await
+    }
+
+    /// Has the checks tell of pools that differ, and of records that are full.
+    fn watch_what_is_shared(&self, bus: Bus, pools: Pools, jetstream: jetstream::Context) {
+        let health = self.context.health.clone();
+        self.until_stop(membership::compare_pools(bus, pools, health.clone()));
+        self.watch_records(jetstream, health);
     }
 
     /// From here on it takes sessions, and says so.
@@ -523,6 +523,14 @@ fn say_ready(config: &Config, run: &WorkerId) -> anyhow::Result<()> {
         }),
         None => Ok(()),
     }
+}
+
+/// Most live sessions of each pool, on all workers together.
+fn maxima(pools: &Pools) -> BTreeMap<PoolId, u32> {
+    let pools = pools.pool.iter();
+    pools
+        .map(|pool| (pool.id.clone(), pool.max_sessions))
+        .collect()
 }
 
 fn open_stock(

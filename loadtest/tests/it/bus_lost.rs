@@ -151,6 +151,15 @@ fn accept(cluster: &Cluster, yes: bool) -> Output {
     command.output().unwrap()
 }
 
+/// Whatever is asked of a session needs the bus.
+async fn refused_as_lost(session: &Session) {
+    let lost = (503, "BusLost".to_owned());
+    assert_eq!(refusal(session.execute("1").await), lost);
+    assert_eq!(refusal(session.list().await), lost);
+    assert_eq!(refusal(session.upload("new", b"x").await), lost);
+    assert_eq!(refusal(session.execute_as("operation-1", "1").await), lost);
+}
+
 #[tokio::test]
 pub(crate) async fn a_wiped_bus_is_noticed_and_nothing_is_served_or_swept_until_it_is_back() {
     let cluster = Cluster::builder().start().await.unwrap();
@@ -166,14 +175,10 @@ pub(crate) async fn a_wiped_bus_is_noticed_and_nothing_is_served_or_swept_until_
     replace_bus(&cluster, "wiped", None).await;
     ingress.settles("bus-generation", 503, "unready").await;
     worker.settles("bus-generation", 503, "unready").await;
-    let lost = (503, "BusLost".to_owned());
     for session in [&session, &client.fresh()] {
-        assert_eq!(refusal(session.execute("1").await), lost);
-        assert_eq!(refusal(session.list().await), lost);
-        assert_eq!(refusal(session.upload("new", b"x").await), lost);
-        assert_eq!(refusal(session.execute_as("operation-1", "1").await), lost);
+        refused_as_lost(session).await;
     }
-    assert_eq!(listing(&client).await, lost);
+    assert_eq!(listing(&client).await, (503, "BusLost".to_owned()));
     let ready = cluster.directory().join(format!("{WORKER}.ready"));
     until("the worker is not ready", WITHIN, async || {
         Ok((!ready.exists()).then_some(()))
