@@ -116,6 +116,19 @@ stop_outdated() { # NAME FILE…: succeeds if it was
   stop "$1"
 }
 
+# What an earlier call started beyond these numbers stays, and is looked after, too.
+highest() { # KIND
+  find "$home/run" -name "$1-*.pid" 2>/dev/null | sed -nE 's/.*-([0-9]+)\.pid$/\1/p' | sort -n | tail -n 1
+}
+last=$(highest worker || true)
+for ((n = ${last:-0}; n > workers; n--)); do
+  if running "worker-$n" >/dev/null; then workers=$n; fi
+done
+last=$(highest ingress || true)
+for ((n = ${last:-0}; n > ingresses; n--)); do
+  if running "ingress-$n" >/dev/null; then ingresses=$n; fi
+done
+
 # The bus first, for its rights, then the workers: ingresses may ask for what only they know. Of each kind one
 # after the other, so that the others serve.
 stop_outdated nats "${nats_files[@]}" || true

@@ -57,8 +57,8 @@ pub enum Misfit {
     /// Another cluster key.
     #[error(
         "the cluster key of this ingress has fingerprint {ours}, that of its fleet {theirs}: with \
-         another key every identifier is another session. Give it the fleet's key in --cluster-key; if \
-         the key was changed on purpose, run `ingress accept-new-key`"
+         another key every identifier is another session. Give it the fleet's key in --cluster-key, or \
+         the fleet's own bus in --nats; if the key was changed on purpose, run `ingress accept-new-key`"
     )]
     Key {
         /// This ingress's.

@@ -182,8 +182,8 @@ pub const RECORD_FAULT_BYTES: usize = 512;
 pub const RECORD_BYTES: u64 = 3 * 1024;
 /// What the record of a short execution takes of that: 10^6 a day take less than 1 GiB.
 pub const SHORT_RECORD_BYTES: u64 = 1024;
-/// Records of one pool's executions within [`RECORD_LIFE`], where the pool sets no other bound, and the
-/// highest that it may set. Beyond it new ones are refused.
+/// Records of one pool's executions within [`RECORD_LIFE`], where the pool sets no other bound.
+/// Beyond it new ones are refused.
 pub const RECORDED_OF_POOL: u32 = 10_000;
 /// When trying again is advised where a record found no room and it is not known for how long.
 pub const RECORDS_AGAIN: Duration = Duration::from_secs(10);

@@ -128,6 +128,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         if failed.is_some() && worker.loss().is_some() {
             tracing::warn!("all sessions end here: the bus has lost its data");
             lost_before = true;
+            // Its sandboxes go with it, not when the next one serves.
+            metrics.hide("worker");
             if let Err(error) = worker.end_without_bus().await {
                 tracing::warn!("{error:#}");
             }

@@ -29,7 +29,7 @@ type Label = [(&'static str, &'static str); 1];
 const RENEWALS: [&str; 3] = ["renewed", "unanswered", "lost"];
 
 /// Names of how executions end.
-const ENDINGS: [&str; 8] = [
+const ENDINGS: [&str; 9] = [
     "succeeded",
     "exited",
     "raised",
@@ -38,6 +38,7 @@ const ENDINGS: [&str; 8] = [
     "crashed",
     "cancelled",
     "files_not_durable",
+    "cut_off",
 ];
 
 /// Those of them with which an interpreter may be gone.
@@ -107,6 +108,12 @@ impl Counts {
     /// An execution ran, and its files are not saved.
     pub fn executed_unsaved(&self) {
         let label = [("ending", "files_not_durable")];
+        self.executions.get_or_create(&label).inc();
+    }
+
+    /// An execution was cut off by its session's end.
+    pub fn executed_partly(&self) {
+        let label = [("ending", "cut_off")];
         self.executions.get_or_create(&label).inc();
     }
 

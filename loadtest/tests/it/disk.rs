@@ -159,6 +159,10 @@ while True:
         sample(worker, "hearth_disk_sessions_stopped_total").await,
         2.0
     );
+    assert_eq!(
+        sample(worker, "hearth_executions_total{ending=\"cut_off\"}").await,
+        2.0
+    );
     cluster.stop(Member::Worker(0)).await.unwrap();
     assert_eq!(entries(&disk.root().join("data")), Vec::<String>::new());
     drop(cluster);

@@ -119,7 +119,7 @@ async fn settings_of_a_worker_that_cannot_be_used_are_named_with_what_to_do() {
         (
             set("--pools", &unusable.pools),
             "is not a pool file: line 4",
-            "README",
+            "docs/settings.md",
         ),
         (set("--pools", "/none"), "/none cannot be read", "--pools"),
         (
@@ -160,7 +160,7 @@ async fn settings_of_an_ingress_that_cannot_be_used_are_named_with_what_to_do() 
         (
             set("--pools", &unusable.pools),
             "is not a pool file: line 4",
-            "README",
+            "docs/settings.md",
         ),
         (
             set("--cluster-key", &unusable.key),

@@ -56,6 +56,12 @@ impl Metrics {
         parts.insert(part, Box::new(figures));
     }
 
+    /// The figures of `part` are not shown any more, and what they were read from is let go.
+    pub fn hide(&self, part: &'static str) {
+        let mut parts = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        parts.remove(part);
+    }
+
     /// All figures as they are now, in the form that an `Accept` header prefers: OpenMetrics where it names
     /// it, otherwise the Prometheus text form.
     ///

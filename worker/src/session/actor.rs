@@ -361,10 +361,10 @@ impl Actor {
     }
 
     fn not_opened(&mut self, error: &OpenError) -> Event {
-        self.context.counts.not_opened(error.step());
         let fault = Fault::from(error);
-        let elsewhere = fault.code == FaultCode::NotOwner;
-        if matches!(error, OpenError::NoRoom) || !elsewhere {
+        // That another worker was faster is no failure.
+        if matches!(error, OpenError::NoRoom) || fault.code != FaultCode::NotOwner {
+            self.context.counts.not_opened(error.step());
             tracing::error!(
                 session.key = %self.first.session,
                 error = error as &dyn std::error::Error,

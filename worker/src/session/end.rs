@@ -171,6 +171,7 @@ enum After {
 /// that is the new owner's to do. Returns what is told of work that had not begun.
 async fn refuse_all(actor: &mut Actor, why: End) -> Fault {
     if let Some(running) = actor.running.take() {
+        actor.context.counts.executed_partly();
         let caller = running.caller;
         let end = match why {
             End::DiskFull => record::End::Unsaved,

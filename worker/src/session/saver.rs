@@ -318,11 +318,14 @@ impl Task {
                 }
                 Err(error) => error,
             };
-            self.counts.commit_failed();
             let gives_up = match error {
+                // The session's own doing.
                 SyncError::Unkeepable(limit) => Some(SaveError::Unkeepable(limit)),
-                error if Instant::now() + pause > deadline => Some(SaveError::Sync(error.into())),
-                _ => None,
+                error => {
+                    self.counts.commit_failed();
+                    let is_late = Instant::now() + pause > deadline;
+                    is_late.then(|| SaveError::Sync(error.into()))
+                }
             };
             if let Some(error) = gives_up {
                 if let What::All { .. } = what {

@@ -209,7 +209,8 @@ impl Account {
         let expected = state.expected_to.saturating_sub(now.inside);
         let role = match (state.session, state.stopping_since) {
             (true, Some(since)) if since.elapsed() < STOP_WITHIN => Role::Stopping,
-            (true, _) => Role::Session,
+            (true, Some(_)) => Role::Stopped,
+            (true, None) => Role::Session,
             (false, _) => Role::Stock,
         };
         Some(Sample {

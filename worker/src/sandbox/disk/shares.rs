@@ -58,6 +58,8 @@ pub(super) enum Role {
     Session,
     /// A session had it that is being stopped.
     Stopping,
+    /// The same, and it takes long: others are stopped meanwhile.
+    Stopped,
 }
 
 /// What to do.
@@ -111,7 +113,7 @@ pub(super) fn plan(room: Room, uses: &[Use]) -> Plan {
         .saturating_sub(BURST_BYTES)
         / 4;
     let part = |one: &Use| match one.role {
-        Role::Stopping => 0,
+        Role::Stopping | Role::Stopped => 0,
         Role::Stock => floor,
         Role::Session => {
             let equal = share(shared / 2, sessions);
