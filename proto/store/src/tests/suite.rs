@@ -468,11 +468,14 @@ async fn racing_take_overs_have_one_order(store: Store) {
         // The old owner goes on until it hits a fence.
         for round in 0..1000_u16 {
             let (body, pack) = put("busy", &round.to_be_bytes());
+            let begun = Instant::now();
             if let Err(error) = old.append(body, pack).await {
                 return error;
             }
-            // Code runs between two commits.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Code runs between two commits, on a slow machine longer: who takes over makes two requests for each
+            // of this one's.
+            let pause = Duration::from_millis(20).max(begun.elapsed() * 3);
+            tokio::time::sleep(pause).await;
         }
         panic!("the old owner was never fenced");
     };
