@@ -175,9 +175,8 @@ pub(crate) async fn a_wiped_bus_is_noticed_and_nothing_is_served_or_swept_until_
     replace_bus(&cluster, "wiped", None).await;
     ingress.settles("bus-generation", 503, "unready").await;
     worker.settles("bus-generation", 503, "unready").await;
-    for session in [&session, &client.fresh()] {
-        refused_as_lost(session).await;
-    }
+    refused_as_lost(&session).await;
+    refused_as_lost(&client.fresh()).await;
     assert_eq!(listing(&client).await, (503, "BusLost".to_owned()));
     let ready = cluster.directory().join(format!("{WORKER}.ready"));
     until("the worker is not ready", WITHIN, async || {
