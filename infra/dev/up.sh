@@ -116,18 +116,14 @@ stop_outdated() { # NAME FILE…: succeeds if it was
   stop "$1"
 }
 
-# What an earlier call started beyond these numbers stays, and is looked after, too.
-highest() { # KIND
-  find "$home/run" -name "$1-*.pid" 2>/dev/null | sed -nE 's/.*-([0-9]+)\.pid$/\1/p' | sort -n | tail -n 1
+# How many of a kind are looked after: as many as are asked for, or more if an earlier call started more.
+count() { # KIND NUMBER
+  local n=$2
+  while running "$1-$((n + 1))" >/dev/null; do n=$((n + 1)); done
+  echo "$n"
 }
-last=$(highest worker || true)
-for ((n = ${last:-0}; n > workers; n--)); do
-  if running "worker-$n" >/dev/null; then workers=$n; fi
-done
-last=$(highest ingress || true)
-for ((n = ${last:-0}; n > ingresses; n--)); do
-  if running "ingress-$n" >/dev/null; then ingresses=$n; fi
-done
+workers=$(count worker "$workers")
+ingresses=$(count ingress "$ingresses")
 
 # The bus first, for its rights, then the workers: ingresses may ask for what only they know. Of each kind one
 # after the other, so that the others serve.

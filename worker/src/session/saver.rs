@@ -98,7 +98,8 @@ enum Request {
 
 impl Saver {
     /// Starts the committer of an owned session. `window` is how long saving may lag behind
-    /// answers, for pools that allow it; `counts` hears of commits; `tell` reaches the session, of which another owner may turn up.
+    /// answers, for pools that allow it; `counts` hears of commits; `tell` reaches the session, of which another
+    /// owner may turn up.
     #[must_use]
     pub fn start(
         files: Syncer,
