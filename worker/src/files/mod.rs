@@ -36,6 +36,44 @@ pub struct DataDir {
     owner: (u32, u32),
 }
 
+/// A file that is open to be sent. It is not larger than its file system.
+#[derive(Debug)]
+pub struct Opened {
+    entry: FileEntry,
+    file: File,
+}
+
+impl Opened {
+    /// The file as it was when it was opened.
+    #[must_use]
+    pub fn entry(&self) -> &FileEntry {
+        &self.entry
+    }
+
+    /// The file's bytes, inline or staged. Those that come in meanwhile are not among them.
+    ///
+    /// # Errors
+    /// It cannot be read or staged.
+    pub async fn stage(
+        self,
+        store: &Store,
+        owner: Owner<'_>,
+    ) -> Result<(FileEntry, Blob), FileError> {
+        let mut entry = self.entry;
+        let reader = tokio::fs::File::from_std(self.file.into_std());
+        let mut bounded = tokio::io::AsyncReadExt::take(reader, entry.size);
+        let content = if Blob::fits_inline(entry.size) {
+            let mut bytes = Vec::new();
+            tokio::io::AsyncReadExt::read_to_end(&mut bounded, &mut bytes).await?;
+            Blob::Inline(bytes)
+        } else {
+            Blob::Staged(store.stage_reader(bounded, owner, "download").await?)
+        };
+        entry.size = content.len();
+        Ok((entry, content))
+    }
+}
+
 /// Why a file operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -182,30 +220,12 @@ impl DataDir {
         .await
     }
 
-    /// One file's bytes, inline or staged.
+    /// Opens one file to be sent.
     ///
     /// # Errors
-    /// There is no such file, or it cannot be staged.
-    pub async fn download(
-        &self,
-        path: &FilePath,
-        store: &Store,
-        owner: Owner<'_>,
-    ) -> Result<(FileEntry, Blob), FileError> {
-        let (mut entry, file) = self.blocking(path, Self::open).await?;
-        let mut reader = tokio::fs::File::from_std(file.into_std());
-        let content = if Blob::fits_inline(entry.size) {
-            // It may grow while it is read.
-            let mut bytes = Vec::new();
-            let bounded = &mut tokio::io::AsyncReadExt::take(&mut reader, entry.size);
-            tokio::io::AsyncReadExt::read_to_end(bounded, &mut bytes).await?;
-            Blob::Inline(bytes)
-        } else {
-            let bounded = tokio::io::AsyncReadExt::take(reader, entry.size);
-            Blob::Staged(store.stage_reader(bounded, owner, "download").await?)
-        };
-        entry.size = content.len();
-        Ok((entry, content))
+    /// There is no such file, or it is larger than its file system.
+    pub async fn open(&self, path: &FilePath) -> Result<Opened, FileError> {
+        self.blocking(path, Self::open_here).await
     }
 
     /// Removes one file.
@@ -294,7 +314,7 @@ impl DataDir {
         Ok(())
     }
 
-    fn open(&self, path: &FilePath) -> Result<(FileEntry, File), FileError> {
+    fn open_here(&self, path: &FilePath) -> Result<Opened, FileError> {
         // Without NONBLOCK the open of a fifo would wait for its writer.
         let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
         let options = OpenOptions::new().read(true).custom_flags(flags).clone();
@@ -308,7 +328,7 @@ impl DataDir {
             return Err(FileError::TooLarge);
         }
         let entry = entry(path.as_str(), &metadata).ok_or(FileError::WrongType)?;
-        Ok((entry, file))
+        Ok(Opened { entry, file })
     }
 }
 

@@ -49,10 +49,8 @@ impl Fixture {
             session: &session,
             operation: &operation,
         };
-        let (_, blob) = self
-            .data
-            .download(&path.parse().unwrap(), &self.store, owner)
-            .await?;
+        let opened = self.data.open(&path.parse().unwrap()).await?;
+        let (_, blob) = opened.stage(&self.store, owner).await?;
         Ok(self.store.fetch_bytes(blob, 1 << 30).await.unwrap())
     }
 

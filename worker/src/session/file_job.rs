@@ -113,16 +113,18 @@ async fn saved(saver: &Saver, path: &FilePath, answer: Answer) -> Result<Answer,
 
 /// A long file that is in the log as it is goes to its reader from there; any other is read here.
 async fn download(path: &FilePath, files: &Files, owner: Owner<'_>) -> Result<Answer, FileError> {
-    let entry = files.data.stat(path).await?;
+    let opened = files.data.open(path).await?;
+    let entry = opened.entry();
     if !Blob::fits_inline(entry.size)
         && let Some(file) = files.saver.find(path).await
+        // It may have been replaced in between by one that is too long to be sent.
+        && file.size == entry.size
         && let Ok(encoded) = wire::encode(&file)
         && Blob::fits_inline(encoded.len() as u64)
     {
         let entry = FileEntry {
-            size: file.size,
             modified_ns: file.modified_ns,
-            ..entry
+            ..entry.clone()
         };
         let content = Logged {
             incarnation: files.incarnation,
@@ -130,7 +132,7 @@ async fn download(path: &FilePath, files: &Files, owner: Owner<'_>) -> Result<An
         };
         return Ok(Answer::Logged { entry, content });
     }
-    let (entry, content) = files.data.download(path, &files.store, owner).await?;
+    let (entry, content) = opened.stage(&files.store, owner).await?;
     Ok(Answer::Content { entry, content })
 }
 
