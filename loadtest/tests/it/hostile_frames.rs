@@ -22,26 +22,7 @@ const ENDED_WITHIN: Duration = Duration::from_secs(40);
 /// What a pool lets a cell print, and what is added where it is cut.
 const OUTPUT_BYTES: usize = (1 << 20) + 1024;
 
-/// `done()` is an answer to the cell that runs; `say(frame…)` writes frames in one go.
-const FORGE: &str = r#"
-import json, os, struct, sys, threading, time
-def number():
-    at = sys._getframe()
-    while not {'channel', 'number'} <= set(at.f_locals):
-        at = at.f_back
-    return at.f_locals['number']
-def done(result=None, error=None, id=None):
-    shown = result and {'text/plain': result}
-    return {'type': 'done', 'id': id or number(), 'result': shown, 'error': error}
-def say(*frames):
-    whole = b''
-    for frame in frames:
-        body = json.dumps(frame).encode()
-        whole += struct.pack('<I', len(body)) + body
-    view = memoryview(whole)
-    while view:
-        view = view[os.write(3, view):]
-"#;
+const FORGE: &str = include_str!("../../../worker/tests/it/sandbox/forge.py");
 
 async fn forger(session: Session) -> Session {
     succeed(&session, FORGE).await;
