@@ -1,15 +1,18 @@
 //! What a process logs. The filter can be changed while it runs: SIGHUP reads its file again.
 
+mod json;
+
 use std::{
     io::{self, IsTerminal},
     path::PathBuf,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tracing_subscriber::{
     EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
+use self::json::JsonLines;
 use crate::{
     hangup::Hangup,
     remedy::{HasRemedy, Remedy},
@@ -25,6 +28,24 @@ pub struct LogSettings {
     /// read again.
     #[arg(long, env = "HEARTH_LOG_FILTER_FILE", global = true)]
     pub log_filter_file: Option<PathBuf>,
+    /// What a line looks like.
+    #[arg(
+        long,
+        env = "HEARTH_LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        global = true
+    )]
+    pub log_format: LogFormat,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text for people.
+    Text,
+    /// A JSON object: `timestamp`, `level`, `target`, `message`, and all fields, those of spans included.
+    Json,
 }
 
 /// Why there is no log.
@@ -65,13 +86,16 @@ impl LogSettings {
     /// The filter is none, or its file cannot be read.
     pub fn start(self) -> Result<Log, LogError> {
         let (layer, filter) = reload::Layer::new(self.filter()?);
-        let lines = tracing_subscriber::fmt::layer()
-            .with_ansi(io::stderr().is_terminal())
-            .with_writer(io::stderr);
-        tracing_subscriber::registry()
-            .with(layer)
-            .with(lines)
-            .try_init()?;
+        let filtered = tracing_subscriber::registry().with(layer);
+        match self.log_format {
+            LogFormat::Text => {
+                let lines = tracing_subscriber::fmt::layer()
+                    .with_ansi(io::stderr().is_terminal())
+                    .with_writer(io::stderr);
+                filtered.with(lines).try_init()?;
+            }
+            LogFormat::Json => filtered.with(JsonLines::new(io::stderr)).try_init()?,
+        }
         Ok(Log {
             settings: self,
             filter,
@@ -126,6 +150,7 @@ mod tests {
         LogSettings {
             log: log.to_owned(),
             log_filter_file: file,
+            log_format: LogFormat::Text,
         }
     }
 
