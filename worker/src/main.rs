@@ -116,6 +116,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             Err(error) => return Err(error),
         };
         metrics.show("counts", worker.counts());
+        metrics.show("store", worker.store_errors());
         metrics.show("worker", worker.figures());
         let failed = tokio::select! {
             _ = terminate.recv() => None,

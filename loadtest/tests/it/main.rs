@@ -23,6 +23,8 @@ mod contract;
 #[cfg(test)]
 mod contradictions;
 #[cfg(test)]
+mod counted;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod drill;

@@ -306,7 +306,9 @@ impl Task {
         // An attempt that failed may have written what the next one finds unchanged.
         let mut first = true;
         let changed = loop {
-            let error = match self.attempt(what).await {
+            let attempted = self.attempt(what).await;
+            self.counts.wrote(self.files.writer().take_written());
+            let error = match attempted {
                 Ok(Synced::Unchanged) => break first.then(Changed::default),
                 Ok(Synced::Committed { changed, .. }) => {
                     self.counts.committed(begun.elapsed());
