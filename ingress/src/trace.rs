@@ -47,7 +47,11 @@ pub async fn follow(
     answer: impl Future<Output = Response>,
 ) -> Response {
     let begun = Instant::now();
-    let span = tracing::info_span!("request", trace.id = trace.trace_id(), pool = field::Empty);
+    let span = tracing::info_span!(
+        "request.answer",
+        trace.id = trace.trace_id(),
+        pool = field::Empty
+    );
     let answer = async {
         let response = CURRENT.scope(trace, answer).await;
         note_answer(&method, &response, begun.elapsed(), requests);

@@ -20,10 +20,12 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use crate::{
     kernel::Kernel,
     sandbox::{Cage, SandboxError, Sandboxes},
+    trace,
 };
 
 mod failure;
@@ -181,8 +183,11 @@ struct Placed<T> {
 /// # Errors
 /// The join or the interpreter's start failed.
 pub async fn join(cage: &Cage) -> Result<Kernel, StockError> {
-    let process = cage.join().await.map_err(StockError::Join)?;
-    Ok(Kernel::ready(process).await?)
+    let joining = async {
+        let process = cage.join().await.map_err(StockError::Join)?;
+        Ok(Kernel::ready(process).await?)
+    };
+    joining.instrument(trace::joining()).await
 }
 
 impl Stock {
@@ -275,7 +280,7 @@ impl Stock {
             stock: self.clone(),
             limits: limits.clone(),
             asked: Instant::now(),
-            taking: tokio::spawn(async move { stock.take(&kind).await }),
+            taking: tokio::spawn(async move { stock.take(&kind).await }.in_current_span()),
         }
     }
 

@@ -18,6 +18,7 @@ use tokio::{
     task::JoinHandle,
     time::Instant,
 };
+use tracing::{Instrument, Span};
 
 use super::table::Note;
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
     metrics::Counts,
     sandbox::Cage,
     sync::{Changed, Limit, SyncError, Synced, Syncer},
+    trace,
 };
 
 /// Requests that may wait; whoever finds no room waits for it.
@@ -90,8 +92,15 @@ enum What {
 }
 
 #[derive(Debug)]
+struct Save {
+    what: What,
+    /// What is logged on the way belongs to it.
+    span: Span,
+}
+
+#[derive(Debug)]
 enum Request {
-    Save(What, oneshot::Sender<Result<Saved, SaveError>>),
+    Save(Save, oneshot::Sender<Result<Saved, SaveError>>),
     /// Where a file's bytes are in the log, if they are what the file holds now.
     Find(FilePath, oneshot::Sender<Option<File>>),
 }
@@ -120,7 +129,7 @@ impl Saver {
         };
         (
             Self { requests },
-            Committer(tokio::spawn(task.run(incoming))),
+            Committer(tokio::spawn(task.run(incoming).in_current_span())),
         )
     }
 
@@ -167,7 +176,9 @@ impl Saver {
 
     async fn save(&self, what: What) -> Result<Saved, SaveError> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.requests.send(Request::Save(what, answer)).await;
+        let span = trace::commit();
+        let save = Save { what, span };
+        let sent = self.requests.send(Request::Save(save, answer)).await;
         sent.map_err(|_| SaveError::Ended)?;
         answered.await.unwrap_or(Err(SaveError::Ended))
     }
@@ -261,23 +272,29 @@ impl Task {
                 // Whoever asked may have gone, and reads the file itself if nothing is found.
                 answer.send(found.unwrap_or_default()).ok();
             }
-            Request::Save(What::All { behind: true }, answer)
-                if self.window.is_some()
-                    && !self.behind_failed
-                    && !self.files.writer().is_fenced() =>
+            Request::Save(
+                Save {
+                    what: What::All { behind: true },
+                    ..
+                },
+                answer,
+            ) if self.window.is_some()
+                && !self.behind_failed
+                && !self.files.writer().is_fenced() =>
             {
                 let due = self.window.map(|window| Instant::now() + window);
                 self.due = self.due.or(due);
                 answer.send(Ok(Saved::LATER)).ok();
             }
-            Request::Save(what, answer) => {
-                answer.send(self.save(&what).await).ok();
+            Request::Save(Save { what, span }, answer) => {
+                answer.send(self.save(&what).instrument(span).await).ok();
             }
         }
     }
 
     async fn save_behind(&mut self) {
-        match self.save(&What::All { behind: false }).await {
+        let saving = self.save(&What::All { behind: false });
+        match saving.instrument(trace::commit()).await {
             Ok(_) => {}
             Err(SaveError::Fenced) => self.due = None,
             // Another look would find the same. The next cell is saved before its answer, which says so.

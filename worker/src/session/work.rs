@@ -74,19 +74,21 @@ pub enum Happened {
 }
 
 impl Work {
-    /// Opens the session.
+    /// Opens the session. What is logged on the way belongs to the span.
     #[must_use]
-    pub fn start(opening: Opening, store: &Store) -> Self {
-        Self::Starting(tokio::spawn(opening.open(store.clone())))
+    pub fn start(opening: Opening, store: &Store, span: Span) -> Self {
+        let open = opening.open(store.clone()).instrument(span);
+        Self::Starting(tokio::spawn(open))
     }
 
     /// Clears the cage and joins a new kernel.
     #[must_use]
     pub fn restart(cage: Arc<Cage>) -> Self {
-        Self::Restarting(tokio::spawn(async move {
+        let restart = async move {
             cage.clear().await?;
             stock::join(&cage).await
-        }))
+        };
+        Self::Restarting(tokio::spawn(restart.in_current_span()))
     }
 
     /// Runs a cell from this moment on, if a kernel waits; returns its handle. What is logged on the
