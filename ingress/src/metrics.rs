@@ -67,12 +67,7 @@ impl Requests {
         took: Duration,
     ) {
         let route = route.unwrap_or(OTHER).to_owned();
-        let method = match *method {
-            Method::GET => "GET",
-            Method::POST => "POST",
-            Method::DELETE => "DELETE",
-            _ => OTHER,
-        };
+        let method = name_of(method);
         let operation = Operation {
             method,
             route: route.clone(),
@@ -87,6 +82,16 @@ impl Requests {
             code: code.unwrap_or_default().to_owned(),
         };
         self.answered.get_or_create(&answered).inc();
+    }
+}
+
+/// A method by name, unless it is one that no operation has.
+pub(crate) fn name_of(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        _ => OTHER,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Spans of the log: every line that is logged within one has the trace's id of the request that is worked on,
 //! as the ingress that took it has it. Those whose names are verbs are exported, too (`process::spans`).
 
+use process::spans;
 use proto::{message::Job, trace::TraceContext};
 use tracing::{Span, field};
 
@@ -70,6 +71,7 @@ pub fn joining() -> Span {
 /// Without a trace the span has no id.
 fn within(span: Span, trace: Option<TraceContext>) -> Span {
     if let Some(trace) = trace {
+        spans::set_parent(&span, trace);
         span.record("trace.id", trace.trace_id());
     }
     span

@@ -33,6 +33,8 @@ mod errors;
 #[cfg(test)]
 mod execute;
 #[cfg(test)]
+mod exported;
+#[cfg(test)]
 mod extension;
 #[cfg(test)]
 mod failover;

@@ -3,6 +3,7 @@
 
 use std::{future::pending, ops::Not, sync::Arc, time::Duration};
 
+use process::spans;
 use proto::{
     execution::Durability,
     fault::{Fault, FaultCode},
@@ -287,7 +288,10 @@ impl Task {
                 answer.send(Ok(Saved::LATER)).ok();
             }
             Request::Save(Save { what, span }, answer) => {
-                answer.send(self.save(&what).instrument(span).await).ok();
+                let saved = self.save(&what).instrument(span.clone()).await;
+                let saved = saved.inspect_err(|_| spans::fail(&span));
+                drop(span);
+                answer.send(saved).ok();
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
+use process::spans;
 use proto::{
     blob::Blob,
     execution::Language,
@@ -77,8 +78,12 @@ impl Work {
     /// Opens the session. What is logged on the way belongs to the span.
     #[must_use]
     pub fn start(opening: Opening, store: &Store, span: Span) -> Self {
-        let open = opening.open(store.clone()).instrument(span);
-        Self::Starting(tokio::spawn(open))
+        let store = store.clone();
+        let open = async move {
+            let opened = opening.open(store).await;
+            opened.inspect_err(|_| spans::fail(&Span::current()))
+        };
+        Self::Starting(tokio::spawn(open.instrument(span)))
     }
 
     /// Clears the cage and joins a new kernel.
