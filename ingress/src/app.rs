@@ -39,6 +39,7 @@ use crate::{
     membership::{self, Membership},
     metrics::{BusFigures, Requests},
     patience,
+    queues::Queues,
     readiness::Readiness,
     seal::Sealer,
     service::Service,
@@ -152,6 +153,14 @@ impl App {
         watch(self.bus.records().clone(), shares, health)
     }
 
+    /// Looks at the queue of every pool, for ever.
+    fn watch_queues(&self) -> Queues {
+        let pools = self.pools.values().map(|pool| pool.id.clone());
+        let queues = Queues::default();
+        tokio::spawn(queues.clone().watch(self.bus.clone(), pools.collect()));
+        queues
+    }
+
     /// The pool at an address; subscription and resource group are compared without case.
     #[must_use]
     pub fn pool(&self, address: &Address) -> Option<Arc<Pool>> {
@@ -209,6 +218,8 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
         metrics.show("health", health.clone());
         metrics.show("requests", app.requests.clone());
         metrics.show("bus", BusFigures(app.bus.clone()));
+        metrics.show("store", app.readiness.store.errors().clone());
+        metrics.show("queues", app.watch_queues());
         admin.tell(health.clone(), metrics);
     }
     tokio::spawn(app.authenticator.keys().clone().keep_fresh());

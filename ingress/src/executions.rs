@@ -152,9 +152,9 @@ impl Service {
             Room::Full { retry_after } => return Err(no_room(retry_after).into()),
         };
         let queue = self.bus.queue().map_err(RouteError::Bus)?;
-        let waiting = queue.len(&session.pool.id).await;
-        let waiting = waiting.map_err(|error| RouteError::Bus(error.into()))?;
-        if waiting >= u64::from(session.pool.queued_executions) {
+        let depth = queue.depth(&session.pool.id).await;
+        let depth = depth.map_err(|error| RouteError::Bus(error.into()))?;
+        if depth.all() >= u64::from(session.pool.queued_executions) {
             return Err(ServiceError::QueueFull);
         }
         Ok(entry)

@@ -17,6 +17,7 @@ pub mod headers;
 pub mod membership;
 pub mod metrics;
 pub mod preflight;
+pub mod queues;
 pub mod readiness;
 pub mod remedy;
 pub mod seal;

@@ -11,7 +11,7 @@ use ingress::{
     devkeys, documents, membership, preflight, remedy,
 };
 use process::{failure, hangup::Hangup, log::LogSettings};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -63,7 +63,11 @@ fn tls_provider() -> anyhow::Result<()> {
 async fn serve(log: LogSettings, config: Config) -> anyhow::Result<()> {
     // First of all: until it is heard, a SIGHUP ends the process.
     let hangup = Hangup::listen()?;
-    tokio::spawn(log.start()?.follow(hangup.clone()));
+    let log = log.start("ingress", &Handle::current())?;
+    let export = log.export();
+    tokio::spawn(log.follow(hangup.clone()));
     tls_provider()?;
-    Box::pin(app::serve(config, hangup)).await
+    let served = Box::pin(app::serve(config, hangup)).await;
+    export.end().await;
+    served
 }

@@ -1,7 +1,10 @@
 //! What an ingress counts and measures. The names of all its metrics are here; what they say is in
 //! `docs/metrics.md`, which a test holds against this file.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::AtomicU64,
+    time::{Duration, SystemTime},
+};
 
 use axum::http::{Method, StatusCode};
 use process::metrics::{Figures, seconds};
@@ -10,12 +13,13 @@ use prometheus_client::{
     metrics::{
         counter::{ConstCounter, Counter},
         family::Family,
+        gauge::Gauge,
         histogram::Histogram,
     },
     registry::{Registry, Unit},
 };
 
-use crate::bus::Bus;
+use crate::{bus::Bus, queues::Queues};
 
 /// What stands for a route that is none, or a method that none has.
 const OTHER: &str = "other";
@@ -63,12 +67,7 @@ impl Requests {
         took: Duration,
     ) {
         let route = route.unwrap_or(OTHER).to_owned();
-        let method = match *method {
-            Method::GET => "GET",
-            Method::POST => "POST",
-            Method::DELETE => "DELETE",
-            _ => OTHER,
-        };
+        let method = name_of(method);
         let operation = Operation {
             method,
             route: route.clone(),
@@ -83,6 +82,16 @@ impl Requests {
             code: code.unwrap_or_default().to_owned(),
         };
         self.answered.get_or_create(&answered).inc();
+    }
+}
+
+/// A method by name, unless it is one that no operation has.
+pub(crate) fn name_of(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        _ => OTHER,
     }
 }
 
@@ -112,6 +121,36 @@ impl Figures for BusFigures {
             "bus_connects",
             "Connections made to NATS; above 1 the connection was lost",
             ConstCounter::new(self.0.connects()),
+        );
+    }
+}
+
+impl Figures for Queues {
+    fn enter(&self, registry: &mut Registry) {
+        let jobs = Family::<[(&str, String); 2], Gauge>::default();
+        let ages = Family::<[(&str, String); 1], Gauge<f64, AtomicU64>>::default();
+        let now = SystemTime::now();
+        for (pool, seen) in &*self.seen() {
+            for (state, count) in [("waiting", seen.depth.waiting), ("taken", seen.depth.taken)] {
+                let labels = [("pool", pool.to_string()), ("state", state.to_owned())];
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                jobs.get_or_create(&labels).set(count);
+            }
+            let age = ages.get_or_create(&[("pool", pool.to_string())]);
+            age.set(seen.age(now).as_secs_f64());
+        }
+        registry.register(
+            "queue_executions",
+            "Asynchronous executions that have not ended, by pool: waiting for a worker, or taken by one. \
+             Every ingress sees the same",
+            jobs,
+        );
+        registry.register_with_unit(
+            "queue_oldest_age",
+            "Time since the oldest asynchronous execution of a pool that has not ended was asked for. Every \
+             ingress sees the same",
+            Unit::Seconds,
+            ages,
         );
     }
 }

@@ -566,7 +566,7 @@ fn job(session: &Session, request: Request, budget: Duration) -> Job {
         session: session.key.clone(),
         identifier: session.identifier.clone(),
         sealed: session.sealed.clone(),
-        trace: session.trace.map(TraceContext::step),
+        trace: session.trace,
         budget_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
         request,
     }

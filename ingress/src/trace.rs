@@ -4,14 +4,18 @@ use std::time::{Duration, Instant};
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderName, Method},
+    http::{HeaderMap, HeaderName, Method, StatusCode},
     middleware::Next,
     response::Response,
 };
+use process::spans::{self, Detail};
 use proto::trace::TraceContext;
 use tracing::{Instrument, Span, field};
 
-use crate::{error::ERROR_CODE, metrics::Requests};
+use crate::{
+    error::ERROR_CODE,
+    metrics::{self, Requests},
+};
 
 /// Name of the header by which a caller says which trace its request belongs to.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -20,14 +24,13 @@ tokio::task_local! {
     static CURRENT: TraceContext;
 }
 
-/// The trace that a request belongs to: its caller's, if it names exactly one, otherwise a new one.
+/// The step of a trace that a caller says asks, if it names exactly one.
 #[must_use]
-pub fn of(headers: &HeaderMap) -> TraceContext {
+pub fn named(headers: &HeaderMap) -> Option<TraceContext> {
     let mut named = headers.get_all(TRACEPARENT).iter();
     let (first, second) = (named.next(), named.next());
     let named = first.filter(|_| second.is_none());
-    let named = named.and_then(|value| value.to_str().ok()?.parse::<TraceContext>().ok());
-    named.map_or_else(TraceContext::begin, TraceContext::step)
+    named.and_then(|value| value.to_str().ok()?.parse().ok())
 }
 
 /// The trace of the request that this task answers; a new one in a task that answers none.
@@ -38,22 +41,38 @@ pub fn current() -> TraceContext {
         .unwrap_or_else(|_| TraceContext::begin())
 }
 
-/// Answers a request within its trace, and counts it and logs one line once the head of the answer is there. Every line
-/// that is logged meanwhile has the trace's id.
-pub async fn follow(
-    trace: TraceContext,
+/// Answers a request within the trace that its caller named, otherwise within a new one, and counts it and logs one line
+/// once the head of the answer is there. Every line that is logged meanwhile has the trace's id.
+pub async fn follow<F: Future<Output = Response>>(
+    asked_by: Option<TraceContext>,
     method: Method,
     requests: &Requests,
-    answer: impl Future<Output = Response>,
+    answer: impl FnOnce(TraceContext) -> F,
 ) -> Response {
     let begun = Instant::now();
-    let span = tracing::info_span!("request", trace.id = trace.trace_id(), pool = field::Empty);
+    let span = tracing::info_span!(
+        "request.answer",
+        trace.id = field::Empty,
+        pool = field::Empty
+    );
+    let trace = begin(&span, asked_by);
+    span.record("trace.id", trace.trace_id());
     let answer = async {
-        let response = CURRENT.scope(trace, answer).await;
+        let response = CURRENT.scope(trace, answer(trace)).await;
         note_answer(&method, &response, begun.elapsed(), requests);
         response
     };
     answer.instrument(span).await
+}
+
+/// The step of the trace that the span is. Where it is exported its exporter has counted it.
+fn begin(span: &Span, asked_by: Option<TraceContext>) -> TraceContext {
+    if let Some(asked_by) = asked_by {
+        spans::set_parent(span, asked_by);
+    }
+    spans::context_of(span)
+        .or_else(|| asked_by.map(TraceContext::step))
+        .unwrap_or_else(TraceContext::begin)
 }
 
 /// Notes in the trace which pool the request is for.
@@ -75,6 +94,7 @@ fn note_answer(method: &Method, response: &Response, took: Duration, requests: &
     let error = response.headers().get(ERROR_CODE);
     let code = error.and_then(|code| code.to_str().ok());
     requests.answered(method, route, response.status(), code, took);
+    tell(method, route, response.status(), code);
     tracing::info!(
         target: "ingress::access",
         %method,
@@ -84,6 +104,24 @@ fn note_answer(method: &Method, response: &Response, took: Duration, requests: &
         milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         "answered"
     );
+}
+
+/// The same for whoever the span is exported to, in the words of OpenTelemetry.
+fn tell(method: &Method, route: Option<&str>, status: StatusCode, code: Option<&str>) {
+    let span = Span::current();
+    let status_code = Detail::Number(status.as_u16().into());
+    spans::tell(&span, "http.response.status_code", status_code);
+    let method = Detail::Text(metrics::name_of(method));
+    spans::tell(&span, "http.request.method", method);
+    if let Some(route) = route {
+        spans::tell(&span, "http.route", Detail::Text(route));
+    }
+    if let Some(code) = code {
+        spans::tell(&span, "error.type", Detail::Text(code));
+    }
+    if status.is_server_error() {
+        spans::fail(&span);
+    }
 }
 
 #[cfg(test)]
@@ -101,23 +139,28 @@ mod tests {
 
     #[test]
     fn a_callers_trace_goes_on_and_another_begins_without_one() {
-        let named = of(&headers(&[NAMED]));
-        assert_eq!(named.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+        let asked_by = named(&headers(&[NAMED]));
+        let trace = begin(&Span::none(), asked_by);
+        assert_eq!(trace.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+        assert_ne!(trace.to_string(), NAMED, "a step of its own");
         for values in [&[][..], &["nonsense"], &[NAMED, NAMED]] {
-            let begun = of(&headers(values));
-            assert_ne!(begun.trace_id(), named.trace_id(), "{values:?}");
+            let asked_by = named(&headers(values));
+            assert_eq!(asked_by, None, "{values:?}");
+            let begun = begin(&Span::none(), asked_by);
+            assert_ne!(begun.trace_id(), trace.trace_id());
         }
     }
 
     #[tokio::test]
     async fn the_trace_is_known_while_its_request_is_answered() {
-        let trace = TraceContext::begin();
+        let asked_by: TraceContext = NAMED.parse().unwrap();
         let requests = Requests::default();
-        let known = follow(trace, Method::GET, &requests, async {
+        let known = follow(Some(asked_by), Method::GET, &requests, |trace| async move {
             assert_eq!(current(), trace);
+            assert_eq!(trace.trace_id(), asked_by.trace_id());
             Response::default()
         });
         known.await;
-        assert_ne!(current(), trace);
+        assert_ne!(current().trace_id(), asked_by.trace_id());
     }
 }

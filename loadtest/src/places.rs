@@ -125,6 +125,12 @@ pub fn prometheus() -> PathBuf {
     place("HEARTH_PROMETHEUS_DIR", || root().join(".hearth/bin"))
 }
 
+/// The collector that receives spans: below `HEARTH_STORES` or `.hearth/stores`.
+#[must_use]
+pub fn span_receiver() -> PathBuf {
+    place("HEARTH_STORES", || root().join(".hearth/stores")).join("venv/bin/rotel-agent")
+}
+
 /// Tests of the client libraries.
 #[must_use]
 pub fn clients() -> PathBuf {

@@ -42,6 +42,22 @@ impl TraceContext {
         }
     }
 
+    /// A step of a trace, as somebody else counts them; `None` if one of the ids is zero, which means "none".
+    #[must_use]
+    pub fn new(trace: u128, parent: u64, flags: u8) -> Option<Self> {
+        (trace != 0 && parent != 0).then_some(Self {
+            trace,
+            parent,
+            flags,
+        })
+    }
+
+    /// The trace, the step that asked, and the flags.
+    #[must_use]
+    pub fn parts(self) -> (u128, u64, u8) {
+        (self.trace, self.parent, self.flags)
+    }
+
     /// The trace's id: 32 lower-case hexadecimal digits.
     #[must_use]
     pub fn trace_id(self) -> String {
@@ -74,15 +90,12 @@ impl FromStr for TraceContext {
         if version == "ff" || (version == "00" && more) {
             return Err(NotATraceContext);
         }
-        let read = Self {
-            trace: u128::from_str_radix(trace, 16).map_err(|_| NotATraceContext)?,
-            parent: u64::from_str_radix(parent, 16).map_err(|_| NotATraceContext)?,
-            flags: u8::from_str_radix(flags, 16).map_err(|_| NotATraceContext)?,
-        };
-        if read.trace == 0 || read.parent == 0 {
-            return Err(NotATraceContext);
-        }
-        Ok(read)
+        Self::new(
+            u128::from_str_radix(trace, 16).map_err(|_| NotATraceContext)?,
+            u64::from_str_radix(parent, 16).map_err(|_| NotATraceContext)?,
+            u8::from_str_radix(flags, 16).map_err(|_| NotATraceContext)?,
+        )
+        .ok_or(NotATraceContext)
     }
 }
 

@@ -214,7 +214,14 @@ impl Worker {
             stock: self.context.stock.clone(),
             disk: self.sandboxes.disk().clone(),
             client: self.context.client.clone(),
+            draining: self.context.draining.clone(),
         }
+    }
+
+    /// How often the object store failed it.
+    #[must_use]
+    pub fn store_errors(&self) -> store::Errors {
+        self.context.store.errors().clone()
     }
 
     /// Runs a task until the worker has ended everything else.

@@ -57,13 +57,15 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments {
         Arguments::Serve(config) => {
             patience::set(config.patience);
-            let log = config.log.clone().start()?;
+            let log = config.log.clone().start("worker", runtime.handle())?;
+            let export = log.export();
             runtime.spawn(log.follow(hangup));
             sandbox::require_root()?;
             preflight::require_memory()?;
             allow_many_files().context("failed to raise the limit of open files")?;
-            runtime.block_on(serve(*config))?;
-            Ok(ExitCode::SUCCESS)
+            let served = runtime.block_on(serve(*config));
+            runtime.block_on(export.end());
+            served.map(|()| ExitCode::SUCCESS)
         }
         Arguments::AcceptNewBus(arguments) => {
             runtime.block_on(accept::accept(*arguments))?;
@@ -116,6 +118,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             Err(error) => return Err(error),
         };
         metrics.show("counts", worker.counts());
+        metrics.show("store", worker.store_errors());
         metrics.show("worker", worker.figures());
         let failed = tokio::select! {
             _ = terminate.recv() => None,

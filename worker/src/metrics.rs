@@ -15,6 +15,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use proto::{execution::Ending, id::PoolId};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     sandbox::Disk,
@@ -55,6 +56,7 @@ pub struct Counts {
     ends: Family<Label, Counter>,
     commit: Histogram,
     commits_failed: Counter,
+    committed: Counter,
     renewals: Family<Label, Counter>,
 }
 
@@ -69,6 +71,7 @@ impl Default for Counts {
             ends: Family::default(),
             commit: seconds(),
             commits_failed: Counter::default(),
+            committed: Counter::default(),
             renewals: Family::default(),
         };
         // A rate needs a value before the first event.
@@ -138,6 +141,11 @@ impl Counts {
     /// A commit is in the store, so long after it was begun, failed attempts included.
     pub fn committed(&self, took: Duration) {
         self.commit.observe(took.as_secs_f64());
+    }
+
+    /// So many bytes of files went into the store.
+    pub fn wrote(&self, bytes: u64) {
+        self.committed.inc_by(bytes);
     }
 
     /// An attempt to write a commit failed.
@@ -210,6 +218,12 @@ impl Figures for Counts {
             "Attempts to bring files into the object store that failed",
             self.commits_failed.clone(),
         );
+        registry.register_with_unit(
+            "commit",
+            "Bytes of files and variables that were brought into the object store, compressed",
+            Unit::Bytes,
+            self.committed.clone(),
+        );
         registry.register(
             "lease_renewals",
             "Renewals of leases, by what they came to: renewed, unanswered by the bus, or lost to another worker",
@@ -247,6 +261,8 @@ pub struct WorkerFigures {
     pub disk: Disk,
     /// Its connection to the bus.
     pub client: Client,
+    /// Cancelled once it is to end.
+    pub draining: CancellationToken,
 }
 
 impl Figures for WorkerFigures {
@@ -262,6 +278,16 @@ impl Figures for WorkerFigures {
             "Sandboxes that are ready: spares with an interpreter, and empty cages",
             stock,
         );
+        let failures = Family::<Label, Counter>::default();
+        for (step, count) in self.stock.failures() {
+            failures.get_or_create(&[("step", step)]).inc_by(count);
+        }
+        registry.register(
+            "sandbox_failures",
+            "Sandboxes that could not be made for sessions or for the stock, by the step that failed",
+            failures,
+        );
+        self.enter_drain(registry);
         enter_disk(&self.disk, registry);
         let connects = self.client.statistics().connects.load(Ordering::Relaxed);
         registry.register(
@@ -273,6 +299,21 @@ impl Figures for WorkerFigures {
 }
 
 impl WorkerFigures {
+    fn enter_drain(&self, registry: &mut Registry) {
+        let draining = self.draining.is_cancelled();
+        let left = if draining { self.sessions.len() } else { 0 };
+        registry.register(
+            "draining",
+            "Whether this worker hands its sessions over because it is to end: 1 or 0",
+            ConstGauge::new(i64::from(draining)),
+        );
+        registry.register(
+            "drain_sessions_left",
+            "Sessions that a draining worker has not handed over yet",
+            ConstGauge::new(gauge(left)),
+        );
+    }
+
     fn enter_sessions(&self, registry: &mut Registry) {
         let counts = self.sessions.by_pool();
         let live = Family::<[(&str, String); 1], Gauge>::default();

@@ -20,14 +20,19 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use crate::{
-    kernel::{Kernel, KernelError},
+    kernel::Kernel,
     sandbox::{Cage, SandboxError, Sandboxes},
+    trace,
 };
 
+mod failure;
 pub mod shares;
 
+use failure::Failures;
+pub use failure::StockError;
 use shares::Demand;
 pub use shares::Targets;
 
@@ -127,17 +132,6 @@ impl Reserved {
     }
 }
 
-/// Why no sandbox could be had.
-#[derive(Debug, thiserror::Error)]
-pub enum StockError {
-    /// No cage, or no process in it.
-    #[error("no sandbox could be made")]
-    Sandbox(#[from] SandboxError),
-    /// The interpreter did not start.
-    #[error("no interpreter could be started")]
-    Kernel(#[from] KernelError),
-}
-
 /// The ready sandboxes of a worker.
 #[derive(Clone, Debug)]
 pub struct Stock {
@@ -157,6 +151,7 @@ struct Inner {
     /// Callers that are making a sandbox themselves: refilling waits for them.
     hurried: Hurried,
     changed: Notify,
+    failures: Failures,
 }
 
 #[derive(Debug, Default)]
@@ -188,7 +183,11 @@ struct Placed<T> {
 /// # Errors
 /// The join or the interpreter's start failed.
 pub async fn join(cage: &Cage) -> Result<Kernel, StockError> {
-    Ok(Kernel::ready(cage.join().await?).await?)
+    let joining = async {
+        let process = cage.join().await.map_err(StockError::Join)?;
+        Ok(Kernel::ready(process).await?)
+    };
+    joining.instrument(trace::joining()).await
 }
 
 impl Stock {
@@ -215,6 +214,7 @@ impl Stock {
             making: Semaphore::new(MADE_AT_ONCE),
             hurried: Hurried::default(),
             changed: Notify::new(),
+            failures: Failures::default(),
         };
         let stock = Self {
             inner: Arc::new(inner),
@@ -244,6 +244,10 @@ impl Stock {
     /// # Errors
     /// Nothing was ready and nothing could be made.
     pub async fn take(&self, limits: &Limits) -> Result<Ready, StockError> {
+        self.inner.failures.count(self.find_or_make(limits).await)
+    }
+
+    async fn find_or_make(&self, limits: &Limits) -> Result<Ready, StockError> {
         let shelf = self.inner.shelves.get(limits);
         if let Some(shelf) = shelf {
             let now = self.inner.opened.elapsed();
@@ -276,7 +280,7 @@ impl Stock {
             stock: self.clone(),
             limits: limits.clone(),
             asked: Instant::now(),
-            taking: tokio::spawn(async move { stock.take(&kind).await }),
+            taking: tokio::spawn(async move { stock.take(&kind).await }.in_current_span()),
         }
     }
 
@@ -323,6 +327,12 @@ impl Stock {
             (goods.spares.len(), goods.cages.len())
         });
         shelves.fold((0, 0), |sum, shelf| (sum.0 + shelf.0, sum.1 + shelf.1))
+    }
+
+    /// Names of the steps of making a sandbox, and how often each failed.
+    #[must_use]
+    pub fn failures(&self) -> [(&'static str, u64); StockError::STEPS.len()] {
+        self.inner.failures.by_step()
     }
 
     /// Waits until every shelf holds its share, or nothing of its kind can be made.
@@ -407,6 +417,7 @@ impl Stock {
             // Others may have been used more meanwhile.
             let Some(lack) = shelf.lacks() else { continue };
             let made = self.make(limits, shelf, lack, place).await;
+            let made = self.inner.failures.count(made);
             drop(turn);
             let failed_before = std::mem::replace(&mut shelf.goods().failed, made.is_err());
             self.inner.changed.notify_waiters();

@@ -1,6 +1,7 @@
 //! Spans of the log: every line that is logged within one has the trace's id of the request that is worked on,
-//! as the ingress that took it has it.
+//! as the ingress that took it has it. Those whose names are verbs are exported, too (`process::spans`).
 
+use process::spans;
 use proto::{message::Job, trace::TraceContext};
 use tracing::{Span, field};
 
@@ -22,10 +23,21 @@ pub fn placement(job: &Job) -> Span {
     within(span, job.trace)
 }
 
-/// Taking a job of a session.
+/// Getting a session ready that a job asks for: its sandbox, and files that it had.
+#[must_use]
+pub fn opening(job: &Job) -> Span {
+    let span = tracing::info_span!("session.open", trace.id = field::Empty);
+    within(span, job.trace)
+}
+
+/// Taking a job of a session, and doing what it asks for unless that is an execution.
 #[must_use]
 pub fn job(job: &Job) -> Span {
-    let span = tracing::info_span!("job", trace.id = field::Empty, verb = job.request.verb());
+    let span = tracing::info_span!(
+        "job.serve",
+        trace.id = field::Empty,
+        verb = job.request.verb()
+    );
     within(span, job.trace)
 }
 
@@ -38,9 +50,28 @@ pub fn execution(trace: Option<TraceContext>) -> Span {
     )
 }
 
+/// Bringing a session's changed files into the store, for what this is called within.
+#[must_use]
+pub fn commit() -> Span {
+    tracing::info_span!("files.commit")
+}
+
+/// Renewing a session's lease.
+#[must_use]
+pub fn renewal() -> Span {
+    tracing::info_span!("lease.renew")
+}
+
+/// Moving an interpreter into a cage, and waiting until it is ready.
+#[must_use]
+pub fn joining() -> Span {
+    tracing::info_span!("sandbox.join")
+}
+
 /// Without a trace the span has no id.
 fn within(span: Span, trace: Option<TraceContext>) -> Span {
     if let Some(trace) = trace {
+        spans::set_parent(&span, trace);
         span.record("trace.id", trace.trace_id());
     }
     span

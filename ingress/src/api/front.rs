@@ -146,15 +146,10 @@ pub struct Front {
 
 /// Handles every path that is not the server's own.
 pub async fn enter(State(front): State<Front>, request: Request) -> Response {
-    let trace = trace::of(request.headers());
-    let requests = front.app.requests.clone();
-    trace::follow(
-        trace,
-        request.method().clone(),
-        &requests,
-        answer(front, request, trace),
-    )
-    .await
+    let asked_by = trace::named(request.headers());
+    let (requests, method) = (front.app.requests.clone(), request.method().clone());
+    let answer = |trace| answer(front, request, trace);
+    trace::follow(asked_by, method, &requests, answer).await
 }
 
 async fn answer(front: Front, request: Request, trace: TraceContext) -> Response {

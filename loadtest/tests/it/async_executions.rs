@@ -21,9 +21,10 @@ use crate::{
 };
 
 /// Long enough for a dead worker's key to expire, for jobs to be delivered again, and for busy machines.
-const ENDED_WITHIN: Duration = Duration::from_secs(120);
+pub(crate) const ENDED_WITHIN: Duration = Duration::from_secs(120);
 /// Code that runs until it is stopped.
-const ENDLESS: &str = "import time\nopen('/mnt/data/began.txt', 'w').write('x')\ntime.sleep(200)";
+pub(crate) const ENDLESS: &str =
+    "import time\nopen('/mnt/data/began.txt', 'w').write('x')\ntime.sleep(200)";
 
 /// An id that nobody has used.
 fn fresh_id() -> String {
@@ -47,7 +48,7 @@ async fn submit(session: &Session, body: Value) -> String {
     id
 }
 
-async fn submit_code(session: &Session, code: &str) -> String {
+pub(crate) async fn submit_code(session: &Session, code: &str) -> String {
     submit(session, json!({ "code": code })).await
 }
 
@@ -79,7 +80,7 @@ pub(crate) async fn end_of(session: &Session, id: &str) -> Value {
     ended.await.unwrap()
 }
 
-async fn cancel(session: &Session, id: &str) -> Value {
+pub(crate) async fn cancel(session: &Session, id: &str) -> Value {
     let request = session.versioned(Method::DELETE, &format!("executions/{id}"), NEWEST);
     let (status, execution) = answer(request).await;
     assert_eq!(status, 200, "{execution}");

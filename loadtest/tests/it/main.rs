@@ -23,6 +23,8 @@ mod contract;
 #[cfg(test)]
 mod contradictions;
 #[cfg(test)]
+mod counted;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod drill;
@@ -30,6 +32,8 @@ mod drill;
 mod errors;
 #[cfg(test)]
 mod execute;
+#[cfg(test)]
+mod exported;
 #[cfg(test)]
 mod extension;
 #[cfg(test)]

@@ -43,15 +43,27 @@ async fn shown(address: SocketAddr, accept: &str) -> String {
 
 /// The value of a sample by its name with labels, as a process shows it now.
 pub(crate) async fn sample(address: SocketAddr, name: &str) -> f64 {
+    let value = found(address, name).await;
+    value.unwrap_or_else(|| panic!("{name} is not there"))
+}
+
+async fn found(address: SocketAddr, name: &str) -> Option<f64> {
     let text = shown(address, "text/plain").await;
     let values: Vec<_> = text
         .lines()
         .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
         .collect();
-    let [value] = values.as_slice() else {
-        panic!("{name} is there {} times: {text}", values.len());
-    };
-    value.parse().unwrap()
+    assert!(values.len() < 2, "{name} is there twice: {text}");
+    Some(values.first()?.parse().unwrap())
+}
+
+/// Waits until a process shows this much for a sample, or more.
+pub(crate) async fn reaches(address: SocketAddr, name: &str, wanted: f64) {
+    let reached = until(name, SCRAPED_WITHIN, async || {
+        let value = found(address, name).await;
+        Ok(value.filter(|value| *value >= wanted))
+    });
+    reached.await.unwrap();
 }
 
 /// Names of the series that a process shows, without their values.

@@ -1,5 +1,5 @@
 //! What ingress and worker have in common as processes of a host: their settings ([`settings`]), how they log
-//! ([`log`]), read settings again ([`hangup`]), say why they end ([`failure`]) and what to do about it ([`remedy`]), measure their readiness ([`measure`], [`checks`]), show
+//! ([`log`]) and export spans ([`spans`]), read settings again ([`hangup`]), say why they end ([`failure`]) and what to do about it ([`remedy`]), measure their readiness ([`measure`], [`checks`]), show
 //! it and their figures ([`admin`], [`metrics`]), and look at a host and its settings before they start
 //! ([`preflight`]).
 #![forbid(unsafe_code)]
@@ -14,3 +14,4 @@ pub mod metrics;
 pub mod preflight;
 pub mod remedy;
 pub mod settings;
+pub mod spans;

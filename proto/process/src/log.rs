@@ -1,21 +1,27 @@
 //! What a process logs. The filter can be changed while it runs: SIGHUP reads its file again.
 
+mod json;
+
 use std::{
     io::{self, IsTerminal},
     path::PathBuf,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use tokio::runtime::Handle;
 use tracing_subscriber::{
-    EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt,
+    EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
+use url::Url;
 
+use self::json::JsonLines;
 use crate::{
     hangup::Hangup,
     remedy::{HasRemedy, Remedy},
+    spans::{self, Export, ExportError},
 };
 
-/// Settings of the log.
+/// Settings of the log, and of the export of spans.
 #[derive(Clone, Debug, Args)]
 pub struct LogSettings {
     /// What is logged: a `tracing` filter, such as `info` or `info,ingress=debug`.
@@ -25,6 +31,27 @@ pub struct LogSettings {
     /// read again.
     #[arg(long, env = "HEARTH_LOG_FILTER_FILE", global = true)]
     pub log_filter_file: Option<PathBuf>,
+    /// What a line looks like.
+    #[arg(
+        long,
+        env = "HEARTH_LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        global = true
+    )]
+    pub log_format: LogFormat,
+    /// Receiver of spans by OTLP over HTTP, such as `http://127.0.0.1:4318`; `/v1/traces` is added. None by default.
+    #[arg(long, env = "HEARTH_OTLP_ENDPOINT", value_parser = spans::endpoint, global = true)]
+    pub otlp_endpoint: Option<Url>,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text for people.
+    Text,
+    /// A JSON object: `timestamp`, `level`, `target`, `message`, and all fields, those of spans included.
+    Json,
 }
 
 /// Why there is no log.
@@ -36,6 +63,9 @@ pub enum LogError {
     /// It is none.
     #[error("`{0}` is not a log filter")]
     Filter(String, #[source] tracing_subscriber::filter::ParseError),
+    /// No spans can be sent.
+    #[error("failed to start the export of spans")]
+    Export(#[from] ExportError),
     /// Something else logs in this process.
     #[error("failed to start the log")]
     Start(#[from] tracing_subscriber::util::TryInitError),
@@ -46,7 +76,7 @@ impl HasRemedy for LogError {
         match self {
             Self::Read(..) => Some(Remedy::LogFilterFile),
             Self::Filter(..) => Some(Remedy::LogFilter),
-            Self::Start(_) => None,
+            Self::Export(_) | Self::Start(_) => None,
         }
     }
 }
@@ -56,25 +86,35 @@ impl HasRemedy for LogError {
 pub struct Log {
     settings: LogSettings,
     filter: reload::Handle<EnvFilter, Registry>,
+    export: Export,
 }
 
 impl LogSettings {
-    /// Begins to log to standard error.
+    /// Begins to log to standard error, and to export spans of `program` if there is a receiver.
     ///
     /// # Errors
-    /// The filter is none, or its file cannot be read.
-    pub fn start(self) -> Result<Log, LogError> {
+    /// The filter is none, its file cannot be read, or no spans can be sent.
+    pub fn start(self, program: &str, runtime: &Handle) -> Result<Log, LogError> {
         let (layer, filter) = reload::Layer::new(self.filter()?);
-        let lines = tracing_subscriber::fmt::layer()
-            .with_ansi(io::stderr().is_terminal())
-            .with_writer(io::stderr);
+        let export = match &self.otlp_endpoint {
+            Some(endpoint) => Export::start(endpoint, program, runtime)?,
+            None => Export::default(),
+        };
+        let lines: Box<dyn Layer<Registry> + Send + Sync> = match self.log_format {
+            LogFormat::Text => tracing_subscriber::fmt::layer()
+                .with_ansi(io::stderr().is_terminal())
+                .with_writer(io::stderr)
+                .boxed(),
+            LogFormat::Json => JsonLines::new(io::stderr).boxed(),
+        };
         tracing_subscriber::registry()
-            .with(layer)
-            .with(lines)
+            .with(lines.with_filter(layer))
+            .with(export.layer())
             .try_init()?;
         Ok(Log {
             settings: self,
             filter,
+            export,
         })
     }
 
@@ -97,6 +137,12 @@ impl LogSettings {
 }
 
 impl Log {
+    /// Where spans go, for who ends it last of all.
+    #[must_use]
+    pub fn export(&self) -> Export {
+        self.export.clone()
+    }
+
     /// Reads the filter again at every SIGHUP, for ever; one that cannot be used changes nothing.
     pub async fn follow(self, mut hangup: Hangup) {
         loop {
@@ -126,6 +172,8 @@ mod tests {
         LogSettings {
             log: log.to_owned(),
             log_filter_file: file,
+            log_format: LogFormat::Text,
+            otlp_endpoint: None,
         }
     }
 

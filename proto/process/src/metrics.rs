@@ -9,10 +9,11 @@ use std::{
 
 use prometheus_client::{
     encoding::{prometheus_text, text},
-    metrics::{family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 use proto::health::Health;
+use store::Errors;
 
 /// Before the name of every metric.
 const PREFIX: &str = "hearth";
@@ -106,6 +107,21 @@ impl Figures for Health {
             "check_passes",
             "Whether a check of readiness passes: 1 or 0",
             checks,
+        );
+    }
+}
+
+impl Figures for Errors {
+    fn enter(&self, registry: &mut Registry) {
+        let errors = Family::<[(&str, &str); 1], Counter>::default();
+        for (operation, count) in self.by_operation() {
+            let counted = errors.get_or_create(&[("operation", operation)]);
+            counted.inc_by(count);
+        }
+        registry.register(
+            "store_errors",
+            "Requests that the object store failed or did not answer in time, by operation",
+            errors,
         );
     }
 }

@@ -1,8 +1,13 @@
 //! The queue of executions that nobody waits for: a work queue on the bus. A job lies there until its
 //! record has an end; what is delivered twice is told apart by the record.
 
+use std::time::SystemTime;
+
 use async_nats::jetstream::{
-    Context, context::ConsumerInfoErrorKind, message::PublishMessage, stream::Stream,
+    Context,
+    context::ConsumerInfoErrorKind,
+    message::PublishMessage,
+    stream::{DirectGetErrorKind, Stream},
 };
 use bytes::Bytes;
 use proto::{
@@ -20,6 +25,23 @@ const TRIES: u32 = 3;
 pub struct Queue {
     context: Context,
     stream: Stream<()>,
+}
+
+/// What lies in the queue of a pool. Both together have not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Jobs that no worker has taken.
+    pub waiting: u64,
+    /// Jobs that a worker has taken: they run, or wait for room or for their session.
+    pub taken: u64,
+}
+
+impl Depth {
+    /// All jobs.
+    #[must_use]
+    pub fn all(self) -> u64 {
+        self.waiting.saturating_add(self.taken)
+    }
 }
 
 impl Queue {
@@ -63,22 +85,39 @@ impl Queue {
         }
     }
 
-    /// Jobs of a pool that wait or were taken and have not ended.
+    /// How many jobs of a pool have not ended.
     ///
     /// # Errors
     /// The bus did not answer.
-    pub async fn len(&self, pool: &PoolId) -> Result<u64, BusError> {
+    pub async fn depth(&self, pool: &PoolId) -> Result<Depth, BusError> {
         let consumer = subject::queue_consumer(pool);
         match self.stream.consumer_info(consumer).await {
-            Ok(info) => {
-                let taken = u64::try_from(info.num_ack_pending).unwrap_or(u64::MAX);
-                Ok(info.num_pending.saturating_add(taken))
-            }
+            Ok(info) => Ok(Depth {
+                waiting: info.num_pending,
+                taken: u64::try_from(info.num_ack_pending).unwrap_or(u64::MAX),
+            }),
             Err(error) => match error.kind() {
                 // No worker has served the pool yet.
-                ConsumerInfoErrorKind::NotFound | ConsumerInfoErrorKind::StreamNotFound => Ok(0),
+                ConsumerInfoErrorKind::NotFound | ConsumerInfoErrorKind::StreamNotFound => {
+                    Ok(Depth::default())
+                }
                 _ => Err(BusError::new("queue was not described", error)),
             },
+        }
+    }
+
+    /// When the oldest job of a pool that has not ended was added, by the bus's clock; `None` if there is none.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn oldest(&self, pool: &PoolId) -> Result<Option<SystemTime>, BusError> {
+        let first = self
+            .stream
+            .direct_get_first_for_subject(subject::queue(pool));
+        match first.await {
+            Ok(job) => Ok(Some(job.time.into())),
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(BusError::new("queue was not read", error)),
         }
     }
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod errors;
 mod fleet;
 mod local;
 pub mod log;
@@ -16,6 +17,7 @@ mod staging;
 #[cfg(test)]
 mod tests;
 
+pub use errors::Errors;
 pub use fleet::FleetError;
 pub use objects::{Store, StoreError};
 pub use open::{OpenError, local_directory};

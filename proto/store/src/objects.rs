@@ -3,14 +3,21 @@
 use std::{fmt, ops::Range, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, future::ready, stream};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    future::ready,
+    stream::{self, BoxStream},
+};
 use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
     path::Path,
 };
 use proto::limits;
 
-use crate::open::Credentials;
+use crate::{
+    errors::{Errors, Operation},
+    open::Credentials,
+};
 
 /// The object store below its configured root.
 #[derive(Clone)]
@@ -20,6 +27,8 @@ pub struct Store {
     pub(crate) directory: Option<Arc<std::path::Path>>,
     /// What its requests are signed with, if they are.
     pub(crate) credentials: Option<Credentials>,
+    /// How often it failed.
+    pub(crate) errors: Errors,
 }
 
 /// The store did not do as asked.
@@ -89,13 +98,32 @@ impl Store {
             objects,
             directory: None,
             credentials: None,
+            errors: Errors::default(),
         }
+    }
+
+    /// How often the store failed this process.
+    #[must_use]
+    pub fn errors(&self) -> &Errors {
+        &self.errors
+    }
+
+    /// Bounds one request, and counts it if it fails.
+    pub(crate) async fn request<T>(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let done = tokio::time::timeout(limits::STORE_PATIENCE, work).await;
+        let done = done.unwrap_or(Err(StoreError::Slow));
+        self.errors.count(operation, done)
     }
 
     /// Writes an object, whatever was there.
     pub(crate) async fn put(&self, key: &Path, bytes: Bytes) -> Result<(), StoreError> {
         let put = self.objects.put(key, PutPayload::from_bytes(bytes));
-        in_time(async { Ok(put.await.map(drop)?) }).await
+        let put = async { Ok(put.await.map(drop)?) };
+        self.request(Operation::Put, put).await
     }
 
     /// Writes an object unless there is one. `false` says that there is, or, on S3, that there may
@@ -105,7 +133,7 @@ impl Store {
         let put = self
             .objects
             .put_opts(key, PutPayload::from_bytes(bytes), options);
-        in_time(async {
+        self.request(Operation::Put, async {
             match put.await {
                 Ok(_) => Ok(true),
                 Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
@@ -137,7 +165,7 @@ impl Store {
         options: GetOptions,
         limit: u64,
     ) -> Result<Option<Part>, StoreError> {
-        in_time(async {
+        self.request(Operation::Get, async {
             let object = match self.objects.get_opts(key, options).await {
                 Ok(object) => object,
                 Err(object_store::Error::NotFound { .. }) => return Ok(None),
@@ -169,10 +197,19 @@ impl Store {
         };
         let mut objects = vec![];
         // Each page is a request of its own.
-        while let Some(object) = in_time(async { Ok(listed.try_next().await?) }).await? {
+        while let Some(object) = self.next_listed(&mut listed).await? {
             objects.push(object);
         }
         Ok(objects)
+    }
+
+    /// The next object of a listing.
+    pub(crate) async fn next_listed(
+        &self,
+        listed: &mut BoxStream<'static, object_store::Result<ObjectMeta>>,
+    ) -> Result<Option<ObjectMeta>, StoreError> {
+        let next = async { Ok(listed.try_next().await?) };
+        self.request(Operation::List, next).await
     }
 
     /// Deletes objects, many at once where the store can. What is gone already is no failure.
@@ -182,17 +219,11 @@ impl Store {
             let gone = matches!(deleted, Err(object_store::Error::NotFound { .. }));
             ready(!gone)
         });
-        while let Some(key) = in_time(async { Ok(deleted.next().await) }).await? {
-            key?;
+        loop {
+            let next = async { Ok(deleted.next().await.transpose()?) };
+            if self.request(Operation::Delete, next).await?.is_none() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
-}
-
-/// Bounds one request.
-pub(crate) async fn in_time<T>(
-    work: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    let done = tokio::time::timeout(limits::STORE_PATIENCE, work).await;
-    done.unwrap_or(Err(StoreError::Slow))
 }

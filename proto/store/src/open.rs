@@ -14,7 +14,7 @@ use object_store::{
 use proto::limits;
 use url::Url;
 
-use crate::Store;
+use crate::{Errors, Store};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -158,6 +158,7 @@ fn local(url: &Url) -> Result<Store, OpenError> {
         objects: Arc::new(objects.with_fsync(fsync)),
         directory: Some(directory.into()),
         credentials: None,
+        errors: Errors::default(),
     })
 }
 

@@ -19,7 +19,11 @@ use proto::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use ulid::Ulid;
 
-use crate::{Store, StoreError, objects::in_time, probe::PROBES};
+use crate::{
+    Store, StoreError,
+    errors::{Errors, Operation},
+    probe::PROBES,
+};
 
 /// Part size of an upload that arrives bit by bit, in bytes: the least that S3 allows, since one part
 /// per upload is held in memory.
@@ -55,6 +59,7 @@ pub struct Owner<'a> {
 pub struct Upload {
     staged: Staged,
     parts: WriteMultipart,
+    errors: Errors,
 }
 
 impl Store {
@@ -93,11 +98,13 @@ impl Store {
         let mut reader = tokio::io::BufReader::with_capacity(limits::INLINE_BYTES, reader);
         match tokio::io::copy_buf(&mut reader, &mut writer).await {
             Ok(size) => {
-                writer.shutdown().await?;
+                let written = writer.shutdown().await;
+                written.inspect_err(|_| self.errors.note(Operation::Put))?;
                 Ok(Staged { key, size })
             }
             Err(error) => {
-                writer.abort().await?;
+                let given_up = writer.abort().await.map_err(StoreError::from);
+                self.errors.count(Operation::Put, given_up)?;
                 Err(error.into())
             }
         }
@@ -110,10 +117,12 @@ impl Store {
     pub async fn begin(&self, owner: Owner<'_>, purpose: &str) -> Result<Upload, StoreError> {
         let key = key(owner, purpose);
         let path = Path::from(&*key);
-        let upload = in_time(async { Ok(self.objects.put_multipart(&path).await?) }).await?;
+        let begun = async { Ok(self.objects.put_multipart(&path).await?) };
+        let upload = self.request(Operation::Put, begun).await?;
         Ok(Upload {
             staged: Staged { key, size: 0 },
             parts: WriteMultipart::new_with_chunk_size(upload, UPLOAD_PART),
+            errors: self.errors.clone(),
         })
     }
 
@@ -136,6 +145,7 @@ impl Store {
         }
         Ok(Reading {
             stream: object.into_stream().map_err(StoreError::from).boxed(),
+            errors: self.errors.clone(),
             _removal: removal,
         })
     }
@@ -208,7 +218,11 @@ impl Store {
         let object = self.open_object(&Path::from(&*staged.key)).await?;
         let mut stream = object.into_stream();
         let mut size = 0;
-        while let Some(part) = in_time(async { Ok(stream.try_next().await?) }).await? {
+        loop {
+            let next = async { Ok(stream.try_next().await?) };
+            let Some(part) = self.request(Operation::Get, next).await? else {
+                break;
+            };
             size += part.len() as u64;
             if size > staged.size {
                 return Err(StoreError::Length);
@@ -223,7 +237,7 @@ impl Store {
     }
 
     async fn open_object(&self, path: &Path) -> Result<GetResult, StoreError> {
-        in_time(async {
+        self.request(Operation::Get, async {
             match self.objects.get(path).await {
                 Err(object_store::Error::NotFound { .. }) => Err(StoreError::Gone),
                 object => Ok(object?),
@@ -253,7 +267,7 @@ impl Store {
         for (prefix, life) in SWEPT {
             let before = now - life;
             let mut all = self.objects.list(Some(&Path::from(prefix)));
-            while let Some(object) = in_time(async { Ok(all.try_next().await?) }).await? {
+            while let Some(object) = self.next_listed(&mut all).await? {
                 if SystemTime::from(object.last_modified) < before {
                     old.push(object.location);
                 }
@@ -270,7 +284,9 @@ impl Upload {
     /// # Errors
     /// The store failed.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.parts.wait_for_capacity(PARTS_AT_ONCE).await?;
+        let room = self.parts.wait_for_capacity(PARTS_AT_ONCE).await;
+        let room = room.map_err(StoreError::from);
+        self.errors.count(Operation::Put, room)?;
         self.staged.size += bytes.len() as u64;
         self.parts.put(bytes);
         Ok(())
@@ -281,7 +297,8 @@ impl Upload {
     /// # Errors
     /// The store failed; nothing is visible.
     pub async fn finish(self) -> Result<Staged, StoreError> {
-        self.parts.finish().await?;
+        let finished = self.parts.finish().await.map_err(StoreError::from);
+        self.errors.count(Operation::Put, finished)?;
         Ok(self.staged)
     }
 
@@ -313,6 +330,7 @@ impl Drop for Removal {
 
 struct Reading {
     stream: BoxStream<'static, Result<Bytes, StoreError>>,
+    errors: Errors,
     _removal: Removal,
 }
 
@@ -320,7 +338,8 @@ impl Stream for Reading {
     type Item = Result<Bytes, StoreError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.stream.poll_next_unpin(context)
+        let next = self.stream.poll_next_unpin(context);
+        next.map(|next| next.map(|next| self.errors.count(Operation::Get, next)))
     }
 }
 

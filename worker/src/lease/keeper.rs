@@ -5,12 +5,13 @@ use std::{fmt, time::Duration};
 use futures_util::future::BoxFuture;
 use proto::pool::Pool;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{
     HeldLease, LeaseError, Ownership,
     certainty::{Certainty, Sure},
 };
-use crate::metrics::Counts;
+use crate::{metrics::Counts, trace};
 
 /// After a renewal that the bus did not answer, the time until the next.
 const RETRY: Duration = Duration::from_secs(1);
@@ -95,10 +96,11 @@ impl Keeper {
             if let Some(mut lease) = self.lease.take() {
                 self.used = false;
                 let sure = self.certainty.now();
-                self.renewal = Some(Box::pin(async move {
+                let renewal = async move {
                     let renewed = lease.renew().await;
                     (lease, sure, renewed)
-                }));
+                };
+                self.renewal = Some(Box::pin(renewal.instrument(trace::renewal())));
             }
         }
     }

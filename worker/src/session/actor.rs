@@ -41,6 +41,7 @@ use crate::{
     outlet::Outlet,
     sandbox::Cage,
     stock::Reserved,
+    trace,
 };
 
 /// A session that this worker owns.
@@ -179,7 +180,7 @@ impl Actor {
             keeper: Keeper::new(lease, certainty.clone(), &pool, context.counts.clone()),
             certainty,
             seat: context.table.enter(&first.pool, &first.session),
-            work: Work::start(opening, &context.store),
+            work: Work::start(opening, &context.store, trace::opening(&first)),
             state: State::Starting,
             sandbox: None,
             queue: Queue::default(),

@@ -90,8 +90,9 @@ pub enum OpenError {
 
 impl OpenError {
     /// Names of the steps that can fail.
-    pub const STEPS: [&'static str; 6] = [
+    pub const STEPS: [&'static str; 7] = [
         "sandbox",
+        "join",
         "interpreter",
         "data_directory",
         "disk_room",
@@ -103,16 +104,16 @@ impl OpenError {
     #[must_use]
     pub fn step(&self) -> &'static str {
         let [
-            sandbox,
-            interpreter,
+            _sandbox,
+            _join,
+            _interpreter,
             data_directory,
             disk_room,
             take_over,
             restore,
         ] = Self::STEPS;
         match self {
-            Self::Stock(StockError::Sandbox(_)) => sandbox,
-            Self::Stock(StockError::Kernel(_)) => interpreter,
+            Self::Stock(error) => error.step(),
             Self::Data(_) => data_directory,
             Self::NoRoom => disk_room,
             Self::TakeOver(_) => take_over,

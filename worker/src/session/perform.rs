@@ -10,6 +10,7 @@ use proto::{
 };
 use store::Owner;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::{
     actor::Actor,
@@ -124,7 +125,10 @@ impl Actor {
         }
         if let Some(sandbox) = &self.sandbox {
             let saver = sandbox.saver.clone();
-            self.saving = Some(Box::pin(async move { saver.after_cell().await }));
+            let saving = async move { saver.after_cell().await };
+            let span = self.running.as_ref().map(|running| running.span.clone());
+            let saving = saving.instrument(span.unwrap_or_else(Span::current));
+            self.saving = Some(Box::pin(saving));
         }
     }
 

@@ -51,7 +51,7 @@ pub async fn place(context: Context, ledger: Ledger, readiness: Readiness, messa
             let Admitted { job, permit, owned } = admitted;
             discard_ended(&context, &job, owned.life);
             let (pool, span) = (ledger.pool().clone(), trace::session(&job));
-            let actor = Actor::new(context, pool, owned, job);
+            let actor = span.in_scope(|| Actor::new(context, pool, owned, job));
             tasks.spawn(actor.run(responder, permit).instrument(span));
         }
         Err(fault) => responder.finish(Err(fault)).await,

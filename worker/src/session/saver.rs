@@ -3,6 +3,7 @@
 
 use std::{future::pending, ops::Not, sync::Arc, time::Duration};
 
+use process::spans;
 use proto::{
     execution::Durability,
     fault::{Fault, FaultCode},
@@ -18,6 +19,7 @@ use tokio::{
     task::JoinHandle,
     time::Instant,
 };
+use tracing::{Instrument, Span};
 
 use super::table::Note;
 use crate::{
@@ -25,6 +27,7 @@ use crate::{
     metrics::Counts,
     sandbox::Cage,
     sync::{Changed, Limit, SyncError, Synced, Syncer},
+    trace,
 };
 
 /// Requests that may wait; whoever finds no room waits for it.
@@ -90,8 +93,15 @@ enum What {
 }
 
 #[derive(Debug)]
+struct Save {
+    what: What,
+    /// What is logged on the way belongs to it.
+    span: Span,
+}
+
+#[derive(Debug)]
 enum Request {
-    Save(What, oneshot::Sender<Result<Saved, SaveError>>),
+    Save(Save, oneshot::Sender<Result<Saved, SaveError>>),
     /// Where a file's bytes are in the log, if they are what the file holds now.
     Find(FilePath, oneshot::Sender<Option<File>>),
 }
@@ -120,7 +130,7 @@ impl Saver {
         };
         (
             Self { requests },
-            Committer(tokio::spawn(task.run(incoming))),
+            Committer(tokio::spawn(task.run(incoming).in_current_span())),
         )
     }
 
@@ -167,7 +177,9 @@ impl Saver {
 
     async fn save(&self, what: What) -> Result<Saved, SaveError> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.requests.send(Request::Save(what, answer)).await;
+        let span = trace::commit();
+        let save = Save { what, span };
+        let sent = self.requests.send(Request::Save(save, answer)).await;
         sent.map_err(|_| SaveError::Ended)?;
         answered.await.unwrap_or(Err(SaveError::Ended))
     }
@@ -261,23 +273,32 @@ impl Task {
                 // Whoever asked may have gone, and reads the file itself if nothing is found.
                 answer.send(found.unwrap_or_default()).ok();
             }
-            Request::Save(What::All { behind: true }, answer)
-                if self.window.is_some()
-                    && !self.behind_failed
-                    && !self.files.writer().is_fenced() =>
+            Request::Save(
+                Save {
+                    what: What::All { behind: true },
+                    ..
+                },
+                answer,
+            ) if self.window.is_some()
+                && !self.behind_failed
+                && !self.files.writer().is_fenced() =>
             {
                 let due = self.window.map(|window| Instant::now() + window);
                 self.due = self.due.or(due);
                 answer.send(Ok(Saved::LATER)).ok();
             }
-            Request::Save(what, answer) => {
-                answer.send(self.save(&what).await).ok();
+            Request::Save(Save { what, span }, answer) => {
+                let saved = self.save(&what).instrument(span.clone()).await;
+                let saved = saved.inspect_err(|_| spans::fail(&span));
+                drop(span);
+                answer.send(saved).ok();
             }
         }
     }
 
     async fn save_behind(&mut self) {
-        match self.save(&What::All { behind: false }).await {
+        let saving = self.save(&What::All { behind: false });
+        match saving.instrument(trace::commit()).await {
             Ok(_) => {}
             Err(SaveError::Fenced) => self.due = None,
             // Another look would find the same. The next cell is saved before its answer, which says so.
@@ -306,7 +327,9 @@ impl Task {
         // An attempt that failed may have written what the next one finds unchanged.
         let mut first = true;
         let changed = loop {
-            let error = match self.attempt(what).await {
+            let attempted = self.attempt(what).await;
+            self.counts.wrote(self.files.writer().take_written());
+            let error = match attempted {
                 Ok(Synced::Unchanged) => break first.then(Changed::default),
                 Ok(Synced::Committed { changed, .. }) => {
                     self.counts.committed(begun.elapsed());

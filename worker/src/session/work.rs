@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
+use process::spans;
 use proto::{
     blob::Blob,
     execution::Language,
@@ -74,19 +75,25 @@ pub enum Happened {
 }
 
 impl Work {
-    /// Opens the session.
+    /// Opens the session. What is logged on the way belongs to the span.
     #[must_use]
-    pub fn start(opening: Opening, store: &Store) -> Self {
-        Self::Starting(tokio::spawn(opening.open(store.clone())))
+    pub fn start(opening: Opening, store: &Store, span: Span) -> Self {
+        let store = store.clone();
+        let open = async move {
+            let opened = opening.open(store).await;
+            opened.inspect_err(|_| spans::fail(&Span::current()))
+        };
+        Self::Starting(tokio::spawn(open.instrument(span)))
     }
 
     /// Clears the cage and joins a new kernel.
     #[must_use]
     pub fn restart(cage: Arc<Cage>) -> Self {
-        Self::Restarting(tokio::spawn(async move {
+        let restart = async move {
             cage.clear().await?;
             stock::join(&cage).await
-        }))
+        };
+        Self::Restarting(tokio::spawn(restart.in_current_span()))
     }
 
     /// Runs a cell from this moment on, if a kernel waits; returns its handle. What is logged on the

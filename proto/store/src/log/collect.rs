@@ -17,7 +17,7 @@ use super::{
     entry::{self, Claim, EntryError},
     place::Place,
 };
-use crate::{Store, StoreError, objects::in_time};
+use crate::{Store, StoreError};
 
 /// No fence is longer.
 const FENCE_BYTES: u64 = 128;
@@ -143,7 +143,7 @@ pub async fn incarnations(store: &Store, pool: &PoolId) -> Result<Vec<Found>, St
     let prefix = Path::from(pool.as_str());
     let mut objects = store.objects.list(Some(&prefix));
     let mut newest: HashMap<Place, SystemTime> = HashMap::new();
-    while let Some(object) = in_time(async { Ok(objects.try_next().await?) }).await? {
+    while let Some(object) = store.next_listed(&mut objects).await? {
         let Some(place) = Place::of_key(&object.location) else {
             continue;
         };

@@ -53,15 +53,16 @@ pub(super) async fn put_blob(
     place: &Place,
     epoch: Epoch,
     bytes: Bytes,
-) -> Result<String, SourceError> {
+) -> Result<(String, u64), SourceError> {
     if bytes.len() > limits::VARIABLES_BYTES {
         return Err(SourceError::Long);
     }
     let name = format!("{epoch}-{}", Ulid::new().to_string().to_ascii_lowercase());
     let frame = frame::away(bytes.len(), move || frame::compress(&bytes)).await;
     let frame = frame.map_err(SourceError::Compress)?;
+    let written = frame.len() as u64;
     store.put(&place.blob(&name), frame.into()).await?;
-    Ok(name)
+    Ok((name, written))
 }
 
 /// All bytes of a source, uncompressed: at most [`PACK_BYTES`].

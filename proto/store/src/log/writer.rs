@@ -5,7 +5,13 @@
 //! is *pending*, and until [`Writer::settle`] has found out, nothing else may be appended, since
 //! whatever is planned on the old tree could be wrong on the new one.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use proto::{id::Epoch, recovery::Recovery};
@@ -45,6 +51,8 @@ pub struct Writer {
     fenced: bool,
     /// What is to be written beside the log once there is something in it.
     recovery: Option<Recovery>,
+    /// Bytes written since somebody asked.
+    written: AtomicU64,
 }
 
 /// A log on its way to a new owner: read, and not fenced yet.
@@ -221,6 +229,7 @@ impl Writer {
             pending: None,
             fenced: false,
             recovery: None,
+            written: AtomicU64::new(0),
         }
     }
 
@@ -279,7 +288,15 @@ impl Writer {
     /// # Errors
     /// The store failed.
     pub async fn put_blob(&self, bytes: Bytes) -> Result<String, SourceError> {
-        source::put_blob(&self.store, &self.place, self.epoch, bytes).await
+        let put = source::put_blob(&self.store, &self.place, self.epoch, bytes);
+        let (name, written) = put.await?;
+        self.written.fetch_add(written, Ordering::Relaxed);
+        Ok(name)
+    }
+
+    /// Bytes of commits and blobs that were written since this was asked the last time.
+    pub fn take_written(&mut self) -> u64 {
+        std::mem::take(self.written.get_mut())
     }
 
     /// Appends a commit: a change of the tree with its pack, or variables. When it returns a number,
@@ -326,6 +343,7 @@ impl Writer {
         match claimed? {
             Claim::Ours => {
                 if let Some(attempt) = self.pending.take() {
+                    *self.written.get_mut() += attempt.bytes.len() as u64;
                     self.advance(attempt);
                 }
                 Ok(true)
