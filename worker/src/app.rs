@@ -462,6 +462,7 @@ impl Joined {
             health,
         );
         let fleet = measuring_bus(health, &bus, joining).await?;
+        fleet.stream().replicate(config.replicas.into()).await?;
         let heart = Heart::open(jetstream.clone(), run, config.replicas).await?;
         Ok(Self {
             client,

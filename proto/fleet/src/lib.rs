@@ -27,8 +27,8 @@ mod look;
 pub use accept::Acceptance;
 pub use look::look;
 
-/// Time between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Time between two looks. A loss shows within 10 seconds, and what a look costs, the idle pay, too.
+const LOOK_EVERY: Duration = Duration::from_secs(4);
 /// Time between two looks at a bus that seems to have lost its data.
 const DOUBT_EVERY: Duration = Duration::from_secs(1);
 /// and at one that did not answer since the connection was made: callers wait.
@@ -38,7 +38,7 @@ const LOOKS: u32 = 3;
 /// Time between two marks, by whichever worker is first: a bus that was put back by less is not noticed.
 const MARK_EVERY: Duration = Duration::from_secs(10);
 /// Looks between two that read the store, too, while all is well,
-const STORE_EVERY: u32 = 5;
+const STORE_EVERY: u32 = 3;
 /// and how long it may take then: what it said before is as good.
 const STORE_WITHIN: Duration = Duration::from_secs(5);
 /// How long a bus that is asked for the first time may be without an answer.

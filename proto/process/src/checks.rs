@@ -8,7 +8,7 @@ use crate::measure::{Measured, Rhythm};
 
 /// When the bus is asked. One slow answer is no failure.
 pub const BUS: Rhythm = Rhythm {
-    every: Duration::from_secs(1),
+    every: Duration::from_secs(2),
     within: Duration::from_secs(2),
     misses: 2,
 };

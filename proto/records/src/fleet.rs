@@ -244,6 +244,25 @@ impl FleetStream {
         }
     }
 
+    /// Has this many servers keep the stream, which may have been made when there were fewer. Where there is no
+    /// stream, nothing is done.
+    ///
+    /// # Errors
+    /// The bus refuses or did not answer.
+    pub async fn replicate(&self, replicas: usize) -> Result<(), BusError> {
+        let Some(stream) = self.stream().await? else {
+            return Ok(());
+        };
+        let mut config = stream.cached_info().config.clone();
+        if config.num_replicas.max(1) == replicas {
+            return Ok(());
+        }
+        config.num_replicas = replicas;
+        let changed = self.context.update_stream(config).await;
+        changed.map_err(|error| BusError::new("failed to replicate the fleet's stream", error))?;
+        Ok(())
+    }
+
     /// Writes another generation over whatever is there. Only an operator may ask for it.
     ///
     /// # Errors

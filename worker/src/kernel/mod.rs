@@ -17,6 +17,7 @@
 mod aside;
 mod bounds;
 mod cell;
+mod chunk;
 mod descriptor;
 mod displays;
 mod exchange;
@@ -49,9 +50,6 @@ use descriptor::Descriptor;
 use pace::Pace;
 use pipe::Pipe;
 use watch::Watch;
-
-/// Bytes read from a pipe or the socket at once; the capacity of a pipe.
-const CHUNK: usize = 64 * 1024;
 
 /// A Python interpreter in a sandbox that waits for cells.
 #[derive(Debug)]

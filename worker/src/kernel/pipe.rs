@@ -7,7 +7,11 @@ use std::{
 
 use tokio::io::Interest;
 
-use super::{CHUNK, descriptor::Descriptor, output::Captured};
+use super::{
+    chunk::{CHUNK, with_chunk},
+    descriptor::Descriptor,
+    output::Captured,
+};
 
 /// The end of the pipe that is read.
 #[derive(Debug)]
@@ -39,18 +43,19 @@ impl Pipe {
     }
 
     /// Reads once; says how much. A pipe that is closed is not read again: the kernel's death or its answer
-    /// ends the cell. The chunk lives here and not in the futures above, of which there is one for every
-    /// session.
+    /// ends the cell.
     pub(super) fn read_once(&mut self, into: &mut Captured) -> usize {
-        let mut chunk = [0; CHUNK];
-        let read = self.descriptor.try_io(Interest::READABLE, |pipe| {
-            Ok(rustix::io::read(pipe, &mut chunk)?)
+        let read = with_chunk(|chunk| {
+            let read = self.descriptor.try_io(Interest::READABLE, |pipe| {
+                Ok(rustix::io::read(pipe, &mut *chunk)?)
+            });
+            if let Ok(count) = read {
+                into.push(chunk.get(..count).unwrap_or_default());
+            }
+            read
         });
         match read {
-            Ok(count @ 1..) => {
-                into.push(chunk.get(..count).unwrap_or_default());
-                count
-            }
+            Ok(count @ 1..) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Ok(0) | Err(_) => {
                 self.open = false;
@@ -63,21 +68,17 @@ impl Pipe {
     pub(super) fn drain(&self, into: &mut Captured) {
         let pipe = self.descriptor.as_fd();
         let mut left = rustix::io::ioctl_fionread(pipe).unwrap_or(0);
-        if left == 0 {
-            return;
-        }
-        let mut chunk = [0; CHUNK];
         while left > 0 {
-            let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-            let Some(room) = chunk.get_mut(..want) else {
-                return;
-            };
-            match rustix::io::read(pipe, room) {
-                Ok(0) | Err(_) => return,
-                Ok(count) => {
-                    into.push(chunk.get(..count).unwrap_or_default());
-                    left = left.saturating_sub(count as u64);
-                }
+            let count = with_chunk(|chunk| {
+                let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+                let room = chunk.get_mut(..want)?;
+                let count = rustix::io::read(pipe, &mut *room).ok()?;
+                into.push(room.get(..count)?);
+                Some(count)
+            });
+            match count {
+                None | Some(0) => return,
+                Some(count) => left = left.saturating_sub(count as u64),
             }
         }
     }

@@ -6,28 +6,30 @@ use bytes::BytesMut;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendFlags, recvmsg};
 use tokio::io::Interest;
 
-use super::{CHUNK, descriptor::Descriptor, violation::Violation};
+use super::{chunk::with_chunk, descriptor::Descriptor, violation::Violation};
 use crate::sandbox::unread_by_peer;
 
 /// Takes what is there; 0 if there is nothing.
 pub(super) fn receive(socket: &Descriptor, into: &mut BytesMut) -> Result<usize, Violation> {
-    let mut chunk = [0; CHUNK];
-    let received = socket.try_io(Interest::READABLE, |socket| {
-        let mut nowhere = RecvAncillaryBuffer::default();
-        let parts = &mut [IoSliceMut::new(&mut chunk)];
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        Ok(recvmsg(socket, parts, &mut nowhere, flags)?)
-    });
-    match received {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        // Without room for them they are closed by the kernel, which says so.
-        Ok(message) if message.flags.contains(ReturnFlags::CTRUNC) => Err(Violation::Descriptors),
-        Ok(message) if message.bytes > 0 => {
-            into.extend_from_slice(chunk.get(..message.bytes).unwrap_or_default());
-            Ok(message.bytes)
+    with_chunk(|chunk| {
+        let received = socket.try_io(Interest::READABLE, |socket| {
+            let mut nowhere = RecvAncillaryBuffer::default();
+            let parts = &mut [IoSliceMut::new(chunk)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            let message = recvmsg(socket, parts, &mut nowhere, flags)?;
+            Ok((message.bytes, message.flags))
+        });
+        match received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            // Without room for them they are closed by the kernel, which says so.
+            Ok((_, flags)) if flags.contains(ReturnFlags::CTRUNC) => Err(Violation::Descriptors),
+            Ok((count @ 1.., _)) => {
+                into.extend_from_slice(chunk.get(..count).unwrap_or_default());
+                Ok(count)
+            }
+            Ok((0, _)) | Err(_) => Err(Violation::Closed),
         }
-        Ok(_) | Err(_) => Err(Violation::Closed),
-    }
+    })
 }
 
 /// Sends what there is room for; `None` if there is none.

@@ -11,6 +11,7 @@
     reason = "a test's way to fail"
 )]
 
+mod connecting;
 mod identity;
 mod kernel;
 mod listener;

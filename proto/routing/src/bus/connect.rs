@@ -150,7 +150,7 @@ pub async fn connect(
     peer: Peer,
     changed: impl Fn(Link) + Send + Sync + 'static,
 ) -> Result<Client, ConnectError> {
-    let client = ConnectOptions::with_user_and_password(auth.user, auth.password)
+    let options = ConnectOptions::with_user_and_password(auth.user, auth.password)
         .name(peer.name)
         .custom_inbox_prefix(peer.inbox_prefix)
         .ping_interval(PING_EVERY)
@@ -163,12 +163,21 @@ pub async fn connect(
         .event_callback(move |event| {
             note(&event, &changed);
             async {}
-        })
-        .connect(servers)
-        .await
-        .map_err(|error| refused_by(servers, error))?;
+        });
+    let client = as_encrypted_as(servers, options).connect(servers).await;
+    let client = client.map_err(|error| refused_by(servers, error))?;
     refuse_old(&client)?;
     Ok(client)
+}
+
+/// As soon as one address says `tls://`, every connection is encrypted, and only to a server that is named there:
+/// what servers tell of others is heard before the encryption begins.
+pub(super) fn as_encrypted_as(servers: &[ServerAddr], options: ConnectOptions) -> ConnectOptions {
+    if servers.iter().any(ServerAddr::tls_required) {
+        options.require_tls(true).ignore_discovered_servers()
+    } else {
+        options
+    }
 }
 
 /// Refuses a server that lacks what ownership needs.

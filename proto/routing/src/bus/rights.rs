@@ -11,7 +11,7 @@ use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr, header};
 
 use super::{
     BusError, ConnectError, NatsAuth,
-    connect::{Peer, refuse_old, refused_by},
+    connect::{Peer, as_encrypted_as, refuse_old, refused_by},
 };
 
 /// How long the server may take to answer.
@@ -157,7 +157,7 @@ impl Prober {
     ) -> Result<Self, ConnectError> {
         let refusals = Arc::<Mutex<Vec<String>>>::default();
         let noted = Arc::clone(&refusals);
-        let client = ConnectOptions::with_user_and_password(auth.user, auth.password)
+        let options = ConnectOptions::with_user_and_password(auth.user, auth.password)
             .name(peer.name)
             .custom_inbox_prefix(peer.inbox_prefix)
             .request_timeout(Some(ANSWERS_WITHIN))
@@ -167,10 +167,9 @@ impl Prober {
                     noted.push(error.to_string());
                 }
                 async {}
-            })
-            .connect(servers)
-            .await
-            .map_err(|error| refused_by(servers, error))?;
+            });
+        let client = as_encrypted_as(servers, options).connect(servers).await;
+        let client = client.map_err(|error| refused_by(servers, error))?;
         refuse_old(&client)?;
         Ok(Self { client, refusals })
     }

@@ -19,8 +19,10 @@ pub(super) const GROWTH_BYTES: u64 = 64 << 10;
 /// The fastest that a session is expected to fill its part, in bytes per second.
 const RATE: u64 = 2 << 30;
 
-/// Shortest and longest time between two looks.
+/// Shortest and longest time between two looks where filesystems could fill the disk,
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// and where all of them together could not: then only others can take its room.
+const LOOK_AT_EASE: Duration = Duration::from_secs(1);
 
 /// The disk below all data filesystems of a worker, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +101,7 @@ pub(super) fn plan(room: Room, uses: &[Use]) -> Plan {
             // Nothing that is here grows beyond it, but nothing more fits.
             reached: above < USEFUL_BYTES,
             stop: None,
-            look_after: LOOK.1,
+            look_after: LOOK_AT_EASE,
         };
     }
     let after = room.free.saturating_sub(sum(uses, |one| one.pending));

@@ -3,6 +3,7 @@
 
 mod bus;
 mod line;
+mod replicas;
 mod rights;
 mod shares;
 
