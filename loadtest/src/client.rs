@@ -135,11 +135,23 @@ impl Client {
     /// # Errors
     /// No TLS backend.
     pub fn new(endpoint: impl Into<String>, token: impl Into<String>) -> Result<Self, ClientError> {
+        Self::with_certificates(endpoint, token, true)
+    }
+
+    /// The same; only with `any` are certificates not verified.
+    ///
+    /// # Errors
+    /// No TLS backend.
+    pub fn with_certificates(
+        endpoint: impl Into<String>,
+        token: impl Into<String>,
+        any: bool,
+    ) -> Result<Self, ClientError> {
         let http = reqwest::Client::builder()
             .tcp_nodelay(true)
             .pool_idle_timeout(None)
             .timeout(REQUEST_TIMEOUT)
-            .danger_accept_invalid_certs(true)
+            .danger_accept_invalid_certs(any)
             .no_proxy()
             .build()?;
         Ok(Self {

@@ -21,7 +21,7 @@ enum Command {
     Bench(loadtest::bench::Options),
     /// Kill, pause and restart everything under load, and prove that nothing is lost.
     Chaos(loadtest::chaos::Options),
-    /// Put steady load on a running pool.
+    /// Put load on a pool at a stated rate, and say whether it kept its promises.
     Load(loadtest::load::Options),
     /// Print a lot to a reader that stalls, and see who minds.
     Stall(loadtest::stall::Options),
@@ -61,7 +61,12 @@ fn main() -> Result<()> {
                 count => bail!("{count} violations"),
             }
         }
-        Command::Load(options) => block_on(loadtest::load::run(&options, &mut std::io::stdout())),
+        Command::Load(options) => {
+            match block_on(loadtest::load::run(&options, &mut std::io::stdout()))? {
+                true => Ok(()),
+                false => bail!("an objective was missed"),
+            }
+        }
         Command::Stall(options) => block_on(loadtest::stall::run(&options, &mut std::io::stdout())),
         Command::StoreProxy(options) => block_on(loadtest::store_proxy::run(&options)),
         Command::Keep { directory } => loadtest::cluster::keep(&directory),
