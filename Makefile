@@ -33,9 +33,10 @@ stall: build image nats ## print 100 MB to a reader that stalls for five minutes
 drill: build image nats ## what an operator may meet: lost bus, full disk, wrong clock, expired certificate and more
 	@cargo test --release --workspace --test it -- --include-ignored --nocapture --test-threads=1 drill::
 
-lint: prerequisites ## formatting and lints
+lint: prerequisites ## formatting, lints and documentation
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps --document-private-items
 
 documents: build image nats prometheus ## write ingress/ERRORS.md, ingress/openapi/ and docs/metrics.md from the code
 	@cargo run --release --package ingress -- documents --out-dir ingress

@@ -169,6 +169,7 @@ token=$("$programs/ingress" token --key "$home/keys/signing-key.pem" --issuer "$
   done
   echo "export SSL_CERT_FILE=$home/keys/cert.pem"
   echo "export TOKEN=$token"
+  echo "export HEARTH='$programs/hearth --nats nats://127.0.0.1:$nats_port --nats-auth $home/nats-operator.auth --pools $home/pools.toml'"
 } >"$home/dev.env"
 . "$home/dev.env"
 
@@ -190,6 +191,10 @@ Try it:
   curl "\$POOL_ENDPOINT/code/execute?api-version=2024-02-02-preview&identifier=my-session" \\
     -H "Authorization: Bearer \$TOKEN" -H 'Content-Type: application/json' \\
     -d '{"properties":{"codeInputType":"inline","executionType":"synchronous","code":"import numpy; print(numpy.arange(3)); 6 * 7"}}'
+
+See what it does:
+  \$HEARTH workers
+  \$HEARTH session python my-session
 
 Stop it: make down
 EOF

@@ -16,7 +16,7 @@ use routing::served::Served;
 use time::OffsetDateTime;
 
 use crate::{
-    bus::{Bus, BusError, inbox::Arrival},
+    bus::{Bus, BusError, inbox::Arrival, leases::Written},
     route::RouteError,
     service::{Service, ServiceError, Session},
 };
@@ -91,7 +91,7 @@ impl Service {
         let now = self.bus.time().await.map_err(RouteError::from)?;
         let living = leases
             .into_iter()
-            .filter_map(|(lease, written)| Living::of(lease, written, now, pool));
+            .filter_map(|Written { lease, at, .. }| Living::of(lease, at, now, pool));
         let mut sessions: Vec<_> = living.collect();
         sessions.sort_unstable_by(|a, b| {
             let order = a.incarnation.cmp(&b.incarnation);
@@ -109,12 +109,12 @@ impl Service {
         let subject = subject::lease(&pool.id, &session.key);
         let leases = self.bus.leases(&pool.id, &subject).await;
         let found = leases.map_err(RouteError::from)?.into_iter().next();
-        let Some((lease, written)) = found else {
+        let Some(Written { lease, at, .. }) = found else {
             return Ok(None);
         };
         let is_served = lease.state == LeaseState::Active;
         let now = self.bus.time().await.map_err(RouteError::from)?;
-        let living = Living::of(lease, written, now, pool);
+        let living = Living::of(lease, at, now, pool);
         let Some(living) = living else {
             return Ok(None);
         };

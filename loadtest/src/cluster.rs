@@ -197,6 +197,17 @@ impl Cluster {
         Ok(command)
     }
 
+    /// `hearth` with an operator's credentials, to be given its words.
+    #[must_use]
+    pub fn operator(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.places.hearth);
+        command
+            .env("HEARTH_NATS", self.nats().join(","))
+            .env("HEARTH_NATS_AUTH", self.layout.file("nats-operator.auth"))
+            .env("HEARTH_POOLS", self.layout.file("pools.toml"));
+        command
+    }
+
     /// Where a worker notes what it starts; the file is there once it has run.
     ///
     /// # Errors

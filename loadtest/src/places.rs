@@ -14,6 +14,8 @@ pub struct Places {
     pub ingress: PathBuf,
     /// The `worker` program.
     pub worker: PathBuf,
+    /// The `hearth` program, which operators use.
+    pub hearth: PathBuf,
     /// The `loadtest` program, which also keeps the processes of a stack.
     pub loadtest: PathBuf,
     /// The zygote's library.
@@ -66,6 +68,7 @@ impl Places {
         let places = Self {
             ingress: programs.join("ingress"),
             worker: programs.join("worker"),
+            hearth: programs.join("hearth"),
             loadtest: programs.join("loadtest"),
             zygote_library: place("HEARTH_ZYGOTE_LIBRARY", || programs.join("libzygote.so")),
             image: place("HEARTH_IMAGE", || root.join(".hearth/image/current.erofs")),
@@ -90,6 +93,7 @@ impl Places {
         let parts = [
             (&self.ingress, "make build"),
             (&self.worker, "make build"),
+            (&self.hearth, "make build"),
             (&self.loadtest, "make build"),
             (&self.zygote_library, "make build"),
             (&self.image, "make image"),

@@ -10,6 +10,7 @@ pub mod file;
 pub mod fleet;
 pub mod health;
 pub mod id;
+pub mod inspection;
 pub mod journal;
 pub mod lease;
 pub mod limits;

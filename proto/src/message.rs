@@ -10,6 +10,7 @@ use crate::{
     file::{DirectoryPath, FileEntry, FilePath},
     fleet::PoolDigest,
     id::{Epoch, Identifier, Incarnation, OperationId, PoolId, SessionKey},
+    inspection::Inspection,
     record::RecordRef,
     recovery::SealedIdentifier,
     trace::{self, TraceContext},
@@ -130,6 +131,8 @@ pub enum Request {
     },
     /// Describe the session.
     Describe,
+    /// Tell an operator how the session stands. An older worker refuses.
+    Inspect,
     /// End the session.
     Stop,
     /// Sent by a newer peer.
@@ -151,6 +154,7 @@ impl Request {
             | Self::Delete { .. }
             | Self::Recall { .. }
             | Self::Describe
+            | Self::Inspect
             | Self::Stop
             | Self::Unknown => false,
         }
@@ -171,6 +175,7 @@ impl Request {
             Self::Delete { .. } => "delete",
             Self::Recall { .. } => "recall",
             Self::Describe => "describe",
+            Self::Inspect => "inspect",
             Self::Stop => "stop",
             Self::Unknown => "unknown",
         }
@@ -275,6 +280,8 @@ pub enum Answer {
     Recalled(Option<Recalled>),
     /// To `Describe`.
     Session(SessionInfo),
+    /// To `Inspect`.
+    Inspection(Box<Inspection>),
     /// To whoever asks what a pool's sandboxes hold ([`crate::subject::about`]).
     About(About),
 }

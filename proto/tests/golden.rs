@@ -17,6 +17,7 @@ use proto::{
     fault::{Fault, FaultCode},
     file::{FileEntry, FileKind},
     id::{Epoch, Identifier, Incarnation},
+    inspection::{Inspection, RunningExecution, Usage},
     lease::{Lease, LeaseState, Slot, WorkerBeat},
     message::{Answer, Carried, Frame, FrameBody, Job, Placement, Recalled, Request, SessionInfo},
     record::{ExecutionRecord, Place, Queued, RecordRef, RecordState, Recorded, Stamp, Submission},
@@ -176,8 +177,31 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("download", Request::Download { path: path() }),
         ("delete", Request::Delete { path: path() }),
         ("describe", Request::Describe),
+        ("inspect", Request::Inspect),
         ("stop", Request::Stop),
     ]
+}
+
+fn inspection(session: &SessionInfo) -> Inspection {
+    Inspection {
+        session: session.clone(),
+        state: "running".into(),
+        running: Some(RunningExecution {
+            operation: "operation-1".parse().unwrap(),
+            since_ms: 7,
+            is_saving: false,
+        }),
+        waiting: 1,
+        file_operations: 2,
+        lease_renewed_ms: 3000,
+        committed_ms: Some(50),
+        is_unsaved: false,
+        usage: Some(Usage {
+            memory_bytes: 64 << 20,
+            cpu_ms: 1234,
+            processes: 3,
+        }),
+    }
 }
 
 fn outcome() -> Outcome {
@@ -366,6 +390,10 @@ fn frames() -> Vec<(&'static str, FrameBody)> {
             }),
         ),
         ("gone", FrameBody::Done(Answer::Gone)),
+        (
+            "inspection",
+            FrameBody::Done(Answer::Inspection(Box::new(inspection(&session)))),
+        ),
         ("session", FrameBody::Done(Answer::Session(session))),
         ("failed", FrameBody::Failed(fault)),
     ]

@@ -272,43 +272,6 @@ async fn a_stop_that_signals_every_process_of_the_service_drains_the_worker() {
     );
 }
 
-/// The name that a worker's present run has on the bus, from its log.
-fn run_of(cluster: &Cluster, worker: usize) -> String {
-    let log = cluster.log(Member::Worker(worker)).unwrap();
-    let (_, after) = log.rsplit_once("worker.run=").unwrap();
-    let run: String = after
-        .chars()
-        .take_while(|character| character.is_ascii_alphanumeric() || *character == '-')
-        .collect();
-    assert!(!run.is_empty(), "{log}");
-    run
-}
-
-#[tokio::test]
-async fn an_operator_drains_a_worker_over_the_bus() {
-    let cluster = two_workers().await;
-    let session = cluster.client(0).unwrap().fresh();
-    let marker = mark(&session).await;
-    succeed(&session, "kept = 7").await;
-    let owner = owner_of(&cluster, &marker);
-    let (user, password) = cluster.nats_credentials("operator").unwrap();
-    let operator = async_nats::ConnectOptions::with_user_and_password(user, password);
-    let operator = operator.connect(cluster.nats()).await.unwrap();
-    let order = format!("h1.w.{}.drain", run_of(&cluster, owner));
-    operator.request(order, "".into()).await.unwrap();
-    until("the worker ends", RECOVERED_WITHIN, || async {
-        Ok(cluster.pid(Member::Worker(owner)).await.err())
-    })
-    .await
-    .unwrap();
-    let (headers, kept) = headers_of(&session, "kept").await;
-    assert_eq!(kept, 7);
-    assert_eq!(
-        header(&headers, "x-hearth-restored"),
-        Some("files, variables")
-    );
-}
-
 #[tokio::test]
 async fn variables_come_along_once_and_only_on_a_planned_move() {
     let cluster = two_workers().await;

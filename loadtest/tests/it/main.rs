@@ -47,6 +47,8 @@ mod golden;
 #[cfg(test)]
 mod hand_over;
 #[cfg(test)]
+mod hearth;
+#[cfg(test)]
 mod hostile_code;
 #[cfg(test)]
 mod hostile_files;
@@ -62,6 +64,8 @@ mod keeper;
 mod leaks;
 #[cfg(test)]
 mod libraries;
+#[cfg(test)]
+mod load;
 #[cfg(test)]
 mod malformed;
 #[cfg(test)]

@@ -106,7 +106,11 @@ impl FleetSettings {
     }
 }
 
-fn read_pools(path: &Path) -> Result<Pools, PoolsError> {
+/// Reads and checks a pool file.
+///
+/// # Errors
+/// It cannot be read, or a pool in it is refused.
+pub fn read_pools(path: &Path) -> Result<Pools, PoolsError> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|error| PoolsError::Read(path.to_owned(), error))?;
     let pools: Pools = toml::from_str(&text).map_err(|error| PoolsError::Malformed {

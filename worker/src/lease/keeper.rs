@@ -25,6 +25,7 @@ pub struct Keeper {
     counts: Counts,
     every: Duration,
     next: Instant,
+    renewed: Instant,
     used: bool,
     lease: Option<HeldLease>,
     renewal: Option<Renewal>,
@@ -36,13 +37,14 @@ impl Keeper {
     pub fn new(lease: HeldLease, certainty: Certainty, pool: &Pool, counts: Counts) -> Self {
         let every = pool.renewed_every();
         let ownership = lease.ownership().clone();
-        let next = Instant::now() + every;
+        let now = Instant::now();
         Self {
             ownership,
             certainty,
             counts,
             every,
-            next,
+            next: now + every,
+            renewed: now,
             used: false,
             lease: Some(lease),
             renewal: None,
@@ -53,6 +55,12 @@ impl Keeper {
     #[must_use]
     pub fn ownership(&self) -> &Ownership {
         &self.ownership
+    }
+
+    /// When the bus last said that the lease is its owner's.
+    #[must_use]
+    pub fn renewed(&self) -> Instant {
+        self.renewed
     }
 
     /// The session was used, so that its lease is renewed when it is time.
@@ -72,7 +80,8 @@ impl Keeper {
                     Ok(()) => {
                         self.counts.renewed();
                         self.certainty.note(sure);
-                        self.next = Instant::now() + self.every;
+                        self.renewed = Instant::now();
+                        self.next = self.renewed + self.every;
                     }
                     Err(LeaseError::Lost) => {
                         self.counts.lease_lost();

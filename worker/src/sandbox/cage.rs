@@ -201,6 +201,14 @@ impl Cage {
         self.parts().cgroups.memory_bytes()
     }
 
+    /// Processor time that was used in here since the cage was made, in microseconds.
+    ///
+    /// # Errors
+    /// When the cage is gone.
+    pub fn cpu_us(&self) -> io::Result<u64> {
+        self.parts().cgroups.cpu_us()
+    }
+
     /// Ids of the processes inside, the cage's own PID 1 left out.
     ///
     /// # Errors

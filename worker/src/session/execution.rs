@@ -170,6 +170,12 @@ impl Queue {
             .any(|waiting| waiting.asked.operation == *operation)
     }
 
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether nobody waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -85,6 +85,7 @@ async fn perform(job: &Job, files: &Files) -> Result<Answer, Fault> {
         | Request::Credit { .. }
         | Request::Recall { .. }
         | Request::Describe
+        | Request::Inspect
         | Request::Stop
         | Request::Unknown => return Err(unsupported()),
     };

@@ -102,6 +102,24 @@ pub enum State {
     Ending(End),
 }
 
+impl State {
+    /// Its name, for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Idle => "idle",
+            Self::Running => "running",
+            Self::Interrupted(_) => "interrupted",
+            Self::Killing(_) => "killing",
+            Self::Saving(..) => "saving",
+            Self::Unsaved(_) => "unsaved",
+            Self::Restarting => "restarting",
+            Self::Ending(_) => "ending",
+        }
+    }
+}
+
 /// What happens to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {

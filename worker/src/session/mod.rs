@@ -21,6 +21,7 @@ pub mod end;
 pub mod execution;
 pub mod file_job;
 mod hand_over;
+mod inspect;
 pub mod machine;
 pub mod opening;
 mod perform;

@@ -7,7 +7,7 @@ use proto::{
     fault::{Fault, FaultCode},
     id::OperationId,
     limits,
-    message::{Answer, Job, Recalled, Request, SessionInfo, VERSION},
+    message::{Answer, Job, Recalled, Request, VERSION},
     record::{RecordRef, cancelled},
     wire,
 };
@@ -96,6 +96,10 @@ impl Actor {
                 responder.finish(Ok(recalled)).await;
             }
             Request::Describe => responder.finish(Ok(Answer::Session(self.describe()))).await,
+            Request::Inspect => {
+                let inspection = Answer::Inspection(Box::new(self.inspect()));
+                responder.finish(Ok(inspection)).await;
+            }
             Request::Stop => {
                 responder.accept().await;
                 self.stoppers.push(responder);
@@ -158,17 +162,6 @@ impl Actor {
         }
         let outcome = self.recent.get(target)?;
         Some(Recalled::Ended(outcome.clone().into()))
-    }
-
-    fn describe(&self) -> SessionInfo {
-        let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        let idle = self.last_used.elapsed();
-        SessionInfo {
-            identifier: self.first.identifier.clone(),
-            incarnation: self.keeper.ownership().incarnation(),
-            idle_ms: milliseconds(idle),
-            remaining_ms: milliseconds(self.pool.cooldown().saturating_sub(idle)),
-        }
     }
 
     async fn cancel(&mut self, target: &OperationId, responder: Responder) {

@@ -15,7 +15,7 @@ use store::log::{
     writer::Writer,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -43,6 +43,7 @@ const RETRY_BEHIND: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Saver {
     requests: mpsc::Sender<Request>,
+    committed: watch::Receiver<Option<Instant>>,
 }
 
 /// The committer itself, for whoever ends it.
@@ -119,17 +120,22 @@ impl Saver {
         tell: Box<dyn Fn(Note) + Send>,
     ) -> (Self, Committer) {
         let (requests, incoming) = mpsc::channel(REQUESTS);
+        let (has_committed, committed) = watch::channel(None);
         let task = Task {
             files: files.paid_by(cage.allowance()),
             cage,
             window,
             counts,
             tell,
+            committed: has_committed,
             due: None,
             behind_failed: false,
         };
         (
-            Self { requests },
+            Self {
+                requests,
+                committed,
+            },
             Committer(tokio::spawn(task.run(incoming).in_current_span())),
         )
     }
@@ -165,6 +171,12 @@ impl Saver {
     /// As [`Self::after_cell`].
     pub async fn variables(&self, snapshot: Snapshot) -> Result<(), SaveError> {
         self.save(What::Variables(snapshot)).await.map(drop)
+    }
+
+    /// When something was committed last; `None` if nothing was since the session came to this worker.
+    #[must_use]
+    pub fn committed(&self) -> Option<Instant> {
+        *self.committed.borrow()
     }
 
     /// Where a file's bytes are in the log; `None` when it may have been changed since it was saved.
@@ -241,6 +253,7 @@ struct Task {
     window: Option<Duration>,
     counts: Counts,
     tell: Box<dyn Fn(Note) + Send>,
+    committed: watch::Sender<Option<Instant>>,
     /// When what changed must be on its way at last.
     due: Option<Instant>,
     behind_failed: bool,
@@ -333,6 +346,7 @@ impl Task {
                 Ok(Synced::Unchanged) => break first.then(Changed::default),
                 Ok(Synced::Committed { changed, .. }) => {
                     self.counts.committed(begun.elapsed());
+                    self.committed.send_replace(Some(Instant::now()));
                     break first.then_some(changed);
                 }
                 Err(SyncError::Fenced) => {

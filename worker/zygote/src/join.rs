@@ -195,6 +195,8 @@ fn enter_namespaces(cage: c_int) {
 
 /// Programs expect 127.0.0.1 to exist; nothing else is ever reachable.
 fn raise_loopback() {
+    const UP: libc::c_short = 0x41;
+    const { assert!(UP as c_int == libc::IFF_UP | libc::IFF_RUNNING) };
     // SAFETY: passes numbers.
     let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     require(Step::Loopback, socket);
@@ -202,7 +204,7 @@ fn raise_loopback() {
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     request.ifr_name[0] = b'l'.cast_signed();
     request.ifr_name[1] = b'o'.cast_signed();
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    request.ifr_ifru.ifru_flags = UP;
     // SAFETY: `request` is what this request takes and outlives the call.
     require(Step::Loopback, unsafe {
         libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw mut request)

@@ -7,6 +7,10 @@
 //!
 //! A session can read all memory of the process it was forked from. So nothing secret ever comes
 //! here: messages are numbers and file descriptors ([`wire`]), and the environment is the image's.
+#![expect(
+    unsafe_code,
+    reason = "one of the two places for it: between fork and Python there is no library that could do it"
+)]
 
 mod join;
 mod leftovers;

@@ -54,7 +54,9 @@ pub(crate) fn serve(control: c_int) -> Result<Role> {
         let Some(packet) = socket::receive(control, &mut buffer)? else {
             return Ok(Role::Done);
         };
-        let message = Join::decode(&buffer[..packet.length])
+        let message = buffer
+            .get(..packet.length)
+            .and_then(Join::decode)
             .zip(Descriptors::new(&packet.descriptors))
             .ok_or_else(|| Error::other("a join message is malformed"))?;
         let (Join { id }, descriptors) = message;
@@ -110,7 +112,7 @@ fn wait(control: c_int, children: &[Child]) -> Result<Ready> {
 
 fn report_exits(control: c_int, children: &mut Vec<Child>, ready: &Ready) -> Result<()> {
     for index in (0..children.len()).rev() {
-        if !ready.children[index] {
+        if !ready.children.get(index).is_some_and(|ready| *ready) {
             continue;
         }
         let child = children.swap_remove(index);

@@ -20,6 +20,10 @@ pub(crate) struct Packet {
     pub(crate) descriptors: Vec<c_int>,
 }
 
+/// Length of a descriptor in a packet.
+const DESCRIPTOR_BYTES: u32 = 4;
+const _: () = assert!(DESCRIPTOR_BYTES as usize == mem::size_of::<c_int>());
+
 /// Waits for a packet; `None` when the peer has closed its end.
 pub(crate) fn receive(socket: c_int, buffer: &mut [u8]) -> Result<Option<Packet>> {
     let mut control: Control = [0; 16];
@@ -50,27 +54,26 @@ pub(crate) fn send(socket: c_int, packet: &[u8], descriptor: Option<c_int>) -> R
         iov_base: packet.as_ptr().cast_mut().cast(),
         iov_len: packet.len(),
     };
-    let size = mem::size_of::<c_int>() as u32;
     // SAFETY: pure arithmetic.
-    let space = unsafe { libc::CMSG_SPACE(size) } as usize;
+    let space = unsafe { libc::CMSG_SPACE(DESCRIPTOR_BYTES) } as usize;
     let header = message(
         &mut part,
         &mut control,
         if descriptor.is_some() { space } else { 0 },
     );
     if let Some(descriptor) = descriptor {
+        // SAFETY: `header` tells of the control area.
+        let first = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
         // SAFETY: the control area is large enough for one header and aligned for it.
-        let control = unsafe { &mut *libc::CMSG_FIRSTHDR(&raw const header) };
+        let control = unsafe { &mut *first };
         control.cmsg_level = libc::SOL_SOCKET;
         control.cmsg_type = libc::SCM_RIGHTS;
         // SAFETY: pure arithmetic.
-        control.cmsg_len = unsafe { libc::CMSG_LEN(size) } as usize;
-        // SAFETY: the data of this header lies inside the control area; it may be unaligned.
-        unsafe {
-            libc::CMSG_DATA(control)
-                .cast::<c_int>()
-                .write_unaligned(descriptor)
-        };
+        control.cmsg_len = unsafe { libc::CMSG_LEN(DESCRIPTOR_BYTES) } as usize;
+        // SAFETY: the data of this header lies inside the control area.
+        let data = unsafe { libc::CMSG_DATA(control) }.cast::<c_int>();
+        // SAFETY: there is room for one descriptor, which may be unaligned.
+        unsafe { data.write_unaligned(descriptor) };
     }
     // SAFETY: `header` points to the packet and a control area that outlive the call; the kernel
     // only reads both.
@@ -100,21 +103,16 @@ fn descriptors(header: &libc::msghdr) -> Vec<c_int> {
     let mut control = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !control.is_null() {
         // SAFETY: not null, so it is a header inside the control area.
-        let (level, kind, length) = unsafe {
-            (
-                (*control).cmsg_level,
-                (*control).cmsg_type,
-                (*control).cmsg_len,
-            )
-        };
-        if level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
+        let head = unsafe { control.read() };
+        if head.cmsg_level == libc::SOL_SOCKET && head.cmsg_type == libc::SCM_RIGHTS {
             // SAFETY: pure arithmetic.
             let empty = unsafe { libc::CMSG_LEN(0) } as usize;
             // SAFETY: the data follows its header inside the control area.
             let data = unsafe { libc::CMSG_DATA(control) }.cast::<c_int>();
-            for index in 0..(length - empty) / mem::size_of::<c_int>() {
+            for index in 0..(head.cmsg_len - empty) / mem::size_of::<c_int>() {
+                let place = data.wrapping_add(index);
                 // SAFETY: `index` is below the number of descriptors that the length tells.
-                found.push(unsafe { data.add(index).read_unaligned() });
+                found.push(unsafe { place.read_unaligned() });
             }
         }
         // SAFETY: `control` is a header of `header`.

@@ -1,14 +1,26 @@
 //! Reading many leases at once, with the times at which they were written.
 
 use async_nats::{HeaderMap, Message, header};
-use proto::{id::PoolId, lease::Lease, limits, subject, wire};
+use proto::{
+    id::{PoolId, SessionKey},
+    lease::Lease,
+    limits, subject, wire,
+};
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{Bus, BusError};
 
-/// A lease and when it was written, by the bus's clock.
-pub type Written = (Lease, OffsetDateTime);
+/// A lease as it lies on the bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The session that it is of.
+    pub session: SessionKey,
+    /// The lease.
+    pub lease: Lease,
+    /// When it was written, by the bus's clock.
+    pub at: OffsetDateTime,
+}
 
 impl Bus {
     /// The leases of a pool on this subject, which may be a wildcard, from whichever server has them
@@ -29,9 +41,15 @@ impl Bus {
 }
 
 fn written(message: &Message) -> Option<Written> {
-    let time = message.headers.as_ref().and_then(time_of)?;
+    let headers = message.headers.as_ref()?;
+    let at = time_of(headers)?;
+    let (_, session) = headers
+        .get(header::NATS_SUBJECT)?
+        .as_str()
+        .rsplit_once('.')?;
+    let session = session.parse().ok()?;
     match wire::decode(&message.payload) {
-        Ok(lease) => Some((lease, time)),
+        Ok(lease) => Some(Written { session, lease, at }),
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "a lease is not listed");
@@ -40,7 +58,7 @@ fn written(message: &Message) -> Option<Written> {
     }
 }
 
-fn time_of(headers: &HeaderMap) -> Option<OffsetDateTime> {
+pub(super) fn time_of(headers: &HeaderMap) -> Option<OffsetDateTime> {
     let text = headers.get(header::NATS_TIME_STAMP)?;
     OffsetDateTime::parse(text.as_str(), &Rfc3339).ok()
 }

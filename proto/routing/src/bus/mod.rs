@@ -36,7 +36,7 @@ pub mod executions;
 pub mod inbox;
 pub mod leases;
 pub mod rights;
-mod workers;
+pub mod workers;
 
 pub use connect::{AuthError, ConnectError, Connected, NatsAuth};
 

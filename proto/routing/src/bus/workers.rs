@@ -5,12 +5,19 @@ use std::{
     time::Duration,
 };
 
-use proto::{fleet::PoolDigest, id::PoolId, lease::WorkerBeat, subject, wire};
+use async_nats::{Message, header};
+use proto::{
+    fleet::PoolDigest,
+    id::{PoolId, WorkerId},
+    lease::WorkerBeat,
+    subject, wire,
+};
 use records::fleet::Digests;
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::{Bus, BusError};
+use super::{Bus, BusError, leases::time_of};
 use crate::served::{Served, look};
 
 /// Most workers that are looked at.
@@ -25,6 +32,31 @@ const DOUBTED_AFTER: Duration = Duration::from_millis(250);
 pub(super) struct Workers {
     ours: OnceLock<Digests>,
     seen: Mutex<Option<(Instant, Arc<[WorkerBeat]>)>>,
+}
+
+/// A run of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerRun {
+    /// Its name: the worker's id and a part of its own.
+    pub run: WorkerId,
+    /// What it says of itself.
+    pub beat: WorkerBeat,
+    /// When it said so, by the bus's clock.
+    pub at: OffsetDateTime,
+}
+
+/// Claims of ids lie there, too.
+fn run_of(message: &Message) -> Option<WorkerRun> {
+    let headers = message.headers.as_ref()?;
+    let (_, run) = headers
+        .get(header::NATS_SUBJECT)?
+        .as_str()
+        .rsplit_once('.')?;
+    Some(WorkerRun {
+        run: run.parse().ok()?,
+        beat: wire::decode(&message.payload).ok()?,
+        at: time_of(headers)?,
+    })
 }
 
 impl Bus {
@@ -61,6 +93,17 @@ impl Bus {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = seen;
         Ok(beats)
+    }
+
+    /// The runs of all workers, what each says of itself, and when it said so by the bus's clock.
+    ///
+    /// # Errors
+    /// The bus did not answer.
+    pub async fn worker_runs(&self) -> Result<Vec<WorkerRun>, BusError> {
+        let question = json!({ "multi_last": [subject::WORKERS], "batch": WORKERS });
+        let answers = self.answers(subject::WORKERS_STREAM, &question).await;
+        let messages = self.or_nothing(answers.map(|(messages, _)| Some(messages)))?;
+        Ok(messages.iter().flatten().filter_map(run_of).collect())
     }
 
     /// The pools of all ingresses, as each knows them.
