@@ -22,7 +22,7 @@ const _: () = assert!(*limits::IDENTIFIER_CHARS.end() <= u8::MAX as usize);
 
 /// Something was not sealed, or cannot be opened: another key, another session, or other bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the identifier cannot be sealed or opened")]
+#[error("failed to seal or open the identifier")]
 pub struct SealError;
 
 /// Seals and opens identifiers.

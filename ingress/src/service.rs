@@ -159,19 +159,19 @@ pub enum ServiceError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The store failed when the code had run.
-    #[error("the result could not be fetched")]
+    #[error("failed to fetch the result")]
     Outcome(#[source] StoreError),
     /// The log of a session without a worker cannot be read.
-    #[error("the session's log cannot be read")]
+    #[error("failed to read the session's log")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The execution was not added to the queue and will not run.
     #[error("too many executions wait for this session or pool")]
     QueueFull,
     /// A worker answered something else than was asked.
-    #[error("the worker's answer does not fit the question")]
+    #[error("the worker's answer is one to another kind of request")]
     Answer,
     /// A worker's answer cannot be decoded.
-    #[error("the worker's answer cannot be decoded")]
+    #[error("failed to decode the worker's answer")]
     Wire(#[from] wire::WireError),
 }
 

@@ -71,7 +71,7 @@ pub async fn follow(tls: RustlsConfig, config: Config, mut hangup: Hangup) {
                 %error,
                 certificate = %certificate.display(),
                 key = %key.display(),
-                "certificate not changed"
+                "failed to reload the certificate"
             ),
         }
     }

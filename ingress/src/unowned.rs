@@ -162,7 +162,7 @@ fn not_found() -> Fault {
 }
 
 fn wrong_type() -> Fault {
-    let words = "the path is not of the wanted kind";
+    let words = "the path is a directory or another kind of file than is wanted";
     Fault::new(FaultCode::WrongFileType, words)
 }
 

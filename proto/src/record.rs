@@ -293,7 +293,7 @@ impl ExecutionRecord {
     /// The next version: whoever had it was lost with its session. It is lost, or waits anew if its
     /// caller wished so and it was not started too often.
     #[must_use]
-    pub fn bereft(&self, stamp: Stamp) -> Self {
+    pub fn after_owner_lost(&self, stamp: Stamp) -> Self {
         match (&self.submission, self.queued()) {
             (Some(submission), Some(Queued { retries: 1.. })) => {
                 let mut submission = submission.clone();
@@ -564,15 +564,15 @@ mod tests {
         };
         let retries = |retries| Some(Queued { retries });
         for lost in [record(RecordState::Running, None), of(None), of(retries(0))] {
-            assert_eq!(lost.bereft(stamp()).state, RecordState::Lost);
+            assert_eq!(lost.after_owner_lost(stamp()).state, RecordState::Lost);
         }
-        let again = of(retries(2)).bereft(stamp());
+        let again = of(retries(2)).after_owner_lost(stamp());
         assert_eq!(
             (again.state, again.queued()),
             (RecordState::Queued, retries(1))
         );
         assert_eq!((again.answer(), again.place.clone()), (None, None));
-        let last = again.bereft(stamp()).bereft(stamp());
+        let last = again.after_owner_lost(stamp()).after_owner_lost(stamp());
         assert_eq!(last.state, RecordState::Lost);
     }
 

@@ -6,10 +6,10 @@ use serde::{Serialize, de::DeserializeOwned};
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// A value that MessagePack cannot hold.
-    #[error("message cannot be encoded")]
+    #[error("failed to encode a message")]
     Encode(#[from] rmp_serde::encode::Error),
     /// Not MessagePack, or not this message.
-    #[error("message cannot be decoded")]
+    #[error("failed to decode a message")]
     Decode(#[from] rmp_serde::decode::Error),
     /// Bytes after the message.
     #[error("message is followed by {0} more bytes")]

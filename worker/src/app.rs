@@ -28,7 +28,7 @@ use crate::{
     config::Config,
     identity::HeldId,
     journal::Journal,
-    lease::{Ledger, beat::Heart, streams},
+    lease::{Ledger, beat::Heartbeat, streams},
     membership,
     metrics::{Counts, WorkerFigures},
     presence, queue,
@@ -84,7 +84,7 @@ pub struct Worker {
     run: WorkerId,
     context: Context,
     sandboxes: Sandboxes,
-    heart: Heart,
+    heartbeat: Heartbeat,
     /// Its id.
     held: HeldId,
     /// Its pools, as it tells them.
@@ -109,11 +109,11 @@ impl Worker {
         let journal = Journal::open(config.start_journal.as_deref(), &run)?;
         let Joined {
             client,
-            doubt,
+            interruptions,
             jetstream,
             bus,
             mut fleet,
-            heart,
+            heartbeat,
         } = Joined::join(&config, &pools, &store, &run, &health).await?;
         let standing = bus.standing();
         let (comparison, clock) = Comparison::begin(jetstream.clone(), health.clone()).await?;
@@ -121,7 +121,7 @@ impl Worker {
         let place = HostPlace::take(config.sandbox()).await;
         let place = place.context("failed to prepare this host for sandboxes")?;
         let ids = (&config.id, &run);
-        let held = HeldId::take(&client, heart.stream(), standing.clone(), ids).await?;
+        let held = HeldId::take(&client, heartbeat.stream(), standing.clone(), ids).await?;
         let on_bus = (&jetstream, &run);
         let parts = Parts::make(&config, &pools, &store, on_bus, &mut fleet, place);
         let made = match parts.await {
@@ -137,7 +137,7 @@ impl Worker {
         let stock = open_stock(&config, &pools, &made.sandboxes, &background, &stop);
         let context = Context {
             client,
-            doubt,
+            interruptions,
             clock,
             health,
             store,
@@ -158,7 +158,7 @@ impl Worker {
             run,
             context,
             sandboxes: made.sandboxes,
-            heart,
+            heartbeat,
             held,
             digests: membership::digests(&pools),
             pools: maxima(&pools),
@@ -238,9 +238,9 @@ impl Worker {
     fn start_background(&self, ledgers: Vec<Ledger>, told: Vec<(PoolId, About)>) {
         let until = |work: futures_util::future::BoxFuture<'static, ()>| self.until_stop(work);
         let (standing, clock) = (&self.context.standing, &self.context.clock);
-        until(Box::pin(self.context.doubt.clone().watch_clock()));
+        until(Box::pin(self.context.interruptions.clone().watch_clock()));
         until(Box::pin(beat(
-            self.heart.clone(),
+            self.heartbeat.clone(),
             self.sandboxes.clone(),
             self.describer(),
         )));
@@ -394,11 +394,11 @@ impl Worker {
             && let Err(error) = std::fs::remove_file(file)
             && error.kind() != ErrorKind::NotFound
         {
-            tracing::warn!(%error, "the ready file was not removed");
+            tracing::warn!(%error, "failed to remove the ready file");
         }
         self.context.draining.cancel();
         let draining = self.describer()();
-        let last = tokio::time::timeout(LAST_BEAT_WITHIN, self.heart.beat(&draining)).await;
+        let last = tokio::time::timeout(LAST_BEAT_WITHIN, self.heartbeat.beat(&draining)).await;
         if !matches!(last, Ok(Ok(_))) {
             tracing::warn!("the fleet was not told that this worker ends");
         }
@@ -430,11 +430,11 @@ impl Worker {
 /// A worker's connection to its fleet.
 struct Joined {
     client: async_nats::Client,
-    doubt: bus::Doubt,
+    interruptions: bus::Interruptions,
     jetstream: jetstream::Context,
     bus: Bus,
     fleet: Fleet,
-    heart: Heart,
+    heartbeat: Heartbeat,
 }
 
 impl Joined {
@@ -448,10 +448,10 @@ impl Joined {
         health: &Health,
     ) -> anyhow::Result<Self> {
         let auth = NatsAuth::read(&config.fleet.bus.nats_auth)?;
-        let (client, doubt) = bus::connect(&config.fleet.bus.nats, auth, run).await?;
+        let (client, interruptions) = bus::connect(&config.fleet.bus.nats, auth, run).await?;
         let jetstream = jetstream::new(client.clone());
         let inboxes = subject::worker_inbox(run);
-        let bus = Bus::over(client.clone(), &inboxes, doubt.connected()).await?;
+        let bus = Bus::over(client.clone(), &inboxes, interruptions.connected()).await?;
         bus.know_pools(membership::digests(pools));
         let joining = membership::join(
             store.clone(),
@@ -463,14 +463,14 @@ impl Joined {
         );
         let fleet = measuring_bus(health, &bus, joining).await?;
         fleet.stream().replicate(config.replicas.into()).await?;
-        let heart = Heart::open(jetstream.clone(), run, config.replicas).await?;
+        let heartbeat = Heartbeat::open(jetstream.clone(), run, config.replicas).await?;
         Ok(Self {
             client,
-            doubt,
+            interruptions,
             jetstream,
             bus,
             fleet,
-            heart,
+            heartbeat,
         })
     }
 }
@@ -578,10 +578,10 @@ async fn ask_image(pools: &Pools, sandboxes: &Sandboxes) -> anyhow::Result<Vec<(
         .collect())
 }
 
-async fn beat(heart: Heart, sandboxes: Sandboxes, describe: impl Fn() -> WorkerBeat) {
+async fn beat(heartbeat: Heartbeat, sandboxes: Sandboxes, describe: impl Fn() -> WorkerBeat) {
     let mut missed = 0_u32;
     loop {
-        let next = match heart.beat(&describe()).await {
+        let next = match heartbeat.beat(&describe()).await {
             Ok(taken) => {
                 sandboxes.beat(taken.into_std());
                 if missed > 0 {
@@ -592,7 +592,10 @@ async fn beat(heart: Heart, sandboxes: Sandboxes, describe: impl Fn() -> WorkerB
             }
             Err(error) => {
                 if missed == 0 {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "no beat");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "failed to renew this worker's key"
+                    );
                 }
                 missed = missed.saturating_add(1);
                 Instant::now() + limits::WORKER_BEAT_AGAIN

@@ -34,7 +34,7 @@ const STANDSTILL_MS: u64 = 500;
 /// Counts the occasions after which an owner cannot be sure to still be one: every loss and return
 /// of the connection, every time the process stood still. Whoever answers compares the count with the one at which it last made sure.
 #[derive(Clone, Debug)]
-pub struct Doubt {
+pub struct Interruptions {
     count: Arc<AtomicU64>,
     connected: Connected,
     begun: Instant,
@@ -42,7 +42,7 @@ pub struct Doubt {
     ticked_ms: Arc<AtomicU64>,
 }
 
-impl Default for Doubt {
+impl Default for Interruptions {
     fn default() -> Self {
         Self {
             count: Arc::default(),
@@ -53,7 +53,7 @@ impl Default for Doubt {
     }
 }
 
-impl Doubt {
+impl Interruptions {
     /// The count now. After a standstill it is higher even for the first who asks.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -107,9 +107,9 @@ pub async fn connect(
     servers: &[ServerAddr],
     auth: NatsAuth,
     worker: &WorkerId,
-) -> Result<(Client, Doubt), ConnectError> {
-    let doubt = Doubt::default();
-    let raised = doubt.clone();
+) -> Result<(Client, Interruptions), ConnectError> {
+    let interruptions = Interruptions::default();
+    let raised = interruptions.clone();
     let peer = Peer {
         name: worker.to_string(),
         inbox_prefix: subject::worker_inbox(worker),
@@ -120,7 +120,7 @@ pub async fn connect(
         raised.raise();
     };
     let client = connect::connect(servers, auth, peer, changed).await?;
-    Ok((client, doubt))
+    Ok((client, interruptions))
 }
 
 /// The way back to whoever sent a job.
@@ -230,14 +230,17 @@ impl Responder {
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "frame not encoded"
+                    "failed to encode a frame"
                 );
                 return;
             }
         };
         // The sender hears silence and says that the execution is lost.
         if let Err(error) = sent {
-            tracing::error!(error = &error as &dyn std::error::Error, "frame not sent");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "failed to send a frame"
+            );
         }
     }
 }
@@ -248,22 +251,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_a_standstill_even_the_first_who_asks_is_in_doubt() {
-        let doubt = Doubt::default();
-        let sure = doubt.count();
+        let interruptions = Interruptions::default();
+        let sure = interruptions.count();
         tokio::time::advance(Duration::from_millis(STANDSTILL_MS)).await;
-        assert_eq!(doubt.count(), sure, "a late tick is no standstill");
+        assert_eq!(interruptions.count(), sure, "a late tick is no standstill");
         tokio::time::advance(Duration::from_millis(STANDSTILL_MS + 1)).await;
-        let doubtful = doubt.count();
+        let doubtful = interruptions.count();
         assert!(doubtful > sure);
-        assert_eq!(doubt.count(), doubtful, "one standstill is one doubt");
+        assert_eq!(
+            interruptions.count(),
+            doubtful,
+            "one standstill is one interruptions"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_watched_raises_no_doubt() {
-        let doubt = Doubt::default();
-        let watching = tokio::spawn(doubt.clone().watch_clock());
+        let interruptions = Interruptions::default();
+        let watching = tokio::spawn(interruptions.clone().watch_clock());
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(doubt.count(), 0);
+        assert_eq!(interruptions.count(), 0);
         watching.abort();
     }
 }

@@ -17,7 +17,7 @@ use proto::{
 
 /// Why there is no journal.
 #[derive(Debug, thiserror::Error)]
-#[error("the start journal cannot be opened")]
+#[error("failed to open the start journal")]
 pub struct OpenError(#[from] io::Error);
 
 /// Where starts are noted; nowhere unless it was asked for.
@@ -69,7 +69,7 @@ impl Journal {
             at_us: now_us(),
         };
         if let Err(error) = pages.write(&start) {
-            tracing::error!(%error, "a start was not noted");
+            tracing::error!(%error, "failed to note a start");
         }
     }
 }

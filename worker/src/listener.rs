@@ -77,9 +77,9 @@ impl Listener {
         }
         match tokio::time::timeout(LEAVE_WITHIN, self.bid_farewell(&mut arrived)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(error = &*error, "not unsubscribed"),
+            Ok(Err(error)) => tracing::warn!(error = &*error, "failed to unsubscribe"),
             // The rest ends with the subscription, which is dropped here.
-            Err(_) => tracing::warn!("a subscription does not end by itself"),
+            Err(_) => tracing::warn!("failed to end a subscription in time"),
         }
         arrived
     }
@@ -114,7 +114,10 @@ impl Listener {
     /// Stops listening at once: another member is to get whatever is on its way.
     pub async fn abandon(mut self) {
         if let Err(error) = self.subscriber.unsubscribe().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "not unsubscribed");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to unsubscribe"
+            );
         }
     }
 }

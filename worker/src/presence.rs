@@ -41,7 +41,7 @@ pub async fn told_to_drain(client: Client, worker: WorkerId) {
         Err(error) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "orders to drain are not heard"
+                "failed to subscribe to orders to drain"
             );
             std::future::pending::<()>().await;
         }
@@ -66,7 +66,7 @@ pub async fn listen(context: Context, ledger: Ledger, readiness: Readiness) {
         Err(error) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "placement not heard"
+                "failed to subscribe to placements"
             );
             return;
         }

@@ -425,7 +425,7 @@ impl Stock {
                 // Once for as long as it lasts.
                 if !failed_before {
                     let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "stock not refilled");
+                    tracing::error!(error, "failed to refill the stock");
                 }
                 tokio::time::sleep(RETRY).await;
             }
@@ -471,7 +471,10 @@ impl Stock {
 
 async fn destroy(cage: Cage) {
     if let Err(error) = cage.destroy().await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "cage left behind");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "failed to remove a cage; it is left behind"
+        );
     }
 }
 

@@ -31,7 +31,7 @@ enum SweepError {
     Bus(#[from] BusError),
     #[error("this host's clock, which agrees with the bus's, is {0} the object store's")]
     Clock(String),
-    #[error("the fleet's generation was not read")]
+    #[error("failed to read the fleet's generation")]
     Fleet(#[from] FleetError),
 }
 
@@ -81,7 +81,11 @@ fn is_sound(standing: &Standing) -> bool {
 
 fn note<E: std::error::Error + 'static>(what: &'static str, swept: Result<(), E>) {
     if let Err(error) = swept {
-        tracing::warn!(what, error = &error as &dyn std::error::Error, "not swept");
+        tracing::warn!(
+            what,
+            error = &error as &dyn std::error::Error,
+            "failed to sweep"
+        );
     }
 }
 

@@ -50,10 +50,10 @@ pub struct KeySet {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read.
-    #[error("the key set cannot be read")]
+    #[error("failed to read the key set")]
     Read(#[from] std::io::Error),
     /// The URL did not answer.
-    #[error("the key set cannot be fetched")]
+    #[error("failed to fetch the key set")]
     Fetch(#[from] reqwest::Error),
     /// Longer than a key set can be.
     #[error("the key set is longer than 1 MiB")]
@@ -201,7 +201,7 @@ impl Keys {
             if let Err(error) = self.refresh().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "key set not refreshed"
+                    "failed to refresh the key set"
                 );
             }
         }

@@ -78,7 +78,7 @@ pub(crate) async fn sessions_whose_pickles_hang_do_not_cost_honest_ones_their_va
     };
     tokio::join!(join_all(cells), ending);
     let log = cluster.log(Member::Worker(0)).unwrap();
-    assert!(log.contains("variables not handed over"), "{log}");
+    assert!(log.contains("failed to hand variables over"), "{log}");
     cluster.start(Member::Worker(0)).await.unwrap();
     for (number, session) in honest.iter().enumerate() {
         let kept = until("the session goes on", WITHIN, || async {

@@ -101,9 +101,15 @@ async fn a_running_stack_takes_a_new_certificate_and_log_filter() {
     for member in members {
         cluster.hang_up(member).await.unwrap();
     }
-    logged(&cluster, Member::Ingress(0), "certificate not changed", 1).await;
+    logged(
+        &cluster,
+        Member::Ingress(0),
+        "failed to reload the certificate",
+        1,
+    )
+    .await;
     for member in [Member::Ingress(0), Member::Worker(0)] {
-        logged(&cluster, member, "log filter not changed", 1).await;
+        logged(&cluster, member, "failed to reload the log filter", 1).await;
     }
     assert_eq!(presented(&cluster).await, new);
 

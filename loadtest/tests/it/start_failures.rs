@@ -112,7 +112,7 @@ async fn settings_of_a_worker_that_cannot_be_used_are_named_with_what_to_do() {
         ),
         (
             set("--store", &unusable.store),
-            "directory cannot be made",
+            "failed to make the object store's directory",
             "--store",
         ),
         (set("--store", "ftp://x"), "begins with none of", "--store"),
@@ -154,7 +154,7 @@ async fn settings_of_an_ingress_that_cannot_be_used_are_named_with_what_to_do() 
         ),
         (
             set("--store", &unusable.store),
-            "directory cannot be made",
+            "failed to make the object store's directory",
             "--store",
         ),
         (
@@ -167,10 +167,14 @@ async fn settings_of_an_ingress_that_cannot_be_used_are_named_with_what_to_do() 
             "does not hold a cluster key",
             "64 hexadecimal",
         ),
-        (set("--jwks", "/none"), "key set cannot be read", "--jwks"),
+        (
+            set("--jwks", "/none"),
+            "failed to read the key set",
+            "--jwks",
+        ),
         (
             set("--jwks", "http://127.0.0.1:1/keys"),
-            "the key set cannot be fetched",
+            "failed to fetch the key set",
             "--jwks",
         ),
         (
@@ -247,10 +251,10 @@ async fn a_host_that_cannot_run_sandboxes_is_named_with_what_to_do() {
         ),
         (
             other("--image", Path::new("/none")),
-            "image /none cannot be opened",
+            "failed to open image /none",
             "--image",
         ),
-        (other("--image", &zeros), "cannot be mounted", "erofs"),
+        (other("--image", &zeros), "failed to mount", "erofs"),
         (
             other("--zygote-library", Path::new("/none")),
             "/none: No such file",

@@ -152,12 +152,12 @@ impl Log {
                     let text = filter.to_string();
                     match self.filter.reload(filter) {
                         Ok(()) => tracing::info!(filter = text, "log filter read again"),
-                        Err(error) => tracing::error!(%error, "log filter not changed"),
+                        Err(error) => tracing::error!(%error, "failed to reload the log filter"),
                     }
                 }
                 Err(error) => tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "log filter not changed"
+                    "failed to reload the log filter"
                 ),
             }
         }

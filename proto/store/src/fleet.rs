@@ -23,10 +23,10 @@ pub enum FleetError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Something else lies there.
-    #[error("object {0} of the store cannot be decoded")]
+    #[error("failed to decode object {0} of the store")]
     Decode(Path, #[source] wire::WireError),
     /// The record cannot be encoded.
-    #[error("the fleet's record cannot be encoded")]
+    #[error("failed to encode the fleet's record")]
     Encode(#[source] wire::WireError),
 }
 

@@ -41,7 +41,7 @@ pub enum StoreError {
     #[error("the object store did not answer in time")]
     Slow,
     /// The other end of a copy failed.
-    #[error("bytes could not be copied")]
+    #[error("failed to copy bytes")]
     Copy(#[from] std::io::Error),
     /// There is no such object.
     #[error("there is no such object")]

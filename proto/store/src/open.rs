@@ -46,13 +46,13 @@ pub enum OpenError {
     #[error("the object store's address holds a password; the environment is the place for it")]
     Password,
     /// The local directory cannot be made.
-    #[error("the object store's directory cannot be made")]
+    #[error("failed to make the object store's directory")]
     Create(#[source] std::io::Error),
     /// The address and the environment together make no store.
     #[error("the object store's settings, from its address and the environment")]
     Settings(#[source] object_store::Error),
     /// There is nothing to sign requests with.
-    #[error("the object store's credentials cannot be had")]
+    #[error("failed to get credentials for the object store")]
     Credentials(#[source] object_store::Error),
 }
 

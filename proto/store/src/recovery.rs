@@ -17,7 +17,7 @@ pub enum RecoveryError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Something else lies there, or it cannot be encoded.
-    #[error("what a session is recovered from cannot be encoded or decoded")]
+    #[error("failed to encode or decode what a session is recovered from")]
     Wire(#[from] wire::WireError),
 }
 

@@ -12,10 +12,10 @@ pub enum RoundTripError {
     #[error("the object store's directory is not there")]
     NoDirectory,
     /// It did not take an object.
-    #[error("an object was not written")]
+    #[error("failed to write an object")]
     Write(#[source] StoreError),
     /// It did not give it.
-    #[error("an object was not read")]
+    #[error("failed to read an object")]
     Read(#[source] StoreError),
     /// It gave another one, or none.
     #[error("an object that was just written is not there")]

@@ -251,7 +251,7 @@ impl Store {
         if let Err(error) = self.delete_all(vec![Path::from(&*staged.key)]).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "staged object left behind"
+                "failed to delete a staged object"
             );
         }
     }
@@ -307,7 +307,7 @@ impl Upload {
         if let Err(error) = self.parts.abort().await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "upload not given up"
+                "failed to give up an upload"
             );
         }
     }

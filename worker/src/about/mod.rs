@@ -38,7 +38,7 @@ pub enum AboutError {
     #[error("the question ended with {0:?}")]
     End(CellEnd),
     /// The answer is not what it should be.
-    #[error("the answer cannot be read")]
+    #[error("failed to read the answer")]
     Answer(#[from] serde_json::Error),
 }
 
@@ -103,7 +103,7 @@ pub async fn tell(client: Client, pool: PoolId, about: About) {
         }
         Err(error) => {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "questions about a pool are not heard");
+            tracing::error!(error, "failed to subscribe to questions about a pool");
         }
     }
 }

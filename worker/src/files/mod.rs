@@ -81,7 +81,7 @@ pub enum FileError {
     #[error("no file of this name exists")]
     NotFound,
     /// A directory, fifo or socket where a file is wanted, or the reverse.
-    #[error("the path is not of the wanted kind")]
+    #[error("the path is a directory or another kind of file than is wanted")]
     WrongType,
     /// A link on the way leads out of `/mnt/data`.
     #[error("the path leaves /mnt/data")]

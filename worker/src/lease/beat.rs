@@ -12,13 +12,13 @@ use super::{
 
 /// Writes the worker's key.
 #[derive(Clone, Debug)]
-pub struct Heart {
+pub struct Heartbeat {
     context: Context,
     stream: Stream<()>,
     subject: String,
 }
 
-impl Heart {
+impl Heartbeat {
     /// Creates the workers' stream if it is missing.
     ///
     /// # Errors

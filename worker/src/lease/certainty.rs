@@ -9,7 +9,7 @@ use proto::pool::Pool;
 use tokio::time::Instant;
 
 use super::{LeaseError, Ownership};
-use crate::bus::Doubt;
+use crate::bus::Interruptions;
 
 /// How long, and how often, a doubtful ownership is asked for while the bus does not answer: for longer than
 /// it needs to find a new leader.
@@ -19,7 +19,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// A moment at which, or after which, the bus said that the lease is its owner's.
 #[derive(Clone, Copy, Debug)]
 pub struct Sure {
-    doubts: u64,
+    interruptions: u64,
     at: Instant,
 }
 
@@ -27,7 +27,7 @@ pub struct Sure {
 #[derive(Clone, Debug)]
 pub struct Certainty {
     ownership: Ownership,
-    doubt: Doubt,
+    interruptions: Interruptions,
     sure: Arc<Mutex<Sure>>,
     /// How long the bus's word is good. Far shorter than the lease lives: what is answered on the strength
     /// of it is not yet forgotten.
@@ -37,25 +37,30 @@ pub struct Certainty {
 impl Sure {
     /// Now, before the bus is asked.
     #[must_use]
-    pub fn now(doubt: &Doubt) -> Self {
-        let doubts = doubt.count();
+    pub fn now(interruptions: &Interruptions) -> Self {
+        let interruptions = interruptions.count();
         let at = Instant::now();
-        Self { doubts, at }
+        Self { interruptions, at }
     }
 
     /// Whether nothing has happened since and it is not long ago.
     fn holds(&self, now: &Self, sure_for: Duration) -> bool {
-        self.doubts == now.doubts && now.at.duration_since(self.at) <= sure_for
+        self.interruptions == now.interruptions && now.at.duration_since(self.at) <= sure_for
     }
 }
 
 impl Certainty {
     /// An ownership that was claimed after `sure`.
     #[must_use]
-    pub fn new(ownership: Ownership, doubt: Doubt, sure: Sure, pool: &Pool) -> Self {
+    pub fn new(
+        ownership: Ownership,
+        interruptions: Interruptions,
+        sure: Sure,
+        pool: &Pool,
+    ) -> Self {
         Self {
             ownership,
-            doubt,
+            interruptions,
             sure: Arc::new(Mutex::new(sure)),
             // A session in use is sure all the time, by its renewals.
             sure_for: pool.renewed_every() * 2,
@@ -65,7 +70,7 @@ impl Certainty {
     /// Now, for whoever is about to ask the bus.
     #[must_use]
     pub fn now(&self) -> Sure {
-        Sure::now(&self.doubt)
+        Sure::now(&self.interruptions)
     }
 
     /// The bus has said after `sure` that the lease is this owner's.
@@ -100,7 +105,7 @@ impl Certainty {
                 Err(LeaseError::Bus(error)) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "owner not confirmed"
+                        "failed to confirm the owner of a session"
                     );
                 }
             }
@@ -122,17 +127,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_word_of_the_bus_is_good_for_a_while_and_until_something_happens() {
-        let doubt = Doubt::default();
-        let watching = tokio::spawn(doubt.clone().watch_clock());
+        let interruptions = Interruptions::default();
+        let watching = tokio::spawn(interruptions.clone().watch_clock());
         let while_good = Duration::from_secs(30);
-        let sure = Sure::now(&doubt);
+        let sure = Sure::now(&interruptions);
         tokio::time::sleep(while_good).await;
-        assert!(sure.holds(&Sure::now(&doubt), while_good));
+        assert!(sure.holds(&Sure::now(&interruptions), while_good));
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert!(!sure.holds(&Sure::now(&doubt), while_good), "too long ago");
-        let sure = Sure::now(&doubt);
+        assert!(
+            !sure.holds(&Sure::now(&interruptions), while_good),
+            "too long ago"
+        );
+        let sure = Sure::now(&interruptions);
         watching.abort();
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(!sure.holds(&Sure::now(&doubt), while_good), "a standstill");
+        assert!(
+            !sure.holds(&Sure::now(&interruptions), while_good),
+            "a standstill"
+        );
     }
 }

@@ -91,7 +91,7 @@ impl Keeper {
                         self.counts.renewal_unanswered();
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
-                            "lease not renewed"
+                            "failed to renew a lease"
                         );
                         self.used = true;
                         self.next = Instant::now() + RETRY;

@@ -126,7 +126,7 @@ pub enum RecordError {
         retry_after: Duration,
     },
     /// Others changed the record again and again.
-    #[error("the record did not hold still")]
+    #[error("too many concurrent changes of the execution's record")]
     Contended,
     /// The bus did not answer as it should; whether the record was written is unknown.
     #[error("the bus failed")]
@@ -356,7 +356,7 @@ impl Records {
             Err(LeaseError::Lost) => return Err(RecordError::NotOwner),
             Err(LeaseError::Bus(error)) => return Err(error.into()),
         }
-        let lost = known.record.bereft(stamp());
+        let lost = known.record.after_owner_lost(stamp());
         let subject = known.name.subject();
         let put = self.executions.put(&subject, &lost, known.revision);
         match put.await? {
@@ -449,7 +449,7 @@ impl HeldRecord {
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "result not stored"
+                    "failed to store a result"
                 );
                 // Not a fault that callers answer with another try.
                 let words = "the code ran, but its result could not be stored";

@@ -320,7 +320,7 @@ impl Drop for Cage {
                 let name = parts.name.clone();
                 if let Err(error) = parts.destroy(&shared).await {
                     let error = &error as &dyn std::error::Error;
-                    tracing::error!(cage = name, error, "a cage is not removed completely");
+                    tracing::error!(cage = name, error, "failed to remove a cage completely");
                 }
             });
         }

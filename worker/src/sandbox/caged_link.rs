@@ -133,7 +133,7 @@ impl CagedLink {
         let taken_nanos = message::now_nanos().saturating_sub(age);
         let packet = message::encode(&Request::Beat { taken_nanos });
         if let Err(error) = self.channel.try_send(&packet) {
-            tracing::warn!(%error, "a beat did not reach caged");
+            tracing::warn!(%error, "failed to send caged a sign of life");
         }
     }
 

@@ -22,7 +22,7 @@ pub enum StartError {
     #[error("sandboxes need root")]
     NotRoot,
     /// The image is no filesystem that the kernel can mount.
-    #[error("image {path} cannot be mounted: {reason}")]
+    #[error("failed to mount image {path}: {reason}")]
     Mount {
         /// The image.
         path: PathBuf,
@@ -56,7 +56,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The cgroup hierarchies are incomplete, or those of an earlier run cannot be removed.
-    #[error("cgroups")]
+    #[error("failed to set up control groups")]
     Cgroups(#[source] io::Error),
     /// Version 2 only: limits cannot be set in the cgroups of this worker.
     #[error(transparent)]
@@ -68,7 +68,7 @@ pub enum StartError {
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// The image cannot be opened or attached to a loop device.
-    #[error("image {path} cannot be opened")]
+    #[error("failed to open image {path}")]
     Image {
         /// The image.
         path: PathBuf,
@@ -144,7 +144,7 @@ pub enum SandboxError {
     #[error("a kernel is not locked down")]
     Mismatch(#[from] Mismatch),
     /// The growth of the data filesystem cannot be bounded; `/sys` may be read-only.
-    #[error("the growth of a data filesystem cannot be bounded")]
+    #[error("failed to bound the growth of a data filesystem")]
     Growth(#[source] io::Error),
     /// The data filesystem is still in use after the cage is gone.
     #[error("the data filesystem of a removed cage is still in use")]

@@ -77,7 +77,7 @@ impl KernelHandle {
         if let Err(error) = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL)
             && error != Errno::SRCH
         {
-            tracing::warn!(pid = self.pid(), %error, "a kernel cannot be killed");
+            tracing::warn!(pid = self.pid(), %error, "failed to kill a kernel");
         }
     }
 
@@ -113,7 +113,7 @@ impl Exit {
             // Its zygote had reaped it, but could not tell any more.
             Ok(None) => lost(),
             Err(error) => {
-                tracing::warn!(%error, "the end of an orphaned kernel cannot be watched");
+                tracing::warn!(%error, "failed to watch the end of an orphaned kernel");
                 lost()
             }
         };

@@ -28,7 +28,7 @@ pub enum FilterError {
     #[error("libseccomp cannot compile the filter")]
     Compile(#[from] SeccompError),
     /// The compiled program could not be read back.
-    #[error("the compiled filter cannot be read")]
+    #[error("failed to read the compiled filter")]
     Read(#[from] std::io::Error),
 }
 

@@ -128,7 +128,10 @@ async fn start_patiently(seed: &Seed) -> (Arc<Zygote>, impl Future<Output = ()> 
     loop {
         match Zygote::start(seed).await {
             Ok(started) => return started,
-            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "no zygote"),
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "failed to start a zygote"
+            ),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(longest);

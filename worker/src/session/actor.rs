@@ -26,7 +26,7 @@ use super::{
     recorded::{Recorded, Settled},
     saver::{Committer, SaveError, Saved, Saver},
     table::{Note, Seat},
-    work::{Happened, Work},
+    work::{Work, WorkEvent},
 };
 use crate::{
     bus::Responder,
@@ -118,8 +118,8 @@ pub struct Owned {
     pub sandbox: Reserved,
 }
 
-enum Happening {
-    Work(Happened),
+enum Input {
+    Work(WorkEvent),
     Saved(Result<Saved, SaveError>),
     Message(Message),
     Note(Note),
@@ -159,7 +159,12 @@ impl Actor {
             sandbox,
         } = owned;
         let ownership = lease.ownership().clone();
-        let certainty = Certainty::new(ownership.clone(), context.doubt.clone(), sure, &pool);
+        let certainty = Certainty::new(
+            ownership.clone(),
+            context.interruptions.clone(),
+            sure,
+            &pool,
+        );
         let session = (first.pool.clone(), first.session.clone());
         let opening = Opening {
             place: end::place(&first, &ownership),
@@ -223,9 +228,9 @@ impl Actor {
             if let State::Ending(why) = self.state {
                 break why;
             }
-            let happening = self.next().await;
+            let input = self.next().await;
             let span = self.running.as_ref().map(|running| running.span.clone());
-            let handling = self.handle(happening);
+            let handling = self.handle(input);
             handling
                 .instrument(span.unwrap_or_else(Span::current))
                 .await;
@@ -235,22 +240,22 @@ impl Actor {
         drop(permit);
     }
 
-    async fn next(&mut self) -> Happening {
+    async fn next(&mut self) -> Input {
         let due = self.due();
         let saving = matches!(self.state, State::Saving(..));
         let sandbox = self.sandbox.as_ref().filter(|_| !saving);
         let cage = sandbox.map(|sandbox| sandbox.cage.as_ref());
         tokio::select! {
-            happened = self.work.next() => Happening::Work(happened),
-            saved = outcome_of(&mut self.saving) => Happening::Saved(saved),
-            message = self.jobs.next() => Happening::Message(message),
-            note = self.seat.note() => Happening::Note(note),
-            () = self.keeper.keep() => Happening::LeaseLost,
-            () = disk_full(cage) => Happening::DiskFull,
-            Some(_) = self.file_jobs.join_next() => Happening::FileJobDone,
-            () = output_of(self.running.as_ref()) => Happening::Output,
-            settled = self.recorded.next() => Happening::Recorded(settled),
-            () = tokio::time::sleep_until(due) => Happening::Due,
+            event = self.work.next() => Input::Work(event),
+            saved = outcome_of(&mut self.saving) => Input::Saved(saved),
+            message = self.jobs.next() => Input::Message(message),
+            note = self.seat.note() => Input::Note(note),
+            () = self.keeper.keep() => Input::LeaseLost,
+            () = disk_full(cage) => Input::DiskFull,
+            Some(_) = self.file_jobs.join_next() => Input::FileJobDone,
+            () = output_of(self.running.as_ref()) => Input::Output,
+            settled = self.recorded.next() => Input::Recorded(settled),
+            () = tokio::time::sleep_until(due) => Input::Due,
         }
     }
 
@@ -273,29 +278,29 @@ impl Actor {
             || !self.recorded.is_empty()
     }
 
-    async fn handle(&mut self, happening: Happening) {
-        match happening {
-            Happening::Work(happened) => self.work_happened(happened).await,
-            Happening::Saved(saved) => self.saving_ended(saved).await,
-            Happening::Message(message) => self.message(message).await,
-            Happening::Note(Note::HandOver) => self.handing_over = true,
-            Happening::Note(Note::HandOverNow) => {
+    async fn handle(&mut self, input: Input) {
+        match input {
+            Input::Work(event) => self.on_work(event).await,
+            Input::Saved(saved) => self.saving_ended(saved).await,
+            Input::Message(message) => self.message(message).await,
+            Input::Note(Note::HandOver) => self.handing_over = true,
+            Input::Note(Note::HandOverNow) => {
                 self.handing_over = true;
                 self.step(Event::Cancel).await;
             }
-            Happening::Note(Note::LeaseLost) | Happening::LeaseLost => {
+            Input::Note(Note::LeaseLost) | Input::LeaseLost => {
                 self.step(Event::LeaseLost).await;
             }
-            Happening::DiskFull => self.step(Event::DiskFull).await,
-            Happening::FileJobDone => self.used(),
-            Happening::Recorded(Settled::Begun(waiting)) => self.enqueue(*waiting).await,
-            Happening::Recorded(Settled::Told(key, answer)) => {
+            Input::DiskFull => self.step(Event::DiskFull).await,
+            Input::FileJobDone => self.used(),
+            Input::Recorded(Settled::Begun(waiting)) => self.enqueue(*waiting).await,
+            Input::Recorded(Settled::Told(key, answer)) => {
                 self.used();
                 self.recorded.tell(&key, &answer).await;
             }
-            Happening::Recorded(Settled::NotOwner) => self.step(Event::LeaseLost).await,
-            Happening::Output => self.send_output().await,
-            Happening::Due => self.time_passed().await,
+            Input::Recorded(Settled::NotOwner) => self.step(Event::LeaseLost).await,
+            Input::Output => self.send_output().await,
+            Input::Due => self.time_passed().await,
         }
     }
 
@@ -304,24 +309,24 @@ impl Actor {
         self.keeper.used();
     }
 
-    async fn work_happened(&mut self, happened: Happened) {
-        let event = match happened {
-            Happened::Opened(opened) => self.opened(*opened),
-            Happened::NotOpened(error) => self.not_opened(&error),
-            Happened::Restarted => Event::Ready,
-            Happened::NotRestarted => Event::Failed,
-            Happened::Finished(Ok(cell)) | Happened::DiedWith(cell) if self.starved(&cell) => {
+    async fn on_work(&mut self, event: WorkEvent) {
+        let event = match event {
+            WorkEvent::Opened(opened) => self.opened(*opened),
+            WorkEvent::NotOpened(error) => self.not_opened(&error),
+            WorkEvent::Restarted => Event::Ready,
+            WorkEvent::NotRestarted => Event::Failed,
+            WorkEvent::Finished(Ok(cell)) | WorkEvent::DiedWith(cell) if self.starved(&cell) => {
                 Event::DiskFull
             }
-            Happened::Finished(ran) => {
+            WorkEvent::Finished(ran) => {
                 self.ended = Some(ran);
                 Event::Finished
             }
-            Happened::DiedWith(cell) => {
+            WorkEvent::DiedWith(cell) => {
                 self.ended = Some(Ok(cell));
                 Event::Died
             }
-            Happened::DiedIdle => Event::Died,
+            WorkEvent::DiedIdle => Event::Died,
         };
         self.step(event).await;
     }
@@ -369,7 +374,7 @@ impl Actor {
             tracing::error!(
                 session.key = %self.first.session,
                 error = error as &dyn std::error::Error,
-                "session not opened"
+                "failed to open a session"
             );
         }
         self.broken = Some(fault);
@@ -394,7 +399,7 @@ impl Actor {
                 tracing::error!(
                     session.key = %self.first.session,
                     error = error as &dyn std::error::Error,
-                    "files not saved"
+                    "failed to save files"
                 );
                 Event::NotSaved
             }

@@ -189,7 +189,7 @@ pub async fn carried(outcome: Outcome, store: &Store, owner: Owner<'_>) -> Resul
         Err(error) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "result not staged"
+                "failed to stage a result"
             );
             // Not a fault that callers answer with another try.
             let words = "the code ran, but its result could not be stored";

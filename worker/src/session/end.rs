@@ -264,7 +264,10 @@ async fn marked(keeper: Keeper, why: End) -> Result<HeldLease, LeaseError> {
         Ok(()) => Ok(lease),
         Err(LeaseError::Lost) => Err(LeaseError::Lost),
         Err(LeaseError::Bus(error)) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "lease not marked");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to mark a lease"
+            );
             Ok(lease)
         }
     }
@@ -327,7 +330,10 @@ async fn destroy(work: Work, cage: Option<Arc<Cage>>) {
     let opened = opened.map(|opened| opened.cage);
     for cage in opened.into_iter().chain(cage).filter_map(Arc::into_inner) {
         if let Err(error) = cage.destroy().await {
-            tracing::error!(error = &error as &dyn std::error::Error, "cage left behind");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "failed to remove a cage; it is left behind"
+            );
         }
     }
 }
@@ -344,7 +350,10 @@ async fn give_up(
     };
     if let Err(error) = &given {
         // It ends by its own time, or is taken over from a worker that is gone.
-        tracing::warn!(error = error as &dyn std::error::Error, "lease left behind");
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            "failed to delete a lease; it is left behind"
+        );
     }
     given
 }
@@ -371,7 +380,7 @@ pub(super) async fn discard(store: &Store, log: &Place, owners: Owners) {
     if let Err(error) = discarded {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "objects of an ended session left behind"
+            "failed to delete the objects of an ended session"
         );
     }
 }

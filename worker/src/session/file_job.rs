@@ -92,7 +92,7 @@ async fn perform(job: &Job, files: &Files) -> Result<Answer, Fault> {
     done.map_err(|error| {
         if let FileError::Store(_) | FileError::Io(_) = error {
             tracing::error!(operation.id = %job.operation, session.key = %job.session,
-                error = &error as &dyn std::error::Error, "file operation failed");
+                error = &error as &dyn std::error::Error, "failed to do a file operation");
         }
         Fault::from(&error)
     })
@@ -105,7 +105,7 @@ async fn saved(saver: &Saver, path: &FilePath, answer: Answer) -> Result<Answer,
         Err(error) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "file operation not saved"
+                "failed to save what a file operation did"
             );
             Err(Fault::from(&error))
         }

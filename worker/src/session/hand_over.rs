@@ -50,7 +50,7 @@ pub(super) async fn carry_out(
     if let Err(error) = saver.all().await {
         tracing::error!(
             error = &error as &dyn std::error::Error,
-            "files not handed over"
+            "failed to hand files over"
         );
         return (work, turn);
     }
@@ -63,14 +63,14 @@ pub(super) async fn carry_out(
             if let Err(error) = saver.variables(snapshot).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "variables not saved"
+                    "failed to save variables"
                 );
             }
         }
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "variables not handed over"
+                "failed to hand variables over"
             );
         }
     }

@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    bus::Doubt, clock::Clock, journal::Journal, metrics::Counts, record::Records, stock::Stock,
-    sync::Transfers,
+    bus::Interruptions, clock::Clock, journal::Journal, metrics::Counts, record::Records,
+    stock::Stock, sync::Transfers,
 };
 
 pub mod actor;
@@ -42,7 +42,7 @@ pub struct Context {
     /// The connection to the bus.
     pub client: Client,
     /// Occasions to make sure of an ownership.
-    pub doubt: Doubt,
+    pub interruptions: Interruptions,
     /// Whether this host's clock is right.
     pub clock: Clock,
     /// Where long bodies are.

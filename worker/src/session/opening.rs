@@ -75,16 +75,16 @@ pub enum OpenError {
     #[error(transparent)]
     Stock(#[from] StockError),
     /// The data filesystem is not reachable.
-    #[error("the data directory cannot be opened")]
+    #[error("failed to open the data directory")]
     Data(#[source] std::io::Error),
     /// This worker's disk has no room for its files.
     #[error("the disk has no room for the session's files above its reserve")]
     NoRoom,
     /// Another owner was faster, or the log is ahead of the lease.
-    #[error("the session's log could not be taken over")]
+    #[error("failed to take over the session's log")]
     TakeOver(#[from] TakeOverError),
     /// The files could not be had.
-    #[error("the session's files could not be restored")]
+    #[error("failed to restore the session's files")]
     Restore(#[from] RestoreError),
 }
 
@@ -222,7 +222,7 @@ async fn carry(store: &Store, place: &Place, variables: Variables, kernel: &mut 
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "variables not fetched"
+                "failed to fetch variables"
             );
             return none;
         }
@@ -235,7 +235,7 @@ async fn carry(store: &Store, place: &Place, variables: Variables, kernel: &mut 
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "variables not loaded"
+                "failed to load variables"
             );
             // It may be anywhere; another takes its place in the cage.
             kernel.handle().kill();

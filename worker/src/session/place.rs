@@ -105,7 +105,7 @@ async fn know_the_bus(standing: &Standing) -> Result<(), Fault> {
 
 /// Claims the session and listens to its jobs. Its sandbox is on its way meanwhile.
 async fn own(context: &Context, ledger: &Ledger, job: &Job, seen: u64) -> Result<Owned, Fault> {
-    let sure = Sure::now(&context.doubt);
+    let sure = Sure::now(&context.interruptions);
     let reserve = || context.stock.reserve(&ledger.pool().limits);
     // Of many first requests for one session only one needs a sandbox.
     let first = context.table.claiming(&job.pool, &job.session);
@@ -137,7 +137,7 @@ async fn listen(
     let claimed = claimed.map_err(|error| {
         if let crate::lease::ClaimError::Bus(cause) = &error {
             tracing::error!(pool.id = %job.pool, session.key = %job.session,
-                error = cause as &dyn std::error::Error, "claim failed");
+                error = cause as &dyn std::error::Error, "failed to claim a session");
         }
         Fault::from(&error)
     })?;
@@ -153,7 +153,7 @@ async fn listen(
             // The connection is closed for good: the lease ends by its time.
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "session not subscribed"
+                "failed to subscribe to a session's jobs"
             );
             Err(Fault::new(
                 FaultCode::Internal,

@@ -165,7 +165,10 @@ impl Recorded {
             match self.tasks.join_next().await {
                 Some(Ok(settled)) => return settled,
                 Some(Err(error)) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "a record's task");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the task of an execution's record panicked"
+                    );
                 }
                 None => std::future::pending().await,
             }
@@ -221,7 +224,10 @@ impl Recorded {
                 Ok(Settled::Told(key, answer)) => self.tell(&key, &answer).await,
                 Ok(Settled::NotOwner) => {}
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "a record's task");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the task of an execution's record panicked"
+                    );
                 }
             }
         }

@@ -60,7 +60,7 @@ pub enum SaveError {
     #[error("the files cannot be kept")]
     Unkeepable(#[source] Limit),
     /// It was tried for as long as is worth waiting.
-    #[error("files were not saved in time")]
+    #[error("failed to save files in time")]
     Sync(#[source] Box<SyncError>),
     /// The session has ended.
     #[error("the session has ended")]
@@ -274,7 +274,10 @@ impl Task {
             if incoming.is_empty()
                 && let Err(error) = self.files.checkpoint_if_due().await
             {
-                tracing::warn!(error = &error as &dyn std::error::Error, "no checkpoint");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to write a checkpoint"
+                );
             }
         }
     }
@@ -325,7 +328,7 @@ impl Task {
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "files not saved behind their answer"
+                    "failed to save files behind their answer"
                 );
                 self.due = Some(Instant::now() + RETRY_BEHIND);
             }

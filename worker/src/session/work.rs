@@ -57,7 +57,7 @@ pub enum Work {
 
 /// What became of the work.
 #[derive(Debug)]
-pub enum Happened {
+pub enum WorkEvent {
     /// The session can be served.
     Opened(Box<Opened>),
     /// It cannot be served here.
@@ -148,37 +148,39 @@ impl Work {
 
     /// Waits for what becomes of it. May be dropped and called again at any moment. The kernel of an
     /// opened session is given to the caller, who makes it [`Work::Idle`].
-    pub async fn next(&mut self) -> Happened {
-        let (now, happened) = match self {
+    pub async fn next(&mut self) -> WorkEvent {
+        let (now, event) = match self {
             Self::Starting(task) => match task.await {
-                Ok(Ok(opened)) => (Self::Nothing, Happened::Opened(Box::new(opened))),
-                Ok(Err(error)) => (Self::Nothing, Happened::NotOpened(error)),
-                Err(panicked) => (Self::Nothing, Happened::NotOpened(cut_off(&panicked))),
+                Ok(Ok(opened)) => (Self::Nothing, WorkEvent::Opened(Box::new(opened))),
+                Ok(Err(error)) => (Self::Nothing, WorkEvent::NotOpened(error)),
+                Err(panicked) => (Self::Nothing, WorkEvent::NotOpened(cut_off(&panicked))),
             },
             Self::Restarting(task) => match task.await {
-                Ok(Ok(kernel)) => (Self::Idle(Box::new(kernel)), Happened::Restarted),
+                Ok(Ok(kernel)) => (Self::Idle(Box::new(kernel)), WorkEvent::Restarted),
                 Ok(Err(error)) => not_restarted(&error),
                 Err(panicked) => not_restarted(&panicked),
             },
             Self::Idle(kernel) => {
                 let status = kernel.idle().await;
                 tracing::info!(%status, "a kernel ended between executions");
-                (Self::Nothing, Happened::DiedIdle)
+                (Self::Nothing, WorkEvent::DiedIdle)
             }
             Self::Running(cell) => match cell.await {
-                (_, Ok(cell)) if cell.kernel_is_gone() => (Self::Nothing, Happened::DiedWith(cell)),
-                (kernel, ran) => (Self::Idle(kernel), Happened::Finished(ran)),
+                (_, Ok(cell)) if cell.kernel_is_gone() => {
+                    (Self::Nothing, WorkEvent::DiedWith(cell))
+                }
+                (kernel, ran) => (Self::Idle(kernel), WorkEvent::Finished(ran)),
             },
             Self::Nothing => std::future::pending().await,
         };
         *self = now;
-        happened
+        event
     }
 }
 
-fn not_restarted(error: &(dyn std::error::Error + 'static)) -> (Work, Happened) {
-    tracing::error!(error, "no kernel for a session");
-    (Work::Nothing, Happened::NotRestarted)
+fn not_restarted(error: &(dyn std::error::Error + 'static)) -> (Work, WorkEvent) {
+    tracing::error!(error, "failed to start a kernel for a session");
+    (Work::Nothing, WorkEvent::NotRestarted)
 }
 
 fn cut_off(error: &tokio::task::JoinError) -> OpenError {
@@ -201,7 +203,10 @@ async fn text(code: Blob, kept: bool, store: &Store) -> Result<String, Fault> {
         code => store.fetch_bytes(code, limits::CODE_BYTES).await,
     };
     let bytes = fetched.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "code not fetched");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "failed to fetch the code"
+        );
         Fault::new(
             FaultCode::StorageUnavailable,
             "the code could not be fetched; it did not run",

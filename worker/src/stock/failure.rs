@@ -8,13 +8,13 @@ use crate::{kernel::KernelError, sandbox::SandboxError};
 #[derive(Debug, thiserror::Error)]
 pub enum StockError {
     /// No cage.
-    #[error("no sandbox could be made")]
+    #[error("failed to make a sandbox")]
     Sandbox(#[from] SandboxError),
     /// No process in it.
     #[error("no interpreter could be moved into the sandbox")]
     Join(#[source] SandboxError),
     /// The interpreter did not start.
-    #[error("no interpreter could be started")]
+    #[error("failed to start an interpreter")]
     Kernel(#[from] KernelError),
 }
 

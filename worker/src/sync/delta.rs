@@ -47,9 +47,9 @@ pub(super) struct Parts {
 /// There is no commit that says what was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DeltaError {
-    #[error("a part of the commit is nowhere")]
+    #[error("a part of the commit is missing")]
     Unwritten,
-    #[error("a path is none")]
+    #[error("not a path")]
     Path(#[from] PathError),
 }
 

@@ -42,7 +42,9 @@ pub use transfer::Transfers;
 pub use tree::Limit;
 
 /// Runs work where it does not hold up the runtime.
-async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(io::Error::other)
 }

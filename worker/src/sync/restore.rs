@@ -29,8 +29,9 @@ use store::log::{
 };
 
 use super::{
-    away, beneath,
+    beneath,
     gather::CLOCK_TICK_NS,
+    run_blocking,
     scan::{self, ScanError},
     transfer::{Stopped, Transfers},
     tree::{Limit, Tree},
@@ -98,7 +99,7 @@ pub(super) async fn restore(
 ) -> Result<Tree, RestoreError> {
     let site = Arc::new(Site::new(data));
     let (manifest, there) = (Arc::clone(writer.manifest()), Arc::clone(&site));
-    let work = away(move || {
+    let work = run_blocking(move || {
         let work = Work::of(&manifest);
         there.prepare(&manifest, &work)?;
         Ok::<_, RestoreError>(work)
@@ -112,7 +113,7 @@ pub(super) async fn restore(
             async move {
                 let room = transfers.room().await?;
                 let bytes = source::fetch(writer.store(), writer.place(), &batch.source).await?;
-                let written = away(move || site.write(&files, &batch, &bytes)).await?;
+                let written = run_blocking(move || site.write(&files, &batch, &bytes)).await?;
                 drop(room);
                 written
             }
@@ -120,13 +121,13 @@ pub(super) async fn restore(
         .await?;
     let manifest = Arc::clone(writer.manifest());
     let site_done = Arc::clone(&site);
-    away(move || site_done.finish_directories(&manifest)).await??;
+    run_blocking(move || site_done.finish_directories(&manifest)).await??;
     if !files.is_empty() {
         // A write after this leaves other times than the files have now.
         let tick = std::time::Duration::from_nanos(CLOCK_TICK_NS.unsigned_abs());
         tokio::time::sleep(tick).await;
     }
-    Ok(away(move || scan::scan(site.root())).await??)
+    Ok(run_blocking(move || scan::scan(site.root())).await??)
 }
 
 /// What is to be fetched and written.

@@ -52,7 +52,7 @@ impl Drop for Still<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.thaw() {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(cage = self.cage.name(), error, "a cage stays frozen");
+            tracing::error!(cage = self.cage.name(), error, "failed to thaw a cage");
         }
     }
 }

@@ -11,11 +11,12 @@ use store::log::{
 };
 
 use super::{
-    away, beneath,
+    beneath,
     delta::{ChangedFile, Delta},
     look::{Found, Known, Look, LookError, Looked},
     resolve::{Last, resolve},
     restore::{self, RestoreError},
+    run_blocking,
     still::Still,
     transfer::{Outlet, Transfers, upload},
     tree::{Limit, Stat, Tree},
@@ -74,14 +75,14 @@ pub enum SyncError {
     #[error("another owner has taken the session over")]
     Fenced,
     /// The store failed. What was to be written may or may not be there.
-    #[error("the files could not be stored")]
+    #[error("failed to store the files")]
     Store(#[source] StoreFault),
     /// There is too much of something; nothing was written. It stays so until the session removes
     /// some of it.
     #[error("the files cannot be kept")]
     Unkeepable(#[source] Limit),
     /// The session's filesystem or its cage failed.
-    #[error("the files could not be read")]
+    #[error("failed to read the files")]
     Io(#[source] io::Error),
 }
 
@@ -193,7 +194,7 @@ impl Syncer {
     pub async fn commit_path(&mut self, path: &FilePath) -> Result<Synced, SyncError> {
         self.writer.settle().await?;
         let (root, known, path) = (Arc::clone(self.data.root()), self.known(), path.clone());
-        match away(move || Look::at_path(&root, known, &path)).await?? {
+        match run_blocking(move || Look::at_path(&root, known, &path)).await?? {
             Some(looked) => self.commit(looked, Scope::Path).await,
             // It leads out of the directory by now, so there is nothing of the session's.
             None => Ok(Synced::Unchanged),
@@ -207,7 +208,7 @@ impl Syncer {
     /// The session's filesystem failed.
     pub async fn describe(&self, path: &FilePath) -> io::Result<Option<File>> {
         let (root, known, path) = (Arc::clone(self.data.root()), self.known(), path.clone());
-        away(move || {
+        run_blocking(move || {
             let root = root.as_fd();
             let way = resolve(root, path.as_str().as_bytes(), Last::Follow)?;
             let Some(path) = way.and_then(|way| TreePath::new(way.path).ok()) else {
@@ -266,7 +267,7 @@ impl Syncer {
         let (root, known) = (Arc::clone(self.data.root()), self.known());
         let allowance = Arc::clone(&self.allowance);
         let look = move || allowance.pay_for(|| Look::at_all(&root, known, &processes));
-        Ok(away(look).await??)
+        Ok(run_blocking(look).await??)
     }
 
     async fn commit(&mut self, looked: Looked, scope: Scope) -> Result<Synced, SyncError> {
@@ -309,11 +310,11 @@ impl Syncer {
     async fn read_on(&self, mut look: Box<Look>) -> Result<Found, SyncError> {
         let root = Arc::clone(self.data.root());
         let (outlet, parts) = Outlet::new(&self.transfers);
-        let reading = away(move || look.read_on(&root, &outlet).map(|()| look));
+        let reading = run_blocking(move || look.read_on(&root, &outlet).map(|()| look));
         let (look, blobs) = tokio::join!(reading, upload(&self.writer, parts));
         // A reader whose parts nobody takes any more fails too, and has less to say.
         let (blobs, look) = (blobs?, look??);
-        Ok(away(move || look.found(blobs)).await??)
+        Ok(run_blocking(move || look.found(blobs)).await??)
     }
 
     /// Takes in what was seen. What a commit is about vouches for nothing until that is in the log,

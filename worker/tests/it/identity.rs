@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use worker::{
     identity::{Identity, IdentityError},
-    lease::{Replicas, beat::Heart},
+    lease::{Replicas, beat::Heartbeat},
 };
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -23,7 +23,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 struct Run {
     client: Client,
     context: jetstream::Context,
-    heart: Heart,
+    heartbeat: Heartbeat,
     name: WorkerId,
 }
 
@@ -45,18 +45,20 @@ async fn run(cluster: &Cluster) -> Run {
     let client = options.connect(cluster.nats()).await.unwrap();
     let context = jetstream::new(client.clone());
     let replicas: Replicas = cluster.nats().len().to_string().parse().unwrap();
-    let heart = Heart::open(context.clone(), &name, replicas).await.unwrap();
+    let heartbeat = Heartbeat::open(context.clone(), &name, replicas)
+        .await
+        .unwrap();
     Run {
         client,
         context,
-        heart,
+        heartbeat,
         name,
     }
 }
 
 impl Run {
     async fn claim(&self) -> Result<Identity, IdentityError> {
-        let (context, stream) = (self.context.clone(), self.heart.stream());
+        let (context, stream) = (self.context.clone(), self.heartbeat.stream());
         Identity::claim(&self.client, context, stream, &id(), &self.name).await
     }
 
@@ -156,7 +158,7 @@ async fn a_claim_outlives_restarts_of_the_bus_and_its_loss_is_noticed(servers: u
     let keeping =
         tokio::spawn(claim.keep(Standing::default(), lost.clone(), CancellationToken::new()));
     let held = async || {
-        let (stream, subject) = (one.heart.stream(), subject::worker_claim(&id()));
+        let (stream, subject) = (one.heartbeat.stream(), subject::worker_claim(&id()));
         let message = stream.get_last_raw_message_by_subject(&subject).await?;
         let claim: WorkerClaim = wire::decode(&message.payload)?;
         Ok::<_, anyhow::Error>((claim.run, message.sequence))

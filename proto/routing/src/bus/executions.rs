@@ -62,7 +62,7 @@ fn decoded(message: &Message) -> Option<ExecutionRecord> {
         Ok(record) => Some(record),
         Err(error) => {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "an execution is not listed");
+            tracing::warn!(error, "failed to decode an execution; it is not listed");
             None
         }
     }

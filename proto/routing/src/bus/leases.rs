@@ -52,7 +52,7 @@ fn written(message: &Message) -> Option<Written> {
         Ok(lease) => Some(Written { session, lease, at }),
         Err(error) => {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "a lease is not listed");
+            tracing::warn!(error, "failed to decode a lease; it is not listed");
             None
         }
     }

@@ -75,10 +75,10 @@ pub enum BusError {
     #[error("NATS is not connected")]
     Down,
     /// A message was not sent.
-    #[error("a message was not sent")]
+    #[error("failed to send a message")]
     Send(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A record was not read.
-    #[error("a record was not read")]
+    #[error("failed to read a record")]
     Read(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No server holds the records' stream.
     #[error("the records' stream is not there")]

@@ -132,7 +132,7 @@ pub async fn demand(
         Ok(missing) => Err(RightsError::Missing(missing)),
         Err(error) => {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "rights on the bus were not tried");
+            tracing::warn!(error, "failed to try the rights on the bus");
             Ok(())
         }
     }

@@ -66,10 +66,10 @@ pub enum RouteError {
         accepted: bool,
     },
     /// The bus failed.
-    #[error("bus")]
+    #[error("failed to use the bus")]
     Bus(#[from] BusError),
     /// The message could not be made.
-    #[error("message")]
+    #[error("failed to encode the job")]
     Wire(#[from] wire::WireError),
 }
 

@@ -40,7 +40,7 @@ pub enum OnceError {
     #[error(transparent)]
     Failed(Fault),
     /// The bus is not there, and nothing was sent.
-    #[error("bus")]
+    #[error("failed to use the bus")]
     Bus(#[from] BusError),
     /// The operation id was used for another request.
     #[error("this operation id was used for another request")]
@@ -210,7 +210,7 @@ impl Once<'_> {
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "owner not looked for"
+                    "failed to look for the owner of a session"
                 );
                 false
             }
@@ -317,7 +317,10 @@ impl Once<'_> {
                     return Err(OnceError::Pending);
                 }
                 Err(error) if self.stray || self.quiet_since.is_some() => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "record not read");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "failed to read an execution's record"
+                    );
                     failed = true;
                     sleep(PAUSE).await;
                 }
@@ -354,7 +357,7 @@ impl Once<'_> {
                 let Some(running) = record else {
                     return Ok(Err(OnceError::Pending));
                 };
-                let ended = running.bereft(stamp());
+                let ended = running.after_owner_lost(stamp());
                 match (self.write(&ended, expected).await?, ended.state) {
                     // Nobody has it, and it goes on.
                     (Some(revision), RecordState::Queued) => Err(Some((ended, revision))),
@@ -398,7 +401,7 @@ impl Once<'_> {
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "record not written"
+                    "failed to write an execution's record"
                 );
                 Ok(None)
             }

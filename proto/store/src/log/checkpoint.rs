@@ -58,16 +58,16 @@ pub enum CheckpointError {
     #[error("a checkpoint of version {0}, which this one does not know")]
     Version(u16),
     /// It cannot be decompressed.
-    #[error("the checkpoint's frame")]
+    #[error("failed to read the checkpoint's frame")]
     Frame(#[from] FrameError),
     /// It is not what it should be.
-    #[error("the checkpoint's contents")]
+    #[error("failed to read the checkpoint's contents")]
     Wire(#[source] WireError),
     /// A node of it is impossible.
-    #[error("a node of the checkpoint")]
+    #[error("failed to decode a node of the checkpoint")]
     Node(#[from] NodeError),
     /// It points into an own pack, which it does not have.
-    #[error("a node of the checkpoint points nowhere")]
+    #[error("a node of the checkpoint points outside of it")]
     Own,
     /// It is of another commit than its key says.
     #[error("the checkpoint is of commit {0}")]
@@ -76,7 +76,7 @@ pub enum CheckpointError {
     #[error("the checkpoint is too long")]
     Long,
     /// It cannot be compressed.
-    #[error("the checkpoint cannot be compressed")]
+    #[error("failed to compress the checkpoint")]
     Compress(#[source] std::io::Error),
 }
 
@@ -132,7 +132,7 @@ pub(super) async fn read(
         return Ok(None);
     };
     let bytes = object.bytes;
-    let checkpoint = frame::away(bytes.len(), move || decode(&bytes)).await?;
+    let checkpoint = frame::run_blocking(bytes.len(), move || decode(&bytes)).await?;
     if checkpoint.seq != seq {
         return Err(CheckpointError::Seq(checkpoint.seq));
     }

@@ -28,19 +28,19 @@ pub enum CommitError {
     #[error("the commit is too long")]
     Long,
     /// The header is not what it should be.
-    #[error("the commit's header")]
+    #[error("failed to decode the commit's header")]
     Header(#[source] WireError),
     /// A node of it is impossible.
-    #[error("a node of the commit")]
+    #[error("failed to decode a node of the commit")]
     Node(#[from] NodeError),
     /// Contents longer than [`PACK_BYTES`], or none where extents point into them.
     #[error("the extents of the commit do not fit its pack")]
     Pack,
     /// The pack cannot be read.
-    #[error("the commit's pack")]
+    #[error("failed to read the commit's pack")]
     Frame(#[from] FrameError),
     /// The pack cannot be compressed.
-    #[error("the commit's pack cannot be compressed")]
+    #[error("failed to compress the commit's pack")]
     Compress(#[source] std::io::Error),
 }
 

@@ -37,10 +37,10 @@ pub enum RetireError {
     #[error(transparent)]
     Entry(#[from] EntryError),
     /// The fence cannot be encoded.
-    #[error("the fence cannot be encoded")]
+    #[error("failed to encode the fence")]
     Commit(#[from] CommitError),
     /// Others wrote all the time.
-    #[error("the log's end could not be reached")]
+    #[error("failed to reach the log's end")]
     Contended,
 }
 

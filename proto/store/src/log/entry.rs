@@ -26,7 +26,7 @@ pub enum EntryError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// What is there is no commit that this version can read.
-    #[error("commit {0} cannot be read")]
+    #[error("failed to read commit {0}")]
     Commit(Seq, #[source] CommitError),
     /// The store says again and again that a place is taken where there is nothing.
     #[error("place {0} is neither taken nor free")]
@@ -101,7 +101,7 @@ pub(super) async fn read(
     } else {
         part.bytes
     };
-    let decoded = frame::away(header.len(), move || codec::decode_header(&header)).await;
+    let decoded = frame::run_blocking(header.len(), move || codec::decode_header(&header)).await;
     let Header { commit, pack_at } = decoded.map_err(wrong)?;
     Ok(Some(Entry {
         commit,

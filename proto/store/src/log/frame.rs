@@ -43,7 +43,7 @@ pub(super) fn decompress(frame: &[u8], limit: usize) -> Result<Vec<u8>, FrameErr
 }
 
 /// Runs work on `bytes` bytes, elsewhere when there are many.
-pub(super) async fn away<T: Send + 'static>(
+pub(super) async fn run_blocking<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {

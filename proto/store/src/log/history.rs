@@ -67,7 +67,7 @@ pub enum HistoryError {
     #[error(transparent)]
     Entry(#[from] EntryError),
     /// A checkpoint cannot be read.
-    #[error("checkpoint {0} cannot be read")]
+    #[error("failed to read checkpoint {0}")]
     Checkpoint(Seq, #[source] CheckpointError),
     /// A commit is not there although a later one is.
     #[error("commit {0} is missing")]

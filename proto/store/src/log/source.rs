@@ -28,10 +28,10 @@ pub enum SourceError {
     #[error("contents are gone from their commit")]
     Hollow,
     /// The blob is damaged.
-    #[error("a blob cannot be read")]
+    #[error("failed to read a blob of the log")]
     Blob(#[source] FrameError),
     /// The commit is damaged.
-    #[error("a pack cannot be read")]
+    #[error("failed to read a pack")]
     Pack(#[source] CommitError),
     /// `Own` means something only inside a commit.
     #[error("an own pack outside of a commit")]
@@ -43,7 +43,7 @@ pub enum SourceError {
     #[error("variables are of another length than was said")]
     Length,
     /// The bytes cannot be compressed.
-    #[error("contents cannot be compressed")]
+    #[error("failed to compress contents")]
     Compress(#[source] std::io::Error),
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn put_blob(
         return Err(SourceError::Long);
     }
     let name = format!("{epoch}-{}", Ulid::new().to_string().to_ascii_lowercase());
-    let frame = frame::away(bytes.len(), move || frame::compress(&bytes)).await;
+    let frame = frame::run_blocking(bytes.len(), move || frame::compress(&bytes)).await;
     let frame = frame.map_err(SourceError::Compress)?;
     let written = frame.len() as u64;
     store.put(&place.blob(&name), frame.into()).await?;
@@ -78,7 +78,7 @@ pub async fn fetch(store: &Store, place: &Place, source: &Source) -> Result<Byte
     let object = store.get(&key, OBJECT_BYTES).await?;
     let object = object.ok_or(SourceError::Gone)?.bytes;
     let is_pack = matches!(source, Source::Pack(_));
-    let bytes = frame::away(object.len(), move || unpack(&object, is_pack)).await?;
+    let bytes = frame::run_blocking(object.len(), move || unpack(&object, is_pack)).await?;
     Ok(bytes.into())
 }
 
@@ -106,7 +106,7 @@ pub async fn fetch_variables(
         .get(&place.blob(&variables.blob), OBJECT_BYTES)
         .await?;
     let object = object.ok_or(SourceError::Gone)?.bytes;
-    let bytes = frame::away(object.len(), move || {
+    let bytes = frame::run_blocking(object.len(), move || {
         frame::decompress(&object, limits::VARIABLES_BYTES).map_err(SourceError::Blob)
     });
     let bytes = bytes.await?;

@@ -117,7 +117,7 @@ impl Writer {
         let manifest = Arc::clone(&self.manifest);
         let (listed_packs, listed_dead) = (packs.clone(), dead.clone());
         // Some hundred bytes a node.
-        let encoded = frame::away(manifest.len() * 256, move || {
+        let encoded = frame::run_blocking(manifest.len() * 256, move || {
             let nodes = manifest.iter();
             checkpoint::encode(&Checkpoint {
                 v: checkpoint::VERSION,

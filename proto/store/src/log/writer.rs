@@ -88,10 +88,10 @@ pub enum TakeOverError {
     #[error(transparent)]
     Entry(#[from] EntryError),
     /// The fence cannot be encoded.
-    #[error("the fence cannot be encoded")]
+    #[error("failed to encode the fence")]
     Commit(#[from] CommitError),
     /// Others wrote all the time.
-    #[error("the log's end could not be reached")]
+    #[error("failed to reach the log's end")]
     Contended,
 }
 
@@ -427,7 +427,7 @@ async fn encode(commit: Commit, pack: Vec<u8>) -> Result<(Commit, Bytes), Commit
     };
     // A change takes some hundred bytes.
     let work = pack.len() + changes * 256;
-    frame::away(work, move || {
+    frame::run_blocking(work, move || {
         let packed = Packed { commit, pack };
         let bytes = codec::encode(&packed)?;
         Ok((packed.commit, bytes.into()))
