@@ -1,8 +1,9 @@
 //! What goes wrong is counted: each trouble makes its own metric rise.
 
+use std::{fs, path::Path};
+
 use loadtest::{
     cluster::{Cluster, Member},
-    store_proxy::Trouble,
     wait::until,
 };
 use proto::{id::Epoch, lease::Lease, wire};
@@ -34,12 +35,23 @@ async fn take_lease_away(cluster: &Cluster, pool: &str) {
     written.await.unwrap();
 }
 
+/// Replaces all that was stored below by something that nobody can read.
+fn spoil(directory: &Path) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            spoil(&path);
+        } else {
+            fs::write(path, b"spoiled").unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn each_trouble_is_counted() {
     let cluster = Cluster::builder()
         // Leases in use are renewed every six seconds.
         .pool(|pool| pool.cooldown(60))
-        .s3_store_behind_proxy(7)
         .start()
         .await
         .unwrap();
@@ -67,20 +79,18 @@ async fn each_trouble_is_counted() {
 
     // Left to whoever is asked for it next, who cannot read its files.
     cluster.restart(Member::Worker(0)).await.unwrap();
-    let down = Trouble {
-        refused: 1000,
-        ..Trouble::default()
-    };
-    cluster.trouble(down).await.unwrap();
+    spoil(&cluster.store().join(&pool));
     let (status, _) = refusal(session.execute("1").await);
     assert_eq!(status, 503);
     let not_opened = "hearth_session_open_failures_total{step=\"take_over\"}";
     reaches(worker, not_opened, 1.0).await;
-    let failed_reads = "hearth_store_errors_total{operation=\"get\"}";
-    for address in [ingress, worker] {
-        reaches(address, failed_reads, 1.0).await;
-    }
-    cluster.trouble(Trouble::default()).await.unwrap();
+
+    // Not even root makes a directory where a file is.
+    let probes = cluster.store().join("probe");
+    drop(fs::remove_dir_all(&probes));
+    fs::write(&probes, b"").unwrap();
+    reaches(worker, "hearth_store_errors_total{operation=\"put\"}", 1.0).await;
+    fs::remove_file(&probes).unwrap();
 
     let taken = format!("hearth_queue_executions{{pool=\"{pool}\",state=\"taken\"}}");
     let age = format!("hearth_queue_oldest_age_seconds{{pool=\"{pool}\"}}");

@@ -19,6 +19,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
+    metrics::reaches,
     stack::{BEGAN, begun, refusal, shared, signal, succeed, value},
     wrong_clock::WrongClock,
 };
@@ -306,6 +307,8 @@ async fn an_ingress_that_starts_while_the_store_is_down_serves_what_lives_and_sa
     cluster.trouble(down).await.unwrap();
     cluster.start(Member::Ingress(0)).await.unwrap();
     turns(ingress.address, "store", 200, "degraded").await;
+    let failed_reads = "hearth_store_errors_total{operation=\"get\"}";
+    reaches(ingress.address, failed_reads, 1.0).await;
     assert_eq!(value(&lives, "kept * 7").await, 42);
     // Whether bus and store belong together is not known: what is not there may be there elsewhere.
     let refused = refusal(client.fresh().execute("1").await);
