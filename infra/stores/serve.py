@@ -30,8 +30,10 @@ KEY = (
 
 def moto():
     import boto3
+    import one_at_a_time
     from moto.server import ThreadedMotoServer
 
+    one_at_a_time.install()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()

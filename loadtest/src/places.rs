@@ -82,7 +82,7 @@ impl Places {
                 root.join("infra/nats/cluster.conf.template")
             }),
             s3_server: place("HEARTH_S3_SERVER", || {
-                root.join(".hearth/stores/venv/bin/moto_server")
+                root.join(".hearth/stores/venv/bin/s3_server")
             }),
         };
         places.check()?;
