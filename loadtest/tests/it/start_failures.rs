@@ -167,11 +167,7 @@ async fn settings_of_an_ingress_that_cannot_be_used_are_named_with_what_to_do() 
             "does not hold a cluster key",
             "64 hexadecimal",
         ),
-        (
-            set("--jwks", "/none"),
-            "failed to read the key set",
-            "--jwks",
-        ),
+        (set("--jwks", "/none"), "read the key set", "--jwks"),
         (
             set("--jwks", "http://127.0.0.1:1/keys"),
             "failed to fetch the key set",
