@@ -156,12 +156,12 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Shelf {
-    goods: Mutex<Goods>,
+    inventory: Mutex<Inventory>,
     wanted: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Goods {
+struct Inventory {
     cages: Vec<Placed<Cage>>,
     /// Oldest first: a kernel uses its first moments to get ready for its first cell.
     spares: VecDeque<Placed<Ready>>,
@@ -251,17 +251,17 @@ impl Stock {
         let shelf = self.inner.shelves.get(limits);
         if let Some(shelf) = shelf {
             let now = self.inner.opened.elapsed();
-            shelf.goods().demand.used(now);
+            shelf.inventory().demand.used(now);
             shelf.wanted.notify_one();
         }
-        while let Some(spare) = shelf.and_then(|shelf| shelf.goods().spares.pop_front()) {
+        while let Some(spare) = shelf.and_then(|shelf| shelf.inventory().spares.pop_front()) {
             self.inner.changed.notify_waiters();
             if spare.what.kernel.handle().exited().now_or_never().is_none() {
                 return Ok(spare.what);
             }
         }
         let _hurry = self.inner.hurried.enter();
-        let (cage, source) = match shelf.and_then(|shelf| shelf.goods().cages.pop()) {
+        let (cage, source) = match shelf.and_then(|shelf| shelf.inventory().cages.pop()) {
             Some(cage) => (cage.what, Source::Cage),
             None => (self.inner.sandboxes.cage(limits).await?, Source::Nothing),
         };
@@ -289,10 +289,10 @@ impl Stock {
         if let Some(shelf) = self.inner.shelves.get(limits)
             && let Ok(place) = Arc::clone(&self.inner.places).try_acquire_owned()
         {
-            let mut goods = shelf.goods();
-            if goods.spares.len() < goods.targets.spares {
-                goods.spares.push_front(Placed { what: ready, place });
-                drop(goods);
+            let mut inventory = shelf.inventory();
+            if inventory.spares.len() < inventory.targets.spares {
+                inventory.spares.push_front(Placed { what: ready, place });
+                drop(inventory);
                 self.inner.changed.notify_waiters();
             }
         }
@@ -304,7 +304,7 @@ impl Stock {
         self.inner
             .shelves
             .get(limits)
-            .is_some_and(|shelf| !shelf.goods().spares.is_empty())
+            .is_some_and(|shelf| !shelf.inventory().spares.is_empty())
     }
 
     /// Whether the disk has room for a new session with these limits.
@@ -312,8 +312,8 @@ impl Stock {
     pub fn has_room(&self, limits: &Limits) -> bool {
         let shelf = self.inner.shelves.get(limits);
         let ready = shelf.is_some_and(|shelf| {
-            let goods = shelf.goods();
-            !(goods.spares.is_empty() && goods.cages.is_empty())
+            let inventory = shelf.inventory();
+            !(inventory.spares.is_empty() && inventory.cages.is_empty())
         });
         let bytes = if ready { 0 } else { limits.data_bytes };
         self.inner.sandboxes.disk().has_room(bytes)
@@ -323,8 +323,8 @@ impl Stock {
     #[must_use]
     pub fn ready(&self) -> (usize, usize) {
         let shelves = self.inner.shelves.values().map(|shelf| {
-            let goods = shelf.goods();
-            (goods.spares.len(), goods.cages.len())
+            let inventory = shelf.inventory();
+            (inventory.spares.len(), inventory.cages.len())
         });
         shelves.fold((0, 0), |sum, shelf| (sum.0 + shelf.0, sum.1 + shelf.1))
     }
@@ -351,9 +351,9 @@ impl Stock {
     /// Destroys what is ready. The refilling must have been stopped.
     pub async fn close(&self) {
         for shelf in self.inner.shelves.values() {
-            let goods = std::mem::take(&mut *shelf.goods());
-            let spares = goods.spares.into_iter().map(|spare| spare.what.cage);
-            for cage in spares.chain(goods.cages.into_iter().map(|cage| cage.what)) {
+            let inventory = std::mem::take(&mut *shelf.inventory());
+            let spares = inventory.spares.into_iter().map(|spare| spare.what.cage);
+            for cage in spares.chain(inventory.cages.into_iter().map(|cage| cage.what)) {
                 destroy(cage).await;
             }
         }
@@ -372,11 +372,11 @@ impl Stock {
         let shelves: Vec<&Shelf> = self.inner.shelves.values().collect();
         let uses: Vec<f64> = shelves
             .iter()
-            .map(|shelf| shelf.goods().demand.lately(now))
+            .map(|shelf| shelf.inventory().demand.lately(now))
             .collect();
         let Bounds { kind, total } = self.inner.bounds;
         for (shelf, targets) in shelves.iter().zip(shares::targets(&uses, kind, total)) {
-            let before = std::mem::replace(&mut shelf.goods().targets, targets);
+            let before = std::mem::replace(&mut shelf.inventory().targets, targets);
             if before != targets {
                 shelf.wanted.notify_one();
             }
@@ -419,7 +419,7 @@ impl Stock {
             let made = self.make(limits, shelf, lack, place).await;
             let made = self.inner.failures.count(made);
             drop(turn);
-            let failed_before = std::mem::replace(&mut shelf.goods().failed, made.is_err());
+            let failed_before = std::mem::replace(&mut shelf.inventory().failed, made.is_err());
             self.inner.changed.notify_waiters();
             if let Err(error) = made {
                 // Once for as long as it lasts.
@@ -441,7 +441,7 @@ impl Stock {
         place: Option<OwnedSemaphorePermit>,
     ) -> Result<(), StockError> {
         let ready = match place {
-            None if lack == Lack::Spare => shelf.goods().cages.pop(),
+            None if lack == Lack::Spare => shelf.inventory().cages.pop(),
             Some(_) | None => None,
         };
         let Placed { what: cage, place } = match (ready, place) {
@@ -461,9 +461,9 @@ impl Stock {
                     kernel,
                     source: Source::Spare,
                 };
-                shelf.goods().spares.push_back(Placed { what, place });
+                shelf.inventory().spares.push_back(Placed { what, place });
             }
-            Lack::Cage => shelf.goods().cages.push(Placed { what: cage, place }),
+            Lack::Cage => shelf.inventory().cages.push(Placed { what: cage, place }),
         }
         Ok(())
     }
@@ -486,15 +486,17 @@ enum Lack {
 }
 
 impl Shelf {
-    fn goods(&self) -> MutexGuard<'_, Goods> {
-        self.goods.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inventory(&self) -> MutexGuard<'_, Inventory> {
+        self.inventory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lacks(&self) -> Option<Lack> {
-        let goods = self.goods();
-        if goods.spares.len() < goods.targets.spares {
+        let inventory = self.inventory();
+        if inventory.spares.len() < inventory.targets.spares {
             Some(Lack::Spare)
-        } else if goods.cages.len() < goods.targets.cages {
+        } else if inventory.cages.len() < inventory.targets.cages {
             Some(Lack::Cage)
         } else {
             None
@@ -503,25 +505,25 @@ impl Shelf {
 
     /// Whether what lacks takes a place that the shelf does not have yet.
     fn needs_place(&self) -> bool {
-        let goods = self.goods();
-        goods.spares.len() >= goods.targets.spares || goods.cages.is_empty()
+        let inventory = self.inventory();
+        inventory.spares.len() >= inventory.targets.spares || inventory.cages.is_empty()
     }
 
     /// Whether there is as much as there can be for now.
     fn is_settled(&self) -> bool {
-        let failed = self.goods().failed;
+        let failed = self.inventory().failed;
         failed || self.lacks().is_none()
     }
 
     /// Takes out what is more than the shelf's share.
     fn surplus(&self) -> Option<Placed<Cage>> {
-        let mut goods = self.goods();
-        let Goods {
+        let mut inventory = self.inventory();
+        let Inventory {
             cages,
             spares,
             targets,
             ..
-        } = &mut *goods;
+        } = &mut *inventory;
         if cages.len() + spares.len() <= targets.all() {
             return None;
         }

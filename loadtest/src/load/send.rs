@@ -72,18 +72,15 @@ impl Target {
         self.sessions.get(turn.checked_rem(self.sessions.len())?)
     }
 
-    /// Sends one request, and ends the session that only it was for.
-    async fn send(&self, kind: Kind) -> Result<(), String> {
-        let fresh;
-        let session = match kind {
-            Kind::New => {
-                fresh = self.client.fresh();
-                &fresh
-            }
-            Kind::Warm | Kind::Upload | Kind::Download => {
-                self.session().ok_or_else(|| "NoSession".to_owned())?
-            }
-        };
+    /// The session that a request is for: a new one, or one of those that run.
+    fn choose(&self, kind: Kind) -> Option<Session> {
+        match kind {
+            Kind::New => Some(self.client.fresh()),
+            Kind::Warm | Kind::Upload | Kind::Download => self.session().cloned(),
+        }
+    }
+
+    async fn send(&self, kind: Kind, session: &Session) -> Result<(), String> {
         match kind {
             Kind::Warm | Kind::New => match session.execute(&self.code).await {
                 Ok(executed) if executed.status == Status::Failure => Err("CodeFailed".to_owned()),
@@ -143,11 +140,20 @@ pub(super) async fn all(target: &Target, plan: &Plan, outstanding: usize) -> Vec
 
 async fn one(target: &Target, arrival: Arrival, due: Instant) -> Sent {
     let late = due.elapsed();
-    let outcome = target.send(arrival.kind).await;
+    let session = target.choose(arrival.kind);
+    let outcome = match &session {
+        Some(session) => target.send(arrival.kind, session).await,
+        None => Err("NoSession".to_owned()),
+    };
+    let outcome = outcome.map(|()| due.elapsed());
+    if let (Kind::New, Some(session)) = (arrival.kind, session) {
+        // Only this request was for it. One that cannot be ended ends by itself.
+        session.delete().await.ok();
+    }
     Sent {
         kind: arrival.kind,
         due: arrival.due,
         late,
-        outcome: outcome.map(|()| due.elapsed()),
+        outcome,
     }
 }

@@ -2,14 +2,17 @@
 
 use std::process::Command;
 
+use loadtest::cluster::Cluster;
 use serde_json::Value;
 
-use crate::{command::run, stack::shared};
+use crate::{
+    command::{Ended, run},
+    stack::shared,
+};
 
-/// `loadtest load` on the pool of a stack.
-async fn load(words: &[&str]) -> crate::command::Ended {
-    let stack = shared().await;
-    let client = stack.http();
+/// `loadtest load` on the first pool of a stack.
+async fn load(stack: &Cluster, words: &[&str]) -> Ended {
+    let client = stack.client(0).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command
         .arg("load")
@@ -39,7 +42,8 @@ async fn a_mix_is_sent_at_its_rate_and_reported_with_a_plot() {
         "--plot",
         plot.to_str().unwrap(),
     ];
-    let ended = load(&words).await;
+    let stack = shared().await;
+    let ended = load(&stack, &words).await;
     assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
     let report: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
     let all = report["kinds"].as_array().unwrap().last().unwrap();
@@ -58,28 +62,35 @@ async fn a_mix_is_sent_at_its_rate_and_reported_with_a_plot() {
 
 #[tokio::test]
 async fn a_broken_promise_fails_the_command() {
-    let missed = load(&[
-        "--rate",
-        "5",
-        "--mix",
-        "warm=1",
-        "--slo",
-        "warm:p50<=0.001ms",
-    ])
+    let stack = shared().await;
+    let missed = load(
+        &stack,
+        &[
+            "--rate",
+            "5",
+            "--mix",
+            "warm=1",
+            "--slo",
+            "warm:p50<=0.001ms",
+        ],
+    )
     .await;
     assert!(!missed.status.success());
     assert!(missed.stdout.contains("MISSED"), "{}", missed.stdout);
     // Code that fails is no success.
-    let missed = load(&[
-        "--rate",
-        "5",
-        "--mix",
-        "new=1",
-        "--code",
-        "1/0",
-        "--slo",
-        "all:ok>=1%",
-    ])
+    let missed = load(
+        &stack,
+        &[
+            "--rate",
+            "5",
+            "--mix",
+            "new=1",
+            "--code",
+            "1/0",
+            "--slo",
+            "all:ok>=1%",
+        ],
+    )
     .await;
     assert!(
         missed.stdout.contains("failed: CodeFailed"),
@@ -87,4 +98,32 @@ async fn a_broken_promise_fails_the_command() {
         missed.stdout
     );
     assert!(!missed.status.success());
+}
+
+/// More come than the pool holds, one after the other: never more at once than may be unanswered.
+#[tokio::test]
+async fn a_session_that_was_made_for_one_request_ends_with_it() {
+    let builder = Cluster::builder().pool(|pool| pool.max_sessions(12));
+    let cluster = builder.start().await.unwrap();
+    let file = cluster.directory().join("load.json");
+    let words = [
+        "--rate",
+        "8",
+        "--mix",
+        "new=1",
+        "--outstanding",
+        "8",
+        "--json",
+    ];
+    let words = [&words[..], &[file.to_str().unwrap()]].concat();
+    let ended = load(&cluster, &words).await;
+    assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let new = &report["kinds"][0];
+    assert!(new["succeeded"].as_u64().unwrap() > 12, "{report}");
+    let failed = new["failed"].as_object().unwrap();
+    assert!(
+        failed.keys().all(|code| code == "TooManyOutstanding"),
+        "{report}"
+    );
 }
