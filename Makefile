@@ -38,9 +38,8 @@ lint: prerequisites ## formatting, lints and documentation
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps --document-private-items
 
-documents: build image nats prometheus ## write ingress/ERRORS.md, ingress/openapi/ and docs/metrics.md from the code
-	@cargo run --release --package ingress -- documents --out-dir ingress
-	@HEARTH_WRITE_DOCUMENTS=1 cargo test --release --workspace --test it -- metrics::the_document
+documents: build image nats prometheus ## write from the code: ingress/ERRORS.md, ingress/openapi/, docs/settings.md, docs/metrics.md
+	@HEARTH_WRITE_DOCUMENTS=1 cargo test --release --workspace -- --test-threads=1 the_committed_
 
 build: prerequisites ## the programs
 	cargo build --release --workspace

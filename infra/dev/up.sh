@@ -62,8 +62,8 @@ container_type = "Shell"
 max_sessions = 600
 cooldown_seconds = 300
 EOF
-"$programs/ingress" dev-keys --out-dir "$home/keys"
-"$programs/ingress" certificate --out-dir "$home/keys"
+"$programs/devkeys" make --out-dir "$home/keys"
+"$programs/devkeys" certificate --out-dir "$home/keys"
 password() { cut -d: -f2 "$home/nats-$1.auth"; }
 sed -e "s|@LISTEN@|127.0.0.1:$nats_port|" -e "s|@STORE_DIR@|$home/nats|" \
   -e "s|@INGRESS_PASSWORD@|$(password ingress)|" -e "s|@WORKER_PASSWORD@|$(password worker)|" \
@@ -158,7 +158,7 @@ for ((n = 1; n <= ingresses; n++)); do
 done
 
 # ── how to use it ──
-token=$("$programs/ingress" token --key "$home/keys/signing-key.pem" --issuer "$issuer")
+token=$("$programs/devkeys" token --key "$home/keys/signing-key.pem" --issuer "$issuer")
 {
   echo "# The running development stack; written by make up."
   for ((n = 1; n <= ingresses; n++)); do

@@ -38,14 +38,6 @@ pub enum Command {
     /// Look at this host and the settings of `serve` without serving: a line for each thing, and exit status 1
     /// when it would not serve.
     Check(Box<CheckArguments>),
-    /// Make a signing key and its public key set for development.
-    DevKeys(OutDir),
-    /// Make a self-signed certificate for localhost.
-    Certificate(OutDir),
-    /// Write the documents that are made from the code, over those that exist: `ERRORS.md` and `openapi/`.
-    Documents(OutDir),
-    /// Print a token signed with a development key.
-    Token(TokenArguments),
 }
 
 /// What changing the cluster key needs.
@@ -73,31 +65,6 @@ pub struct CheckArguments {
     pub output: Output,
 }
 
-/// Where files are written; keys that exist are kept.
-#[derive(Debug, Args)]
-pub struct OutDir {
-    /// Directory; created if missing.
-    #[arg(long)]
-    pub out_dir: PathBuf,
-}
-
-/// What a development token says.
-#[derive(Debug, Args)]
-pub struct TokenArguments {
-    /// Signing key (PEM).
-    #[arg(long)]
-    pub key: PathBuf,
-    /// Claim `iss`.
-    #[arg(long)]
-    pub issuer: String,
-    /// Claim `aud`.
-    #[arg(long, default_value = "https://dynamicsessions.io")]
-    pub audience: String,
-    /// Life of the token in seconds.
-    #[arg(long, default_value_t = 43_200)]
-    pub ttl_seconds: u64,
-}
-
 /// Settings of the server.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
@@ -108,7 +75,7 @@ pub struct Config {
     /// anybody may ask there.
     #[command(flatten)]
     pub admin: AdminSettings,
-    /// Address for HTTPS; none by default.
+    /// Address for HTTPS.
     #[arg(long, env = "HEARTH_TLS_LISTEN")]
     pub tls_listen: Option<SocketAddr>,
     /// Certificate chain (PEM). Without one a self-signed certificate is made at start.
@@ -120,10 +87,11 @@ pub struct Config {
     /// What it shares with its fleet.
     #[command(flatten)]
     pub fleet: FleetSettings,
-    /// File with the cluster key: 64 hexadecimal digits, the same for all ingresses.
+    /// File with the cluster key: 64 hexadecimal digits, the same for all ingresses, readable by its owner only.
+    /// An ingress with another key than its fleet's does not start.
     #[arg(long, env = "HEARTH_CLUSTER_KEY")]
     pub cluster_key: PathBuf,
-    /// Key set (JWKS) that tokens are signed with: a file or an `https://` or `http://` URL.
+    /// Key set (JWKS) that tokens are signed with: a file or an `https://` or `http://` URL. Read again every 60 s.
     #[arg(long, env = "HEARTH_JWKS")]
     pub jwks: String,
     /// Issuer that tokens must name.

@@ -16,7 +16,6 @@ use utoipa::ToSchema;
 
 pub mod code;
 pub mod endings;
-pub mod page;
 
 pub use code::ErrorCode;
 

@@ -6,10 +6,9 @@
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod command;
 pub mod config;
 pub mod connections;
-pub mod devkeys;
-pub mod documents;
 pub mod download;
 pub mod error;
 pub mod executions;

@@ -5,7 +5,12 @@ use std::{io, path::PathBuf, time::Duration};
 use axum_server::tls_rustls::RustlsConfig;
 use process::hangup::Hangup;
 
-use crate::{config::Config, devkeys, preflight::certificate};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+
+use crate::{config::Config, preflight::certificate};
+
+/// Names that the certificate is good for which is made where none is configured.
+const SELF_SIGNED_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// Time between two looks at the dates of the certificate.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
@@ -43,10 +48,17 @@ pub async fn config(config: &Config) -> anyhow::Result<RustlsConfig> {
             }),
         _ => {
             tracing::warn!("HTTPS with a self-signed certificate made now: for development only");
-            let (certificate, key) = devkeys::self_signed()?;
+            let (certificate, key) = self_signed()?;
             Ok(RustlsConfig::from_pem(certificate.into(), key.into()).await?)
         }
     }
+}
+
+/// A certificate and its key, as PEM.
+fn self_signed() -> Result<(String, String), rcgen::Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let names = CertificateParams::new(SELF_SIGNED_NAMES.map(str::to_owned))?;
+    Ok((names.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
 /// Reads the configured certificate and its key again at every SIGHUP, for ever; new connections get it.

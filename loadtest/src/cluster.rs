@@ -268,7 +268,7 @@ impl Cluster {
         &self.pool
     }
 
-    /// A good token, minted by `ingress token`.
+    /// A good token, minted as `devkeys token` does.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
@@ -285,7 +285,7 @@ impl Cluster {
     /// # Errors
     /// It could not be made.
     pub fn another_signer(&self) -> Result<Signer> {
-        builder::another_key(&self.layout, &self.places)
+        builder::another_key(&self.layout)
     }
 
     /// Replaces the key set by one that holds these keys.

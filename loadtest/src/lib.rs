@@ -8,6 +8,8 @@ pub mod chance;
 pub mod chaos;
 pub mod client;
 pub mod cluster;
+pub mod command;
+pub mod documents;
 pub mod events;
 pub mod inventory;
 pub mod load;

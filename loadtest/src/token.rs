@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value, json};
 
-/// Signs tokens with the key that `ingress dev-keys` made.
+/// Signs tokens with the key that `devkeys make` made.
 #[derive(Clone)]
 pub struct Signer {
     key: EncodingKey,

@@ -66,13 +66,13 @@ pub struct CheckArguments {
     after_help = "`worker check` with the same settings looks at this host and at them without starting."
 )]
 pub struct Config {
-    /// Name of this worker: unique in the fleet, the same over restarts.
+    /// Name of this worker: unique in the fleet, the same over restarts. A second living worker of a name is refused.
     #[arg(long = "id", env = "HEARTH_WORKER_ID")]
     pub id: WorkerId,
     /// What it shares with its fleet.
     #[command(flatten)]
     pub fleet: FleetSettings,
-    /// Servers of the bus that hold each record: 1, or 3 in a cluster of three or more servers.
+    /// Servers of the bus that hold each record: 1, 3 or 5; 3 in a cluster of three.
     #[arg(long, env = "HEARTH_REPLICAS", default_value_t = Replicas::ONE)]
     pub replicas: Replicas,
     /// Image of the sessions' root file system (erofs).
@@ -89,8 +89,8 @@ pub struct Config {
     /// it, as its state directory.
     #[arg(long, env = "HEARTH_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Bytes of the data directory's disk that stay free. When they are reached no new session is taken and
-    /// those that grow are stopped. By default a tenth of the disk, at most 4 GiB.
+    /// Bytes of the data directory's disk that stay free. When they are reached, no new session is taken and one
+    /// that takes much is stopped (`DiskFull`), until there is room. By default a tenth of the disk, at most 4 GiB.
     #[arg(long, env = "HEARTH_DISK_RESERVE_BYTES")]
     pub disk_reserve_bytes: Option<u64>,
     /// Allocates every session's data filesystem whole on the disk before it is used, so that none can ever
@@ -127,8 +127,8 @@ pub struct Config {
     #[arg(long, env = "HEARTH_READY_FILE")]
     pub ready_file: Option<PathBuf>,
     /// Where every start of an execution is noted before its code runs, for tests that look for code
-    /// that ran twice; nowhere by default.
-    #[arg(long, env = "HEARTH_START_JOURNAL")]
+    /// that ran twice. Such tests are worth little against another build than the one that serves.
+    #[arg(long, env = "HEARTH_START_JOURNAL", hide = true)]
     pub start_journal: Option<PathBuf>,
     /// Where operators ask it how it is.
     #[command(flatten)]
@@ -186,5 +186,17 @@ impl Config {
         config.allocate_volumes = self.allocate_volumes;
         config.beat_ttl = limits::WORKER_TTL - BEAT_MARGIN;
         config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_committed_settings_are_those_of_the_code() {
+        loadtest::documents::keep_settings("worker", [&Config::command()]);
     }
 }

@@ -9,6 +9,7 @@ pub mod allowance;
 pub mod app;
 pub mod bus;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod files;
 pub mod fleet;

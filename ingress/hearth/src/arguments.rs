@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
     /// Pool file (TOML), the same that ingresses and workers have.
     #[arg(long, env = "HEARTH_POOLS", global = true)]
     pub(crate) pools: Option<PathBuf>,
-    /// How answers are written.
+    /// How answers are written: `text`, or `json` for programs.
     #[arg(long, value_enum, default_value_t, global = true)]
     pub(crate) output: Output,
     /// What to do.
@@ -58,4 +58,16 @@ pub(crate) enum Command {
         /// The session, as its callers call it.
         identifier: Identifier,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_committed_settings_are_those_of_the_code() {
+        loadtest::documents::keep_settings("hearth", [&Arguments::command()]);
+    }
 }

@@ -8,10 +8,11 @@ use std::{
 };
 
 use anyhow::Result;
+use devkeys::TokenArguments;
 
 use super::{
     Cluster, PoolSpec,
-    layout::{self, Layout, Ports, run, temporary_directory, unique},
+    layout::{self, Layout, Ports, temporary_directory, unique},
     member::Member,
     order::Process,
     pools,
@@ -201,18 +202,12 @@ impl ClusterBuilder {
         let nats = ports.nats(self.nats_nodes)?;
         let layout = Layout::create(directory, &places, &pools::file(&specs)?, nats)?;
         let signer = Signer::read(&layout.file("keys"))?;
-        let token = run(std::process::Command::new(&places.ingress)
-            .args([
-                "token",
-                "--issuer",
-                ISSUER,
-                "--audience",
-                AUDIENCE,
-                "--ttl-seconds",
-                "86400",
-            ])
-            .arg("--key")
-            .arg(layout.file("keys/signing-key.pem")))?;
+        let token = devkeys::token(&TokenArguments {
+            key: layout.file("keys/signing-key.pem"),
+            issuer: ISSUER.to_owned(),
+            audience: AUDIENCE.to_owned(),
+            ttl_seconds: 86_400,
+        })?;
         let prefix = unique("t");
         let shelf = Shelf::prepare(self.store, &layout, &mut ports)?;
         let mut roll = Roll {
@@ -439,6 +434,6 @@ impl Roll<'_> {
 }
 
 /// Makes another signing key for a stack, to rotate to.
-pub(super) fn another_key(layout: &Layout, places: &Places) -> Result<Signer> {
-    Signer::read(&layout.make_keys(places, &layout::unique("keys-"))?)
+pub(super) fn another_key(layout: &Layout) -> Result<Signer> {
+    Signer::read(&layout.make_keys(&layout::unique("keys-"))?)
 }

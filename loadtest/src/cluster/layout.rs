@@ -7,7 +7,6 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
@@ -65,11 +64,7 @@ impl Layout {
         layout.write("pools.toml", pools)?;
         layout.write("cluster.key", &secret(32))?;
         layout.configure_nats(places)?;
-        layout.make_keys(places, "keys")?;
-        run(Command::new(&places.ingress)
-            .arg("certificate")
-            .arg("--out-dir")
-            .arg(layout.file("keys")))?;
+        devkeys::certificate(&layout.make_keys("keys")?)?;
         Ok(layout)
     }
 
@@ -84,12 +79,9 @@ impl Layout {
     }
 
     /// Makes a signing key and its key set in a directory of that name.
-    pub(super) fn make_keys(&self, places: &Places, name: &str) -> Result<PathBuf> {
+    pub(super) fn make_keys(&self, name: &str) -> Result<PathBuf> {
         let directory = self.file(name);
-        run(Command::new(&places.ingress)
-            .arg("dev-keys")
-            .arg("--out-dir")
-            .arg(&directory))?;
+        devkeys::make(&directory)?;
         Ok(directory)
     }
 
@@ -153,20 +145,6 @@ impl Layout {
         file.write_all(content.as_bytes())
             .with_context(|| path.display().to_string())
     }
-}
-
-/// Runs a program to its end.
-pub(super) fn run(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("starting {command:?}"))?;
-    if !output.status.success() {
-        bail!(
-            "{command:?}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 fn filled(template: &str, blanks: &[(&str, &str)]) -> String {

@@ -1,6 +1,6 @@
 //! SIGHUP: settings are read again, and nothing ends because of it.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use loadtest::{
     cluster::{Cluster, Member},
@@ -42,16 +42,6 @@ async fn logged(cluster: &Cluster, member: Member, text: &str, times: usize) {
     seen.await.unwrap();
 }
 
-fn make_certificate(cluster: &Cluster, directory: &Path) {
-    let ingress = cluster.command(Member::Ingress(0)).unwrap();
-    let made = Command::new(ingress.get_program())
-        .arg("certificate")
-        .arg("--out-dir")
-        .arg(directory)
-        .status();
-    assert!(made.unwrap().success());
-}
-
 #[tokio::test]
 async fn a_running_stack_takes_a_new_certificate_and_log_filter() {
     let filters = tempfile::tempdir().unwrap();
@@ -78,7 +68,7 @@ async fn a_running_stack_takes_a_new_certificate_and_log_filter() {
     let keys = cluster.directory().join("keys");
     let old = presented(&cluster).await;
     let others = cluster.directory().join("other-keys");
-    make_certificate(&cluster, &others);
+    devkeys::certificate(&others).unwrap();
     for name in ["cert.pem", "key.pem"] {
         fs::rename(others.join(name), keys.join(name)).unwrap();
     }

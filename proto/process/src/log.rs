@@ -31,7 +31,9 @@ pub struct LogSettings {
     /// read again.
     #[arg(long, env = "HEARTH_LOG_FILTER_FILE", global = true)]
     pub log_filter_file: Option<PathBuf>,
-    /// What a line looks like.
+    /// What a line looks like: `text`, or `json`, an object a line with `timestamp`, `level`, `target`, `message`
+    /// and every field side by side, those of the request's spans included, such as `trace.id`. Only the last
+    /// words of a process that fails are text.
     #[arg(
         long,
         env = "HEARTH_LOG_FORMAT",
@@ -40,7 +42,8 @@ pub struct LogSettings {
         global = true
     )]
     pub log_format: LogFormat,
-    /// Receiver of spans by OTLP over HTTP, such as `http://127.0.0.1:4318`; `/v1/traces` is added. None by default.
+    /// OpenTelemetry receiver that gets spans by OTLP over HTTP (protobuf), such as `http://127.0.0.1:4318`;
+    /// `/v1/traces` is added. Headers that it wants, such as a token, are in `OTEL_EXPORTER_OTLP_HEADERS`.
     #[arg(long, env = "HEARTH_OTLP_ENDPOINT", value_parser = spans::endpoint, global = true)]
     pub otlp_endpoint: Option<Url>,
 }

@@ -20,7 +20,7 @@ use crate::{
 /// How a process reaches the bus.
 #[derive(Clone, Debug, Args)]
 pub struct BusSettings {
-    /// NATS servers, separated by commas.
+    /// NATS servers, separated by commas. `tls://` demands TLS of all of them.
     #[arg(
         long,
         env = "HEARTH_NATS",
@@ -29,7 +29,7 @@ pub struct BusSettings {
         num_args = 1
     )]
     pub nats: Vec<ServerAddr>,
-    /// File with `user:password` for NATS; only its owner may read it.
+    /// File with `user:password` for NATS. It has mode 0600: only its owner may read it.
     #[arg(long, env = "HEARTH_NATS_AUTH")]
     pub nats_auth: PathBuf,
 }
@@ -40,10 +40,10 @@ pub struct FleetSettings {
     /// The bus.
     #[command(flatten)]
     pub bus: BusSettings,
-    /// Object store that ingress and workers share, as a URL.
+    /// Object store that ingresses and workers share, as a URL: `file://`, `s3://`, `az://` or `gs://`.
     #[arg(long, env = "HEARTH_STORE")]
     pub store: String,
-    /// Pool file (TOML).
+    /// Pool file (TOML), the same for ingresses and workers.
     #[arg(long, env = "HEARTH_POOLS")]
     pub pools: PathBuf,
 }
@@ -52,7 +52,7 @@ pub struct FleetSettings {
 #[derive(Clone, Debug, Args)]
 pub struct AdminSettings {
     /// Address at which `GET /healthz`, `GET /readyz` with reasons and `GET /metrics` are answered, best one
-    /// that only the host reaches; none by default.
+    /// that only the host reaches.
     #[arg(long, env = "HEARTH_ADMIN_LISTEN")]
     pub admin_listen: Option<SocketAddr>,
 }

@@ -4,7 +4,7 @@ use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{auth::keys::Keys, devkeys};
+use crate::auth::keys::Keys;
 
 const ISSUER: &str = "https://issuer.test";
 const AUDIENCE: &str = "https://dynamicsessions.io";

@@ -1,10 +1,12 @@
-//! Keys, certificates and tokens for development and tests.
+//! Keys, certificates and tokens for development and tests: what a real installation has from an identity
+//! provider and a certificate authority. No program of Hearth's uses this crate.
+#![forbid(unsafe_code)]
 
 use std::{
     fs,
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use jsonwebtoken::{
@@ -14,10 +16,25 @@ use jsonwebtoken::{
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde::Serialize;
 
-use crate::config::TokenArguments;
-
 /// Names that the development certificate is good for.
 pub const CERTIFICATE_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// What a token says.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TokenArguments {
+    /// Signing key (PEM).
+    #[arg(long)]
+    pub key: PathBuf,
+    /// Claim `iss`.
+    #[arg(long)]
+    pub issuer: String,
+    /// Claim `aud`.
+    #[arg(long, default_value = "https://dynamicsessions.io")]
+    pub audience: String,
+    /// Life of the token in seconds.
+    #[arg(long, default_value_t = 43_200)]
+    pub ttl_seconds: u64,
+}
 
 #[derive(Serialize)]
 struct Claims<'a> {
@@ -63,20 +80,10 @@ pub fn certificate(directory: &Path) -> anyhow::Result<()> {
     if certificate_file.exists() && key_file.exists() {
         return Ok(());
     }
-    let (certificate, key) = self_signed()?;
-    fs::write(certificate_file, certificate)?;
-    Ok(write_secret(&key_file, key.as_bytes())?)
-}
-
-/// A self-signed certificate and its key, as PEM.
-///
-/// # Errors
-/// The random generator failed.
-pub fn self_signed() -> Result<(String, String), rcgen::Error> {
-    let names: Vec<String> = CERTIFICATE_NAMES.map(str::to_owned).into();
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let certificate = CertificateParams::new(names)?.self_signed(&key)?;
-    Ok((certificate.pem(), key.serialize_pem()))
+    let names = CertificateParams::new(CERTIFICATE_NAMES.map(str::to_owned))?;
+    fs::write(certificate_file, names.self_signed(&key)?.pem())?;
+    Ok(write_secret(&key_file, key.serialize_pem().as_bytes())?)
 }
 
 /// Signs a token.

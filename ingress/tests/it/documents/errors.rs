@@ -1,13 +1,14 @@
 //! `ERRORS.md`, written from the code.
 
-use super::{ErrorCode, endings};
+use ingress::error::{ErrorCode, endings};
+
+use super::provoked;
 
 /// `Retry-After` of a pool whose share of the records is full.
 const UNTIL_ROOM: &str = "until records of the pool are old enough to go: up to 24 h";
 
 /// The page.
-#[must_use]
-pub fn page() -> String {
+pub(super) fn page() -> String {
     let mut page = HEAD.to_owned();
     let codes = ErrorCode::ALL.iter().map(|code| {
         [
@@ -20,7 +21,7 @@ pub fn page() -> String {
                 (_, Some(seconds)) => format!("{seconds} s"),
                 (_, None) => String::new(),
             },
-            test(code.test()),
+            test(provoked::of_code(*code)),
         ]
     });
     let mut codes: Vec<_> = codes.collect();
@@ -40,7 +41,7 @@ pub fn page() -> String {
             row.name.to_owned(),
             row.meaning.to_owned(),
             row.session.to_owned(),
-            test(row.test),
+            test(provoked::of_ending(row.name)),
         ]
     });
     let head = ["name", "meaning", "the session afterwards", "test"];
