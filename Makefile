@@ -1,18 +1,21 @@
 # `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
-.PHONY: help up down test test-unit test-v2 bench chaos stall drill lint documents build image nats stores prometheus prerequisites clean
+.PHONY: help up down test test-unit test-v2 bench chaos stall drill lint deny documents build image nats stores prometheus prerequisites clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-up: build image nats ## install, build and start everything, and prove it with a request
+# Most of the image is downloading, so it is made while Rust compiles.
+up: ## install, build and start everything, and prove it with a request
+	@$(MAKE) --no-print-directory --jobs=3 build image nats
 	@infra/dev/up.sh
 
 down: ## stop what `make up` started
 	@infra/dev/down.sh
 
-test: build image nats stores prometheus ## every test
+test: ## every test
+	@$(MAKE) --no-print-directory --jobs=5 build image nats stores prometheus
 	@infra/dev/test.sh
 
 test-unit: ## logic alone: no root, no services, no network
@@ -37,6 +40,10 @@ lint: prerequisites ## formatting, lints and documentation
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps --document-private-items
+
+deny: prerequisites ## licences, sources and banned crates of what the programs are made of (compiles cargo-deny once)
+	@test -x .hearth/tools/bin/cargo-deny || cargo install --locked --quiet --root .hearth/tools cargo-deny@0.20.2
+	@.hearth/tools/bin/cargo-deny --offline check bans licenses sources
 
 documents: build image nats prometheus ## write from the code: ingress/ERRORS.md, ingress/openapi/, docs/settings.md, docs/metrics.md
 	@HEARTH_WRITE_DOCUMENTS=1 cargo test --release --workspace -- --test-threads=1 the_committed_

@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt, future::ready, stream, strea
 use proto::{blob::Staged, file::FileEntry};
 use store::{
     Store, StoreError,
-    log::{commit::File, content, place::Place},
+    log::{commit::File, content, key::LogKey},
 };
 
 /// A file's bytes, as they arrive.
@@ -21,7 +21,7 @@ pub enum Bytes {
     /// In a staging object that was made for this reader.
     Staged(Staged),
     /// In the session's log.
-    Logged(Place, File),
+    Logged(LogKey, File),
 }
 
 /// A file that was found and can be read.

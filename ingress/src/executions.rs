@@ -1,4 +1,4 @@
-//! The use cases around executions that nobody waits for, and whatever else has a record: submitted,
+//! The use cases around asynchronous executions, and whatever else has a record: submitted,
 //! described, listed, cancelled. A record is all that is needed to tell of one, so any ingress can.
 
 use std::time::Duration;
@@ -9,7 +9,9 @@ use proto::{
     fault::{Fault, FaultCode},
     limits,
     message::{Answer, Job, Recalled, Request},
-    record::{ExecutionRecord, Queued, RecordKey, RecordRef, RecordState, Recorded, Submission},
+    record::{
+        ExecutionRecord, Queued, RecordKey, RecordRef, RecordState, StoredOutcome, Submission,
+    },
     subject, wire,
 };
 use records::{
@@ -17,7 +19,7 @@ use records::{
     room::{Entry, Room},
     share::{self, Share},
 };
-use routing::{placement::Record, served::Served};
+use routing::{placement::LeaseView, served::Served};
 use tokio::time::{Instant, sleep, timeout};
 use ulid::Ulid;
 
@@ -85,7 +87,7 @@ impl Service {
             ServiceError::QueueFull => FaultCode::SessionBusy,
             _ => FaultCode::StorageUnavailable,
         };
-        let fault = Recorded::Fault(Fault::new(refusal, "the execution was not queued"));
+        let fault = StoredOutcome::Fault(Fault::new(refusal, "the execution was not queued"));
         let refused = record.followed_by(RecordState::Refused, Some(fault), stamp());
         match self.bus.write_execution(&place, &refused, revision).await {
             Ok(Put::At(_)) => Err(failed),
@@ -139,8 +141,8 @@ impl Service {
         }
         let lease = self.bus.sure_lease(&session.pool.id, &session.key).await;
         match lease.map_err(RouteError::Bus)? {
-            Some(Record::None) => Err(RouteError::PoolNotServed(served).into()),
-            Some(Record::Held(..)) | None => Ok(()),
+            Some(LeaseView::None) => Err(RouteError::PoolNotServed(served).into()),
+            Some(LeaseView::Held(..)) | None => Ok(()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! How full the queues of executions that nobody waits for are, for metrics.
+//! How full the queues of asynchronous executions are, for metrics.
 
 use std::{
     collections::BTreeMap,

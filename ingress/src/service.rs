@@ -17,8 +17,8 @@ use proto::{
     wire,
 };
 use store::{
-    Owner, Store, StoreError, Upload,
-    log::{history, manifest::Manifest, place::Place},
+    StagingScope, Store, StoreError, Upload,
+    log::{history, key::LogKey, manifest::Manifest},
 };
 use tokio::time::Instant;
 
@@ -74,8 +74,8 @@ pub struct Session {
 
 impl Session {
     /// Whose staging objects its requests are.
-    fn owner(&self) -> Owner<'_> {
-        Owner {
+    fn owner(&self) -> StagingScope<'_> {
+        StagingScope {
             pool: &self.pool.id,
             session: &self.key,
             operation: &self.operation,
@@ -440,7 +440,7 @@ impl Service {
         &self,
         session: &Session,
         error: ServiceError,
-    ) -> Result<(Place, Manifest), ServiceError> {
+    ) -> Result<(LogKey, Manifest), ServiceError> {
         let ServiceError::Route(RouteError::Unowned(incarnation)) = error else {
             return Err(error);
         };
@@ -543,8 +543,8 @@ impl ServiceError {
     }
 }
 
-fn place(session: &Session, incarnation: Incarnation) -> Place {
-    Place {
+fn place(session: &Session, incarnation: Incarnation) -> LogKey {
+    LogKey {
         pool: session.pool.id.clone(),
         session: session.key.clone(),
         incarnation,

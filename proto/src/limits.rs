@@ -13,7 +13,7 @@ pub const UPLOAD_BYTES: u64 = 128 * 1024 * 1024;
 pub const CODE_BYTES: usize = 4 * 1024 * 1024;
 /// Longest execution in seconds (platform ceiling of the contract).
 pub const EXECUTION_SECONDS: u32 = 220;
-/// The same of executions that nobody waits for, in a pool that allows the most.
+/// The same of asynchronous executions, in a pool that allows the most.
 pub const ASYNC_EXECUTION_SECONDS: u32 = 12 * 3600;
 /// Executions of one session that wait in the queue or were taken from it and have not ended.
 pub const QUEUED_OF_SESSION: i64 = 64;

@@ -29,7 +29,7 @@ pub struct Limits {
     pub scratch_bytes: u64,
     /// Ceiling and default of one execution, in seconds.
     pub execution_seconds: u32,
-    /// Ceiling of one execution that nobody waits for, in seconds.
+    /// Ceiling of one asynchronous execution, in seconds.
     pub async_execution_seconds: u32,
     /// Kept of stdout and of stderr of one execution, in bytes each; the rest is read and dropped.
     pub output_bytes: u64,
@@ -115,11 +115,11 @@ pub struct Pool {
     /// until they are there.
     #[serde(default)]
     pub write_behind_ms: Option<u32>,
-    /// Executions that nobody waits for, which wait or run at once: 1 to 100000. Ingresses look before they
+    /// Asynchronous executions, which wait or run at once: 1 to 100000. Ingresses look before they
     /// add one, so that those at work at the same moment may go beyond it by one each.
     #[serde(default = "queued_executions")]
     pub queued_executions: u32,
-    /// Executions that are recorded (those with an `operation-id` or that nobody waits for) within
+    /// Executions that are recorded (those with an `operation-id`, and asynchronous ones) within
     /// [`limits::RECORD_LIFE`], 1 to 10000000. The bus reserves [`limits::RECORD_BYTES`] for each.
     #[serde(default = "recorded_executions")]
     pub recorded_executions: u32,

@@ -192,7 +192,7 @@ impl RecordState {
 
 /// Who has an execution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct Holder {
     /// The run of a worker.
     pub worker: WorkerId,
     /// The ownership under which it acts.
@@ -204,7 +204,7 @@ pub struct Place {
 /// What an execution left, or why it left nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Recorded {
+pub enum StoredOutcome {
     /// An encoded [`Outcome`] of at most [`crate::limits::RECORD_OUTCOME_BYTES`].
     Inline(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The store's object that holds the same, made by [`crate::subject::result_key`].
@@ -213,7 +213,7 @@ pub enum Recorded {
     Fault(Fault),
 }
 
-impl Recorded {
+impl StoredOutcome {
     /// A failure as a record holds it: its text is cut after [`crate::limits::RECORD_FAULT_BYTES`].
     #[must_use]
     pub fn fault(mut fault: Fault) -> Self {
@@ -235,7 +235,7 @@ pub struct ExecutionRecord {
     /// What was asked.
     pub digest: BodyDigest,
     /// Who has or had it; nobody before a session took it.
-    pub place: Option<Place>,
+    pub place: Option<Holder>,
     /// Different in every version of the record: tells a writer whose acknowledgement was lost that
     /// the record is its own.
     pub nonce: String,
@@ -244,7 +244,7 @@ pub struct ExecutionRecord {
     /// The same of this version.
     pub written_ms: u64,
     /// What it left; nothing before its end.
-    pub outcome: Option<Recorded>,
+    pub outcome: Option<StoredOutcome>,
     /// How it was asked for, if its writer was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submission: Option<Submission>,
@@ -262,7 +262,12 @@ pub struct Stamp {
 impl ExecutionRecord {
     /// The first version of a record.
     #[must_use]
-    pub fn new(state: RecordState, digest: BodyDigest, place: Option<Place>, stamp: Stamp) -> Self {
+    pub fn new(
+        state: RecordState,
+        digest: BodyDigest,
+        place: Option<Holder>,
+        stamp: Stamp,
+    ) -> Self {
         Self {
             v: VERSION,
             state,
@@ -320,13 +325,13 @@ impl ExecutionRecord {
     /// # Errors
     /// Its outcome cannot be encoded.
     pub fn cancelled(&self, stamp: Stamp) -> Result<Self, wire::WireError> {
-        let outcome = Recorded::Inline(wire::encode(&cancelled())?);
+        let outcome = StoredOutcome::Inline(wire::encode(&cancelled())?);
         Ok(self.followed_by(RecordState::Cancelled, Some(outcome), stamp))
     }
 
     /// The next version: a session takes the execution.
     #[must_use]
-    pub fn taken(&self, place: Place, stamp: Stamp) -> Self {
+    pub fn taken(&self, place: Holder, stamp: Stamp) -> Self {
         Self {
             place: Some(place),
             ..self.followed_by(RecordState::Running, None, stamp)
@@ -335,7 +340,12 @@ impl ExecutionRecord {
 
     /// The next version, in another state.
     #[must_use]
-    pub fn followed_by(&self, state: RecordState, outcome: Option<Recorded>, stamp: Stamp) -> Self {
+    pub fn followed_by(
+        &self,
+        state: RecordState,
+        outcome: Option<StoredOutcome>,
+        stamp: Stamp,
+    ) -> Self {
         Self {
             v: VERSION,
             state,
@@ -356,18 +366,18 @@ impl ExecutionRecord {
         match (self.state, &self.outcome) {
             (RecordState::Queued | RecordState::Running, _) => None,
             (RecordState::Refused, _) => fault(FaultCode::Refused, "the execution was refused"),
-            (_, Some(Recorded::Fault(said))) => Some(Err(said.clone())),
+            (_, Some(StoredOutcome::Fault(said))) => Some(Err(said.clone())),
             (RecordState::Lost, _) => Some(Err(lost())),
             (RecordState::Unknown, _) => {
                 let words = "the execution ended in a way that this server does not know";
                 fault(FaultCode::Internal, words)
             }
-            (_, Some(Recorded::Inline(encoded))) => Some(
+            (_, Some(StoredOutcome::Inline(encoded))) => Some(
                 wire::decode::<Outcome>(encoded)
                     .map(|outcome| Answer::Executed(Carried::Inline(Box::new(outcome))))
                     .map_err(|_| Fault::new(FaultCode::Internal, UNREADABLE)),
             ),
-            (_, Some(Recorded::Object(object))) => {
+            (_, Some(StoredOutcome::Object(object))) => {
                 Some(Ok(Answer::Executed(Carried::Kept(object.clone()))))
             }
             (_, None) => fault(FaultCode::Internal, UNREADABLE),
@@ -419,7 +429,7 @@ mod tests {
         letter.repeat(26).parse().unwrap()
     }
 
-    fn record(state: RecordState, outcome: Option<Recorded>) -> ExecutionRecord {
+    fn record(state: RecordState, outcome: Option<StoredOutcome>) -> ExecutionRecord {
         let stamp = || Stamp {
             nonce: "n".to_owned(),
             now_ms: 1,
@@ -469,7 +479,12 @@ mod tests {
         use RecordState::{
             Cancelled, Failed, Lost, Queued, Refused, Running, Succeeded, TimedOut, Unknown,
         };
-        let said = || Some(Recorded::Fault(Fault::new(FaultCode::Stopping, "stopped")));
+        let said = || {
+            Some(StoredOutcome::Fault(Fault::new(
+                FaultCode::Stopping,
+                "stopped",
+            )))
+        };
         let table = [
             // (state, without an outcome, with a fault)
             (Queued, None, None),
@@ -529,7 +544,7 @@ mod tests {
             incarnation: None,
             details: None,
         };
-        let inline = Recorded::Inline(wire::encode(&outcome).unwrap());
+        let inline = StoredOutcome::Inline(wire::encode(&outcome).unwrap());
         let answer = record(RecordState::Succeeded, Some(inline)).answer();
         let expected = Answer::Executed(Carried::Inline(Box::new(outcome)));
         assert_eq!(answer, Some(Ok(expected)));
@@ -537,10 +552,10 @@ mod tests {
             key: "results/p/s/k-n".into(),
             size: 1 << 20,
         };
-        let stored = Some(Recorded::Object(object.clone()));
+        let stored = Some(StoredOutcome::Object(object.clone()));
         let answer = record(RecordState::Failed, stored).answer();
         assert_eq!(answer, Some(Ok(Answer::Executed(Carried::Kept(object)))));
-        let damaged = Some(Recorded::Inline(vec![0xc1]));
+        let damaged = Some(StoredOutcome::Inline(vec![0xc1]));
         let answer = record(RecordState::Succeeded, damaged).answer();
         assert_eq!(code_of(answer), FaultCode::Internal);
     }

@@ -20,7 +20,9 @@ use proto::{
     inspection::{Inspection, RunningExecution, Usage},
     lease::{Lease, LeaseState, Slot, WorkerBeat},
     message::{Answer, Carried, Frame, FrameBody, Job, Placement, Recalled, Request, SessionInfo},
-    record::{ExecutionRecord, Place, Queued, RecordRef, RecordState, Recorded, Stamp, Submission},
+    record::{
+        ExecutionRecord, Holder, Queued, RecordRef, RecordState, Stamp, StoredOutcome, Submission,
+    },
     recovery::SealedIdentifier,
     wire,
 };
@@ -419,7 +421,7 @@ fn records() -> Vec<(&'static str, ExecutionRecord)> {
         nonce: nonce.into(),
         now_ms,
     };
-    let place = Place {
+    let place = Holder {
         worker: "worker-1".parse().unwrap(),
         epoch: Epoch::default().next(),
         incarnation: incarnation(),
@@ -427,12 +429,12 @@ fn records() -> Vec<(&'static str, ExecutionRecord)> {
     let refused = ExecutionRecord::new(RecordState::Refused, digest(), None, stamp("n-0", 7));
     let running = refused.taken(place, stamp("n-1", 8));
     let ended = |state, outcome| running.followed_by(state, Some(outcome), stamp("n-2", 9));
-    let inline = Recorded::Inline(wire::encode(&outcome()).unwrap());
-    let object = Recorded::Object(Staged {
+    let inline = StoredOutcome::Inline(wire::encode(&outcome()).unwrap());
+    let object = StoredOutcome::Object(Staged {
         key: "results/p/s/k-n".into(),
         size: 1 << 20,
     });
-    let fault = Recorded::Fault(Fault::new(FaultCode::Stopping, "the session was stopped"));
+    let fault = StoredOutcome::Fault(Fault::new(FaultCode::Stopping, "the session was stopped"));
     vec![
         ("succeeded", ended(RecordState::Succeeded, inline)),
         ("failed", ended(RecordState::Failed, object)),

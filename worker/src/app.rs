@@ -284,7 +284,7 @@ impl Worker {
             .spawn(async move { stop.run_until_cancelled(watching).await });
     }
 
-    /// Takes executions that nobody waits for, now that there are sandboxes.
+    /// Takes asynchronous executions, now that there are sandboxes.
     fn serve_queues(&self, bus: &Bus, queues: Vec<(PoolId, PullConsumer)>) {
         for (pool, queue) in queues {
             let serving = queue::serve(self.context.clone(), bus.clone(), pool, queue);

@@ -13,9 +13,9 @@ use async_nats::{Client, Message, SubscribeError, Subscriber, connection::State}
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 
-/// Most farewells that are sent at once: other members have room for as many beside their own messages.
-const FAREWELLS: u64 = 512;
-/// Silence after which other members of the group must have got the missing farewells.
+/// Most markers that are sent at once: other members have room for as many beside their own messages.
+const MARKERS: u64 = 512;
+/// Silence after which other members of the group must have got the missing markers.
 const SILENCE: Duration = Duration::from_millis(50);
 /// How long leaving may take; without a connection it never would end.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
@@ -25,14 +25,14 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 pub struct Listener {
     client: Client,
     subscriber: Subscriber,
-    farewell: Farewell,
+    marker: LeaveMarker,
     received: u64,
 }
 
 /// How a listener leaves its group.
 #[derive(Clone, Debug)]
-pub struct Farewell {
-    /// Where its farewells go: the whole group must hear them there. They have no content and no reply
+pub struct LeaveMarker {
+    /// Where its markers go: the whole group must hear them there. They have no content and no reply
     /// subject, so that they mean nothing to the others.
     pub subject: String,
     /// Messages that may be on their way to it then; more are lost.
@@ -48,12 +48,12 @@ impl Listener {
         client: &Client,
         subject: String,
         group: &str,
-        farewell: Farewell,
+        marker: LeaveMarker,
     ) -> Result<Self, SubscribeError> {
         Ok(Self {
             subscriber: client.queue_subscribe(subject, group.to_owned()).await?,
             client: client.clone(),
-            farewell,
+            marker,
             received: 0,
         })
     }
@@ -69,13 +69,13 @@ impl Listener {
         }
     }
 
-    /// Stops listening; returns every message that arrived until then, farewells included.
+    /// Stops listening; returns every message that arrived until then, markers included.
     pub async fn leave(mut self) -> Vec<Message> {
         let mut arrived = vec![];
         while let Some(message) = self.next().now_or_never() {
             arrived.push(message);
         }
-        match tokio::time::timeout(LEAVE_WITHIN, self.bid_farewell(&mut arrived)).await {
+        match tokio::time::timeout(LEAVE_WITHIN, self.send_markers(&mut arrived)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(error = &*error, "failed to unsubscribe"),
             // The rest ends with the subscription, which is dropped here.
@@ -84,19 +84,19 @@ impl Listener {
         arrived
     }
 
-    /// Each member of the group gets its share of the farewells, so more and more are sent.
-    async fn bid_farewell(&mut self, arrived: &mut Vec<Message>) -> Result<(), async_nats::Error> {
-        let Farewell {
+    /// Each member of the group gets its share of the markers, so more and more are sent.
+    async fn send_markers(&mut self, arrived: &mut Vec<Message>) -> Result<(), async_nats::Error> {
+        let LeaveMarker {
             subject,
             on_their_way,
-        } = &self.farewell;
+        } = &self.marker;
         let last = self.received + on_their_way;
         self.subscriber.unsubscribe_after(last).await?;
-        let mut farewells = *on_their_way;
+        let mut markers = *on_their_way;
         // Without a connection nothing arrives, and what is sent waits for one, before whatever else must
         // be sent.
         while self.client.connection_state() == State::Connected {
-            for _ in 0..farewells {
+            for _ in 0..markers {
                 self.client.publish(subject.clone(), Bytes::new()).await?;
             }
             loop {
@@ -106,7 +106,7 @@ impl Listener {
                     Err(_) => break,
                 }
             }
-            farewells = FAREWELLS.min(farewells * 2);
+            markers = MARKERS.min(markers * 2);
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     sandbox::Disk,
-    session::{machine::End, opening::OpenError, table::Table},
+    session::{machine::SessionEnd, opening::OpenError, table::Table},
     stock::{Source, Stock},
 };
 
@@ -87,7 +87,7 @@ impl Default for Counts {
         for step in OpenError::STEPS {
             drop(counts.openings_failed.get_or_create(&[("step", step)]));
         }
-        for why in End::ALL {
+        for why in SessionEnd::ALL {
             drop(counts.ends.get_or_create(&[("why", why.name())]));
         }
         for outcome in RENEWALS {
@@ -134,7 +134,7 @@ impl Counts {
     }
 
     /// A session ended here.
-    pub fn ended(&self, why: End) {
+    pub fn ended(&self, why: SessionEnd) {
         self.ends.get_or_create(&[("why", why.name())]).inc();
     }
 

@@ -10,8 +10,8 @@ use proto::{
 use crate::{
     bus::Responder,
     lease::Ledger,
-    listener::{Farewell, Listener},
-    session::{Context, place},
+    listener::{LeaveMarker, Listener},
+    session::{Context, claim},
 };
 
 /// New sessions that may be on their way to a worker that begins to drain.
@@ -56,7 +56,7 @@ pub async fn listen(context: Context, ledger: Ledger, readiness: Readiness) {
         &context.client,
         subject.clone(),
         subject::PLACE_GROUP,
-        Farewell {
+        LeaveMarker {
             subject,
             on_their_way: ON_THEIR_WAY,
         },
@@ -72,7 +72,7 @@ pub async fn listen(context: Context, ledger: Ledger, readiness: Readiness) {
         }
     };
     let answer = |message| {
-        let placing = place::place(context.clone(), ledger.clone(), readiness, message);
+        let placing = claim::place(context.clone(), ledger.clone(), readiness, message);
         context.tasks.spawn(placing);
     };
     loop {

@@ -149,7 +149,7 @@ struct Inner {
     /// One permit for each that may be made at once.
     making: Semaphore,
     /// Callers that are making a sandbox themselves: refilling waits for them.
-    hurried: Hurried,
+    hurried: WaitingCallers,
     changed: Notify,
     failures: Failures,
 }
@@ -212,7 +212,7 @@ impl Stock {
             shelves,
             places: Arc::new(Semaphore::new(bounds.total)),
             making: Semaphore::new(MADE_AT_ONCE),
-            hurried: Hurried::default(),
+            hurried: WaitingCallers::default(),
             changed: Notify::new(),
             failures: Failures::default(),
         };
@@ -539,17 +539,17 @@ impl Shelf {
 
 /// Counts the callers who make their sandboxes themselves.
 #[derive(Debug, Default)]
-struct Hurried {
+struct WaitingCallers {
     count: AtomicUsize,
     none: Notify,
 }
 
-struct Hurry<'a>(&'a Hurried);
+struct WaitingCaller<'a>(&'a WaitingCallers);
 
-impl Hurried {
-    fn enter(&self) -> Hurry<'_> {
+impl WaitingCallers {
+    fn enter(&self) -> WaitingCaller<'_> {
         self.count.fetch_add(1, Ordering::SeqCst);
-        Hurry(self)
+        WaitingCaller(self)
     }
 
     async fn nobody(&self) {
@@ -565,7 +565,7 @@ impl Hurried {
     }
 }
 
-impl Drop for Hurry<'_> {
+impl Drop for WaitingCaller<'_> {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.none.notify_waiters();

@@ -15,7 +15,7 @@ pub(crate) struct Listed {
     /// Sessions that live.
     sessions: usize,
     max_sessions: u32,
-    /// Executions that nobody waits for and that no worker has taken yet.
+    /// Asynchronous executions and that no worker has taken yet.
     queued: u64,
     max_queued: u32,
     /// Executions of the last 24 hours that have a record.

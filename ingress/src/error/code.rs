@@ -139,7 +139,7 @@ codes! {
     BusUnavailable: SERVICE_UNAVAILABLE, Safe;
     /// The object store failed.
     StorageUnavailable: SERVICE_UNAVAILABLE, Safe;
-    /// The pool has no room for more records of executions: of those with an `operation-id`, or that nobody waits for.
+    /// The pool has no room for more records of executions: of those with an `operation-id`, and of asynchronous ones.
     ExecutionRecordsFull: SERVICE_UNAVAILABLE, Safe;
     /// The execution has not ended, or its end is not known yet.
     ExecutionPending: GATEWAY_TIMEOUT, SameId;

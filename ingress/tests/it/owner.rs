@@ -18,7 +18,7 @@ use proto::{
     execution::{Durability, Ending, Outcome},
     id::Epoch,
     message::{Answer, Carried, Frame, FrameBody, Job, Request},
-    record::{ExecutionRecord, Place, RecordRef, RecordState, Recorded},
+    record::{ExecutionRecord, Holder, RecordRef, RecordState, StoredOutcome},
     subject, wire,
 };
 use records::execution::{Executions, Found, Put, stamp};
@@ -116,8 +116,8 @@ pub(crate) fn executed() -> Answer {
 }
 
 /// Whoever has the execution, according to a record.
-pub(crate) fn place() -> Place {
-    Place {
+pub(crate) fn place() -> Holder {
+    Holder {
         worker: "worker-1".parse().unwrap(),
         epoch: Epoch::default().next(),
         incarnation: proto::id::Incarnation::from_ulid(Ulid::nil()),
@@ -125,14 +125,14 @@ pub(crate) fn place() -> Place {
 }
 
 /// A record that nobody changed yet.
-pub(crate) fn new_record(state: RecordState, place: Option<Place>) -> ExecutionRecord {
+pub(crate) fn new_record(state: RecordState, place: Option<Holder>) -> ExecutionRecord {
     ExecutionRecord::new(state, record().digest, place, stamp())
 }
 
 /// The record with its result.
 pub(crate) fn succeeded(record: &ExecutionRecord) -> ExecutionRecord {
     let encoded = wire::encode(&outcome()).unwrap();
-    let outcome = Some(Recorded::Inline(encoded));
+    let outcome = Some(StoredOutcome::Inline(encoded));
     record.followed_by(RecordState::Succeeded, outcome, stamp())
 }
 

@@ -76,7 +76,7 @@ impl PoolSpec {
         self
     }
 
-    /// With room for so many executions that nobody waits for.
+    /// With room for so many asynchronous executions.
     #[must_use]
     pub fn queued_executions(mut self, most: u32) -> Self {
         self.0.queued_executions = most;

@@ -1,4 +1,4 @@
-//! Executions that nobody waits for: accepted, asked for until they have an end, and started once,
+//! Asynchronous executions: accepted, asked for until they have an end, and started once,
 //! whatever breaks meanwhile.
 
 use std::{collections::BTreeMap, time::Duration};

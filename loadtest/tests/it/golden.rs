@@ -159,7 +159,7 @@ fn new() -> Vec<Step> {
     ]
 }
 
-/// What is asked of executions that nobody waits for, in a session of their own.
+/// What is asked of asynchronous executions, in a session of their own.
 fn without_waiting() -> Vec<Step> {
     vec![
         step(

@@ -1,7 +1,7 @@
 //! Records on the bus as ingress and workers both use them. They lie in streams that keep the last
 //! message of every subject, and change by compare-and-set only: [`cas`] has the primitives,
 //! [`execution`] the records that both sides write, [`share`] how many of them a pool may have, [`queue`]
-//! the executions that nobody waits for, [`fleet`] what all processes must agree on.
+//! the asynchronous executions, [`fleet`] what all processes must agree on.
 #![forbid(unsafe_code)]
 
 pub mod cas;

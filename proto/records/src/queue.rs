@@ -1,4 +1,4 @@
-//! The queue of executions that nobody waits for: a work queue on the bus. A job lies there until its
+//! The queue of asynchronous executions: a work queue on the bus. A job lies there until its
 //! record has an end; what is delivered twice is told apart by the record.
 
 use std::time::SystemTime;

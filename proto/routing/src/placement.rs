@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::{
     lease::{Lease, LeaseState},
     limits,
-    record::Place,
+    record::Holder,
 };
 
 /// Silence of both subjects of an owner after which it counts as gone.
@@ -17,7 +17,7 @@ pub const SETTLED_AFTER: Duration = limits::WORKER_TTL.saturating_add(limits::WO
 
 /// The lease record of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
+pub enum LeaseView {
     /// There is none.
     None,
     /// A record and its revision.
@@ -26,7 +26,7 @@ pub enum Record {
 
 /// What is known of an owner's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub struct OwnerStatus {
     /// Its key exists.
     pub has_key: bool,
     /// Its key says that it drains.
@@ -35,7 +35,7 @@ pub struct Owner {
     pub silent: Option<Duration>,
 }
 
-impl Owner {
+impl OwnerStatus {
     /// What is known where there is no owner.
     pub const NONE: Self = Self {
         has_key: false,
@@ -48,7 +48,7 @@ impl Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Send the job to the placement subject with this revision.
-    Place {
+    Holder {
         /// Revision of the lease that was seen, 0 for none.
         seen: u64,
     },
@@ -58,9 +58,9 @@ pub enum Next {
 
 /// Chooses. `settled` says whether this ingress has been connected for [`SETTLED_AFTER`].
 #[must_use]
-pub fn choose(record: &Record, owner: Owner, settled: bool) -> Next {
-    let Record::Held(lease, revision) = record else {
-        return Next::Place { seen: 0 };
+pub fn choose(record: &LeaseView, owner: OwnerStatus, settled: bool) -> Next {
+    let LeaseView::Held(lease, revision) = record else {
+        return Next::Holder { seen: 0 };
     };
     let silent = owner.silent.is_some_and(|silence| silence >= GONE_AFTER);
     let gone = match (owner.has_key, owner.draining) {
@@ -70,9 +70,9 @@ pub fn choose(record: &Record, owner: Owner, settled: bool) -> Next {
     };
     match (lease.state, gone) {
         // Nobody owns it.
-        (LeaseState::Vacant, _) => Next::Place { seen: *revision },
+        (LeaseState::Vacant, _) => Next::Holder { seen: *revision },
         (LeaseState::Active | LeaseState::Stopping | LeaseState::Unknown, true) => {
-            Next::Place { seen: *revision }
+            Next::Holder { seen: *revision }
         }
         (LeaseState::Active | LeaseState::Stopping | LeaseState::Unknown, false) => Next::Wait,
     }
@@ -82,14 +82,14 @@ pub fn choose(record: &Record, owner: Owner, settled: bool) -> Next {
 /// lease has been another's or nobody's: one look may have been at a server that was behind.
 #[must_use]
 pub fn executor_is_gone(
-    place: &Place,
-    record: &Record,
-    owner: Owner,
+    place: &Holder,
+    record: &LeaseView,
+    owner: OwnerStatus,
     settled: bool,
     elsewhere: Duration,
 ) -> bool {
     if holds(record, place) {
-        matches!(choose(record, owner, settled), Next::Place { .. })
+        matches!(choose(record, owner, settled), Next::Holder { .. })
     } else {
         elsewhere >= GONE_AFTER
     }
@@ -97,8 +97,8 @@ pub fn executor_is_gone(
 
 /// Whether the lease is the one under which an execution was taken.
 #[must_use]
-pub fn holds(record: &Record, place: &Place) -> bool {
-    matches!(record, Record::Held(lease, _)
+pub fn holds(record: &LeaseView, place: &Holder) -> bool {
+    matches!(record, LeaseView::Held(lease, _)
         if lease.owner == place.worker
             && lease.epoch == place.epoch
             && lease.incarnation == place.incarnation)
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    fn held(state: LeaseState) -> Record {
+    fn held(state: LeaseState) -> LeaseView {
         let lease = Lease {
             identifier: "user-1".parse().unwrap(),
             owner: "worker-1".parse().unwrap(),
@@ -120,12 +120,12 @@ mod tests {
             state,
             idle_ms: 0,
         };
-        Record::Held(lease, 7)
+        LeaseView::Held(lease, 7)
     }
 
-    fn owner(has_key: bool, draining: bool, silent_ms: u64) -> Owner {
+    fn owner(has_key: bool, draining: bool, silent_ms: u64) -> OwnerStatus {
         let silent = (silent_ms > 0).then(|| Duration::from_millis(silent_ms));
-        Owner {
+        OwnerStatus {
             has_key,
             draining,
             silent,
@@ -136,14 +136,14 @@ mod tests {
     fn a_session_without_a_record_is_placed_at_once() {
         let nobody = owner(false, false, 0);
         assert_eq!(
-            choose(&Record::None, nobody, false),
-            Next::Place { seen: 0 }
+            choose(&LeaseView::None, nobody, false),
+            Next::Holder { seen: 0 }
         );
     }
 
     #[test]
     fn an_owner_is_gone_only_when_it_surely_is() {
-        let place = Next::Place { seen: 7 };
+        let place = Next::Holder { seen: 7 };
         let table = [
             // (key, draining, silent ms, settled) → next
             (true, false, 0, true, Next::Wait),
@@ -163,11 +163,11 @@ mod tests {
         }
     }
 
-    fn place_of(record: &Record) -> Place {
-        let Record::Held(lease, _) = record else {
+    fn place_of(record: &LeaseView) -> Holder {
+        let LeaseView::Held(lease, _) = record else {
             panic!("no lease")
         };
-        Place {
+        Holder {
             worker: lease.owner.clone(),
             epoch: lease.epoch,
             incarnation: lease.incarnation,
@@ -178,7 +178,7 @@ mod tests {
     fn who_has_an_execution_is_gone_when_its_lease_is_anothers_or_nobody_serves_it() {
         let lease = held(LeaseState::Active);
         let (mine, long) = (place_of(&lease), GONE_AFTER);
-        let later = Place {
+        let later = Holder {
             epoch: mine.epoch.next(),
             ..mine.clone()
         };
@@ -192,8 +192,8 @@ mod tests {
             (&mine, &lease, owner(true, false, 300), true, long, true),
             (&later, &lease, alive, true, short, false),
             (&later, &lease, alive, false, long, true),
-            (&mine, &Record::None, dead, false, short, false),
-            (&mine, &Record::None, dead, false, long, true),
+            (&mine, &LeaseView::None, dead, false, short, false),
+            (&mine, &LeaseView::None, dead, false, long, true),
         ];
         for (place, lease, owner, settled, elsewhere, gone) in table {
             let answer = executor_is_gone(place, lease, owner, settled, elsewhere);

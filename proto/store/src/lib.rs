@@ -24,4 +24,4 @@ pub use open::{OpenError, local_directory};
 pub use probe::ProbeError;
 pub use recovery::RecoveryError;
 pub use round_trip::RoundTripError;
-pub use staging::{Owner, Upload};
+pub use staging::{StagingScope, Upload};

@@ -3,7 +3,7 @@
 
 use proto::{recovery::Recovery, wire};
 
-use crate::{Store, StoreError, log::place::Place};
+use crate::{Store, StoreError, log::key::LogKey};
 
 /// Last part of its key. Commits, blobs and checkpoints lie below other names.
 const NAME: &str = "r";
@@ -28,7 +28,7 @@ impl Store {
     /// The store failed.
     pub async fn keep_recovery(
         &self,
-        place: &Place,
+        place: &LogKey,
         recovery: &Recovery,
     ) -> Result<(), RecoveryError> {
         let encoded = wire::encode(recovery)?;
@@ -40,7 +40,7 @@ impl Store {
     ///
     /// # Errors
     /// The store failed, or something else lies there.
-    pub async fn recovery(&self, place: &Place) -> Result<Option<Recovery>, RecoveryError> {
+    pub async fn recovery(&self, place: &LogKey) -> Result<Option<Recovery>, RecoveryError> {
         let key = place.prefix().join(NAME);
         match self.get(&key, BYTES).await? {
             Some(object) => Ok(Some(wire::decode(&object.bytes)?)),
@@ -64,7 +64,7 @@ mod tests {
     async fn it_lies_beside_the_log_is_no_commit_and_goes_with_it() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("file://{}", directory.path().display())).unwrap();
-        let place = Place {
+        let place = LogKey {
             pool: "01JDE1KZ0000000000000000PY".parse().unwrap(),
             session: "a".repeat(26).parse().unwrap(),
             incarnation: Incarnation::from_ulid(Ulid::from_parts(5, 5)),

@@ -45,7 +45,7 @@ const SWEPT: [(&str, Duration); 3] = [
 
 /// Whose staging object it is; becomes part of its key.
 #[derive(Clone, Copy, Debug)]
-pub struct Owner<'a> {
+pub struct StagingScope<'a> {
     /// The session's pool.
     pub pool: &'a PoolId,
     /// The session.
@@ -70,7 +70,7 @@ impl Store {
     pub async fn stage_bytes(
         &self,
         bytes: impl Into<Bytes>,
-        owner: Owner<'_>,
+        owner: StagingScope<'_>,
         purpose: &str,
     ) -> Result<Staged, StoreError> {
         let bytes = bytes.into();
@@ -89,7 +89,7 @@ impl Store {
     pub async fn stage_reader(
         &self,
         reader: impl AsyncRead + Unpin,
-        owner: Owner<'_>,
+        owner: StagingScope<'_>,
         purpose: &str,
     ) -> Result<Staged, StoreError> {
         let key = key(owner, purpose);
@@ -114,7 +114,11 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn begin(&self, owner: Owner<'_>, purpose: &str) -> Result<Upload, StoreError> {
+    pub async fn begin(
+        &self,
+        owner: StagingScope<'_>,
+        purpose: &str,
+    ) -> Result<Upload, StoreError> {
         let key = key(owner, purpose);
         let path = Path::from(&*key);
         let begun = async { Ok(self.objects.put_multipart(&path).await?) };
@@ -343,7 +347,7 @@ impl Stream for Reading {
     }
 }
 
-fn key(owner: Owner<'_>, purpose: &str) -> String {
+fn key(owner: StagingScope<'_>, purpose: &str) -> String {
     let nonce = Ulid::new().to_string().to_lowercase();
     subject::staging_key(owner.pool, owner.session, owner.operation, purpose, &nonce)
 }

@@ -19,7 +19,7 @@ use rustix::{
     fs::{AtFlags, Mode, OFlags},
     io::Errno,
 };
-use store::{Owner, Store, StoreError};
+use store::{StagingScope, Store, StoreError};
 use ulid::Ulid;
 
 use crate::sandbox::layout;
@@ -57,7 +57,7 @@ impl Opened {
     pub async fn stage(
         self,
         store: &Store,
-        owner: Owner<'_>,
+        owner: StagingScope<'_>,
     ) -> Result<(FileEntry, Blob), FileError> {
         let mut entry = self.entry;
         let reader = tokio::fs::File::from_std(self.file.into_std());

@@ -44,7 +44,7 @@ impl Fixture {
         let pool: PoolId = "01JDE1KZ0000000000000000PY".parse().unwrap();
         let session: SessionKey = "a".repeat(26).parse().unwrap();
         let operation: OperationId = "op".parse().unwrap();
-        let owner = Owner {
+        let owner = StagingScope {
             pool: &pool,
             session: &session,
             operation: &operation,

@@ -9,19 +9,19 @@ use tracing::Instrument;
 
 use super::{
     HeldLease, LeaseError, Ownership,
-    certainty::{Certainty, Sure},
+    ownership_check::{Confirmation, OwnershipCheck},
 };
 use crate::{metrics::Counts, trace};
 
 /// After a renewal that the bus did not answer, the time until the next.
 const RETRY: Duration = Duration::from_secs(1);
 
-type Renewal = BoxFuture<'static, (HeldLease, Sure, Result<(), LeaseError>)>;
+type Renewal = BoxFuture<'static, (HeldLease, Confirmation, Result<(), LeaseError>)>;
 
 /// A held lease and its renewals.
 pub struct Keeper {
     ownership: Ownership,
-    certainty: Certainty,
+    ownership_check: OwnershipCheck,
     counts: Counts,
     every: Duration,
     next: Instant,
@@ -32,15 +32,15 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Keeps a fresh lease, and tells `certainty` of each renewal.
+    /// Keeps a fresh lease, and tells `ownership_check` of each renewal.
     #[must_use]
-    pub fn new(lease: HeldLease, certainty: Certainty, pool: &Pool, counts: Counts) -> Self {
+    pub fn new(lease: HeldLease, ownership_check: OwnershipCheck, pool: &Pool, counts: Counts) -> Self {
         let every = pool.renewed_every();
         let ownership = lease.ownership().clone();
         let now = Instant::now();
         Self {
             ownership,
-            certainty,
+            ownership_check,
             counts,
             every,
             next: now + every,
@@ -79,7 +79,7 @@ impl Keeper {
                 match renewed {
                     Ok(()) => {
                         self.counts.renewed();
-                        self.certainty.note(sure);
+                        self.ownership_check.note(sure);
                         self.renewed = Instant::now();
                         self.next = self.renewed + self.every;
                     }
@@ -104,7 +104,7 @@ impl Keeper {
             tokio::time::sleep_until(self.next).await;
             if let Some(mut lease) = self.lease.take() {
                 self.used = false;
-                let sure = self.certainty.now();
+                let sure = self.ownership_check.now();
                 let renewal = async move {
                     let renewed = lease.renew().await;
                     (lease, sure, renewed)

@@ -17,7 +17,7 @@ use proto::{
     lease::{Lease, LeaseState, Slot},
     limits,
     pool::Pool,
-    record::Place,
+    record::Holder,
     subject, wire,
 };
 pub use records::cas::BusError;
@@ -26,9 +26,9 @@ use tokio::time::Instant;
 use ulid::Ulid;
 
 pub mod beat;
-pub mod certainty;
 pub mod janitor;
 pub mod keeper;
+pub mod ownership_check;
 pub(crate) mod streams;
 pub use streams::Replicas;
 
@@ -69,12 +69,12 @@ pub struct Claimed {
     /// The right to act for it.
     pub lease: HeldLease,
     /// Whether it lived before.
-    pub life: Life,
+    pub continuity: Continuity,
 }
 
 /// Whether a claimed session lived before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum Continuity {
     /// It begins. What an earlier life left in the object store is nobody's any more.
     New {
         /// The life that had ended, if there was one.
@@ -84,7 +84,7 @@ pub enum Life {
     Continued,
 }
 
-impl Life {
+impl Continuity {
     /// What a claim finds behind a lease record of this age.
     fn behind(lease: &Lease, age: Duration, pool: &Pool) -> Self {
         if lease.lives(age, pool) {
@@ -204,12 +204,12 @@ impl Ledger {
             Some((lease, _)) => (lease.slot, false),
             None => (self.create_slot(session).await?, true),
         };
-        let life = match &previous {
-            None => Life::New { ended: None },
-            Some((lease, age)) => Life::behind(lease, *age, &self.inner.pool),
+        let continuity = match &previous {
+            None => Continuity::New { ended: None },
+            Some((lease, age)) => Continuity::behind(lease, *age, &self.inner.pool),
         };
-        let incarnation = match (life, &previous) {
-            (Life::Continued, Some((lease, _))) => lease.incarnation,
+        let incarnation = match (continuity, &previous) {
+            (Continuity::Continued, Some((lease, _))) => lease.incarnation,
             _ => Incarnation::from_ulid(Ulid::new()),
         };
         let record = Lease {
@@ -250,10 +250,10 @@ impl Ledger {
             revision,
         };
         if begun.elapsed() < SLOT_IS_SURE {
-            return Ok(Claimed { lease, life });
+            return Ok(Claimed { lease, continuity });
         }
         match self.slot_exists(slot, session).await {
-            Ok(true) => Ok(Claimed { lease, life }),
+            Ok(true) => Ok(Claimed { lease, continuity }),
             // The janitor took the slot while this worker stood still: without a slot the session
             // would not count towards the maximum.
             Ok(false) => {
@@ -378,8 +378,8 @@ impl Ownership {
 
     /// How the records of executions name this ownership.
     #[must_use]
-    pub fn place(&self) -> Place {
-        Place {
+    pub fn place(&self) -> Holder {
+        Holder {
             worker: self.record.owner.clone(),
             epoch: self.record.epoch,
             incarnation: self.record.incarnation,

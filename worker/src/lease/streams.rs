@@ -118,7 +118,7 @@ pub(crate) async fn open_executions(
     open(context, executions).await
 }
 
-/// Opens the queues of executions that nobody waits for. A job lies there until it is acknowledged, and
+/// Opens the queues of asynchronous executions. A job lies there until it is acknowledged, and
 /// no longer than its record; a session or a server that has too many refuses new ones.
 pub(crate) async fn open_queues(
     context: &Context,

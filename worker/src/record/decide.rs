@@ -1,6 +1,6 @@
 //! What a session does with an execution that has a record already: a pure choice.
 
-use proto::record::{ExecutionRecord, Place, RecordRef, RecordState};
+use proto::record::{ExecutionRecord, Holder, RecordRef, RecordState};
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub fn decide(
     record: &ExecutionRecord,
     revision: u64,
     asked: &RecordRef,
-    ours: &Place,
+    ours: &Holder,
 ) -> Decision {
     if record.digest != asked.digest {
         return Decision::Conflict;
@@ -47,7 +47,7 @@ pub fn decide(
     }
 }
 
-fn running(theirs: Option<&Place>, ours: &Place) -> Decision {
+fn running(theirs: Option<&Holder>, ours: &Holder) -> Decision {
     let Some(theirs) = theirs else {
         return Decision::Lose;
     };
@@ -72,8 +72,8 @@ mod tests {
 
     use super::*;
 
-    fn place(worker: &str, epoch: u32, incarnation: u128) -> Place {
-        Place {
+    fn place(worker: &str, epoch: u32, incarnation: u128) -> Holder {
+        Holder {
             worker: worker.parse().unwrap(),
             epoch: (0..epoch).fold(Epoch::default(), |epoch, _| epoch.next()),
             incarnation: Incarnation::from_ulid(Ulid(incarnation)),
@@ -89,7 +89,7 @@ mod tests {
         }
     }
 
-    fn record(state: RecordState, place: Option<Place>) -> ExecutionRecord {
+    fn record(state: RecordState, place: Option<Holder>) -> ExecutionRecord {
         let stamp = Stamp {
             nonce: "n".into(),
             now_ms: 0,

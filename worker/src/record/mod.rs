@@ -11,7 +11,7 @@ use proto::{
     id::{PoolId, SessionKey},
     limits,
     pool::Pools,
-    record::{ExecutionRecord, RecordKey, RecordRef, RecordState, Recorded, Stamp},
+    record::{ExecutionRecord, RecordKey, RecordRef, RecordState, Stamp, StoredOutcome},
     subject, wire,
 };
 use records::{
@@ -83,7 +83,7 @@ pub struct HeldRecord {
 
 /// How an execution ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ExecutionEnd {
     /// It ran, or was cancelled before it could.
     Outcome(Box<Outcome>),
     /// It did not run and will not here, for this reason; the same operation may be asked for anew, and
@@ -97,7 +97,7 @@ pub enum End {
 
 /// What the record says in the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finished {
+pub enum FinalRecord {
     /// What this worker wrote.
     Mine(ExecutionRecord),
     /// Someone else ended it first, so this is how it ended.
@@ -152,7 +152,7 @@ impl From<&RecordError> for Fault {
     }
 }
 
-impl Finished {
+impl FinalRecord {
     /// The record, whoever wrote it: everybody is told the same.
     #[must_use]
     pub fn into_record(self) -> ExecutionRecord {
@@ -380,13 +380,13 @@ impl HeldRecord {
     /// # Errors
     /// Whether the end was written is unknown: it is not told, and who asks again hears what the
     /// record says.
-    pub async fn finish(self, end: End) -> Result<Finished, RecordError> {
+    pub async fn finish(self, end: ExecutionEnd) -> Result<FinalRecord, RecordError> {
         let stamp = stamp();
         let (state, outcome) = match end {
-            End::Refused(fault) => (RecordState::Refused, Recorded::fault(fault)),
-            End::Unsaved(fault) => (RecordState::Failed, Recorded::fault(fault)),
-            End::Stopped(fault) => (RecordState::Cancelled, Recorded::fault(fault)),
-            End::Outcome(outcome) => {
+            ExecutionEnd::Refused(fault) => (RecordState::Refused, StoredOutcome::fault(fault)),
+            ExecutionEnd::Unsaved(fault) => (RecordState::Failed, StoredOutcome::fault(fault)),
+            ExecutionEnd::Stopped(fault) => (RecordState::Cancelled, StoredOutcome::fault(fault)),
+            ExecutionEnd::Outcome(outcome) => {
                 let state = RecordState::after(&outcome.ending);
                 (state, self.recorded(&outcome, &stamp).await)
             }
@@ -399,7 +399,7 @@ impl HeldRecord {
             return Ok(finished);
         }
         // A full stream may have room for a record whose result lies elsewhere.
-        let Some(Recorded::Inline(encoded)) = &ended.outcome else {
+        let Some(StoredOutcome::Inline(encoded)) = &ended.outcome else {
             return Err(self.records.full(&self.name.pool).await);
         };
         let outcome = Some(self.kept(encoded.clone(), &ended.nonce).await);
@@ -411,41 +411,41 @@ impl HeldRecord {
     }
 
     /// Writes the end; nothing when there is no room for it.
-    async fn write(&self, ended: &ExecutionRecord) -> Result<Option<Finished>, RecordError> {
+    async fn write(&self, ended: &ExecutionRecord) -> Result<Option<FinalRecord>, RecordError> {
         let (executions, subject) = (&self.records.executions, self.name.subject());
         let finished = match executions.put(&subject, ended, self.revision).await? {
-            Put::At(_) => Ok(Some(Finished::Mine(ended.clone()))),
+            Put::At(_) => Ok(Some(FinalRecord::Mine(ended.clone()))),
             Put::Taken(Some((winner, _))) if winner.answer().is_some() => {
-                Ok(Some(Finished::Theirs(winner)))
+                Ok(Some(FinalRecord::Theirs(winner)))
             }
             Put::Taken(_) => Err(RecordError::Contended),
             Put::Full => Ok(None),
         };
-        if !matches!(finished, Ok(Some(Finished::Mine(_)))) {
+        if !matches!(finished, Ok(Some(FinalRecord::Mine(_)))) {
             self.forget(ended).await;
         }
         finished
     }
 
     /// An outcome as the record holds it: a long one by way of the store.
-    async fn recorded(&self, outcome: &Outcome, stamp: &Stamp) -> Recorded {
+    async fn recorded(&self, outcome: &Outcome, stamp: &Stamp) -> StoredOutcome {
         match wire::encode(outcome) {
             Ok(encoded) if encoded.len() <= limits::RECORD_OUTCOME_BYTES => {
-                Recorded::Inline(encoded)
+                StoredOutcome::Inline(encoded)
             }
             Ok(encoded) => self.kept(encoded, &stamp.nonce).await,
             Err(_) => {
                 let words = "the code ran, but its result could not be encoded";
-                Recorded::Fault(Fault::new(FaultCode::Internal, words))
+                StoredOutcome::Fault(Fault::new(FaultCode::Internal, words))
             }
         }
     }
 
-    async fn kept(&self, encoded: Vec<u8>, nonce: &str) -> Recorded {
+    async fn kept(&self, encoded: Vec<u8>, nonce: &str) -> StoredOutcome {
         let Name { pool, session, key } = &self.name;
         let object = subject::result_key(pool, session, key, nonce);
         match self.records.store.keep_result(object, encoded).await {
-            Ok(object) => Recorded::Object(object),
+            Ok(object) => StoredOutcome::Object(object),
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -453,14 +453,14 @@ impl HeldRecord {
                 );
                 // Not a fault that callers answer with another try.
                 let words = "the code ran, but its result could not be stored";
-                Recorded::Fault(Fault::new(FaultCode::Internal, words))
+                StoredOutcome::Fault(Fault::new(FaultCode::Internal, words))
             }
         }
     }
 
     /// Removes the result of an end that did not count.
     async fn forget(&self, ended: &ExecutionRecord) {
-        if let Some(Recorded::Object(object)) = &ended.outcome {
+        if let Some(StoredOutcome::Object(object)) = &ended.outcome {
             self.records.store.discard(object).await;
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::id::WorkerId;
 
-use super::own_directory::{OwnDirectory, Owner, OwnershipError};
+use super::own_directory::{DirectoryOwner, OwnDirectory, OwnershipError};
 
 /// Settings of [`Sandboxes`](super::Sandboxes).
 #[derive(Clone, Debug)]
@@ -44,8 +44,8 @@ pub struct Config {
 
 impl Config {
     /// What the marks on this worker's directories say.
-    pub(super) fn owner(&self) -> Owner {
-        Owner {
+    pub(super) fn owner(&self) -> DirectoryOwner {
+        DirectoryOwner {
             fleet: self.fleet.clone(),
             worker: self.worker.clone(),
         }

@@ -67,7 +67,7 @@ pub use host_place::HostPlace;
 pub use kernel::{KernelHandle, KernelProcess};
 pub use loops::LoopError;
 pub use meter::Meter;
-pub use own_directory::{Owner, OwnershipError};
+pub use own_directory::{DirectoryOwner, OwnershipError};
 pub use sandboxes::Sandboxes;
 pub use seccomp::FilterError;
 pub(crate) use sys::{SharedMapping, next_shared_mapping, unread_by_peer};

@@ -30,14 +30,14 @@ pub(super) const LOCK: &str = "lock";
 
 /// Whose a directory is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
+pub struct DirectoryOwner {
     /// The fleet's name.
     pub fleet: String,
     /// The worker.
     pub worker: WorkerId,
 }
 
-impl fmt::Display for Owner {
+impl fmt::Display for DirectoryOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "worker `{}` of fleet {}", self.worker, self.fleet)
     }
@@ -66,9 +66,9 @@ pub enum OwnershipError {
         /// The directory.
         path: PathBuf,
         /// Whose it is.
-        found: Box<Owner>,
+        found: Box<DirectoryOwner>,
         /// Who wants it.
-        wanted: Box<Owner>,
+        wanted: Box<DirectoryOwner>,
     },
     /// Its marker is damaged.
     #[error(
@@ -120,7 +120,7 @@ impl OwnDirectory {
     pub(super) fn take<const N: usize>(
         paths: [&Path; N],
         others: &[&Path],
-        owner: &Owner,
+        owner: &DirectoryOwner,
     ) -> Result<[Self; N], OwnershipError> {
         Self::look(paths, others, owner)?;
         let mut taken = Vec::with_capacity(N);
@@ -137,13 +137,13 @@ impl OwnDirectory {
     pub(super) fn look<const N: usize>(
         paths: [&Path; N],
         others: &[&Path],
-        owner: &Owner,
+        owner: &DirectoryOwner,
     ) -> Result<(), OwnershipError> {
         apart(&paths, others)?;
         paths.into_iter().try_for_each(|path| inspect(path, owner))
     }
 
-    fn mark(path: &Path, owner: &Owner) -> Result<Self, OwnershipError> {
+    fn mark(path: &Path, owner: &DirectoryOwner) -> Result<Self, OwnershipError> {
         let failed = |source| file_error(path, source);
         fs::create_dir_all(path).map_err(failed)?;
         let fresh = write_marker(path, owner).map_err(failed)?;
@@ -156,7 +156,7 @@ impl OwnDirectory {
     }
 
     /// Marks it once more, now that nobody else can take the mark away.
-    pub(super) fn mark_again(&mut self, owner: &Owner) -> Result<(), OwnershipError> {
+    pub(super) fn mark_again(&mut self, owner: &DirectoryOwner) -> Result<(), OwnershipError> {
         inspect(&self.path, owner)?;
         self.fresh |= Self::mark(&self.path, owner)?.fresh;
         Ok(())
@@ -200,7 +200,7 @@ impl OwnDirectory {
 }
 
 /// Decides whether a directory is this worker's, or may become it. Changes nothing.
-fn inspect(path: &Path, owner: &Owner) -> Result<(), OwnershipError> {
+fn inspect(path: &Path, owner: &DirectoryOwner) -> Result<(), OwnershipError> {
     let failed = |source| file_error(path, source);
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -244,11 +244,11 @@ fn is_of_a_worker(name: &str, worker: &WorkerId) -> bool {
         || numbered(&format!("hearth.{worker}."))
 }
 
-fn check_marker(path: &Path, owner: &Owner) -> Result<(), OwnershipError> {
+fn check_marker(path: &Path, owner: &DirectoryOwner) -> Result<(), OwnershipError> {
     let failed = |source| file_error(path, source);
     let file = File::open(path.join(MARKER)).map_err(failed)?;
     let text = io::read_to_string(io::Read::take(file, MARKER_BYTES_MAX)).map_err(failed)?;
-    match toml::from_str::<Owner>(&text) {
+    match toml::from_str::<DirectoryOwner>(&text) {
         Ok(found) if found == *owner => Ok(()),
         Ok(found) => Err(OwnershipError::Taken {
             path: path.to_owned(),
@@ -262,7 +262,7 @@ fn check_marker(path: &Path, owner: &Owner) -> Result<(), OwnershipError> {
 }
 
 /// Writes the marker unless there is one, and says whether it did. It is never there in part.
-fn write_marker(path: &Path, owner: &Owner) -> io::Result<bool> {
+fn write_marker(path: &Path, owner: &DirectoryOwner) -> io::Result<bool> {
     let marker = path.join(MARKER);
     if marker.exists() {
         return Ok(false);
@@ -368,14 +368,14 @@ fn file_error(path: &Path, source: io::Error) -> OwnershipError {
 mod tests {
     use super::*;
 
-    fn owner(worker: &str) -> Owner {
-        Owner {
+    fn owner(worker: &str) -> DirectoryOwner {
+        DirectoryOwner {
             fleet: "f1".into(),
             worker: worker.parse().unwrap(),
         }
     }
 
-    fn take(path: &Path, owner: &Owner) -> Result<OwnDirectory, OwnershipError> {
+    fn take(path: &Path, owner: &DirectoryOwner) -> Result<OwnDirectory, OwnershipError> {
         OwnDirectory::take([path], &[], owner).map(|[taken]| taken)
     }
 
@@ -444,7 +444,7 @@ mod tests {
         fs::write(path.join("x/y/z"), "").unwrap();
         for other in [
             owner("w2"),
-            Owner {
+            DirectoryOwner {
                 fleet: "f2".into(),
                 ..owner("w1")
             },

@@ -19,11 +19,11 @@ use tracing::{Instrument, Span};
 
 use super::{
     Context, end,
-    execution::{Caller, Queue, Running},
+    execution::{Caller, Running, WaitingQueue},
     machine::{self, Event, State},
     opening::{OpenError, Opened, Opening},
     recent::Recent,
-    recorded::{Recorded, Settled},
+    recorded::{RecordedExecutions, Settled},
     saver::{Committer, SaveError, Saved, Saver},
     table::{Note, Seat},
     work::{Work, WorkEvent},
@@ -33,9 +33,9 @@ use crate::{
     files::DataDir,
     kernel::Cell,
     lease::{
-        HeldLease, Life, Ownership,
-        certainty::{Certainty, Sure},
+        Continuity, HeldLease, Ownership,
         keeper::Keeper,
+        ownership_check::{Confirmation, OwnershipCheck},
     },
     listener::Listener,
     outlet::Outlet,
@@ -51,16 +51,16 @@ pub struct Actor {
     /// The first job; names the session.
     pub(super) first: Job,
     pub(super) keeper: Keeper,
-    pub(super) certainty: Certainty,
+    pub(super) ownership_check: OwnershipCheck,
     pub(super) jobs: Listener,
     pub(super) seat: Seat,
     pub(super) state: State,
     pub(super) work: Work,
     pub(super) sandbox: Option<Sandbox>,
-    pub(super) queue: Queue,
+    pub(super) queue: WaitingQueue,
     pub(super) running: Option<Running>,
     /// Executions with a record, whether they wait, run or end.
-    pub(super) recorded: Recorded,
+    pub(super) recorded: RecordedExecutions,
     /// What those without a record left.
     pub(super) recent: Recent,
     /// Ways of output that are in use, by their executions.
@@ -109,9 +109,9 @@ pub struct Owned {
     /// The right to act for it.
     pub lease: HeldLease,
     /// Whether it goes on or begins.
-    pub life: Life,
+    pub continuity: Continuity,
     /// The moment before the claim.
-    pub sure: Sure,
+    pub sure: Confirmation,
     /// Where its jobs arrive after the first.
     pub jobs: Listener,
     /// Its sandbox, on its way.
@@ -126,15 +126,15 @@ enum Input {
     LeaseLost,
     DiskFull,
     FileJobDone,
-    Recorded(Settled),
+    RecordedExecutions(Settled),
     /// There is output for a reader who has room for it.
     Output,
     Due,
 }
 
 /// What is kept beside the log. What an earlier owner wrote is not replaced by less.
-fn recovery(first: &Job, ownership: &Ownership, life: Life, pool: &Pool) -> Option<Recovery> {
-    if life == Life::Continued && first.sealed.is_none() {
+fn recovery(first: &Job, ownership: &Ownership, continuity: Continuity, pool: &Pool) -> Option<Recovery> {
+    if continuity == Continuity::Continued && first.sealed.is_none() {
         return None;
     }
     Some(Recovery {
@@ -153,13 +153,13 @@ impl Actor {
         let now = Instant::now();
         let Owned {
             lease,
-            life,
+            continuity,
             sure,
             jobs,
             sandbox,
         } = owned;
         let ownership = lease.ownership().clone();
-        let certainty = Certainty::new(
+        let ownership_check = OwnershipCheck::new(
             ownership.clone(),
             context.interruptions.clone(),
             sure,
@@ -169,26 +169,26 @@ impl Actor {
         let opening = Opening {
             place: end::place(&first, &ownership),
             epoch: ownership.epoch(),
-            life,
-            recovery: recovery(&first, &ownership, life, &pool),
+            continuity,
+            recovery: recovery(&first, &ownership, continuity, &pool),
             sandbox,
             transfers: context.transfers.clone(),
         };
         Self {
-            recorded: Recorded::new(
+            recorded: RecordedExecutions::new(
                 context.records.clone(),
                 ownership,
-                certainty.clone(),
+                ownership_check.clone(),
                 session,
                 context.tasks.clone(),
             ),
-            keeper: Keeper::new(lease, certainty.clone(), &pool, context.counts.clone()),
-            certainty,
+            keeper: Keeper::new(lease, ownership_check.clone(), &pool, context.counts.clone()),
+            ownership_check,
             seat: context.table.enter(&first.pool, &first.session),
             work: Work::start(opening, &context.store, trace::opening(&first)),
             state: State::Starting,
             sandbox: None,
-            queue: Queue::default(),
+            queue: WaitingQueue::default(),
             running: None,
             recent: Recent::default(),
             outlets: vec![],
@@ -203,7 +203,7 @@ impl Actor {
             last_used: now,
             next_beat: now + limits::HEARTBEAT,
             lost_between: false,
-            continued: life == Life::Continued,
+            continued: continuity == Continuity::Continued,
             moved: None,
             oom_kills: 0,
             ended: None,
@@ -254,7 +254,7 @@ impl Actor {
             () = disk_full(cage) => Input::DiskFull,
             Some(_) = self.file_jobs.join_next() => Input::FileJobDone,
             () = output_of(self.running.as_ref()) => Input::Output,
-            settled = self.recorded.next() => Input::Recorded(settled),
+            settled = self.recorded.next() => Input::RecordedExecutions(settled),
             () = tokio::time::sleep_until(due) => Input::Due,
         }
     }
@@ -293,12 +293,12 @@ impl Actor {
             }
             Input::DiskFull => self.step(Event::DiskFull).await,
             Input::FileJobDone => self.used(),
-            Input::Recorded(Settled::Begun(waiting)) => self.enqueue(*waiting).await,
-            Input::Recorded(Settled::Told(key, answer)) => {
+            Input::RecordedExecutions(Settled::Begun(waiting)) => self.enqueue(*waiting).await,
+            Input::RecordedExecutions(Settled::Told(key, answer)) => {
                 self.used();
                 self.recorded.tell(&key, &answer).await;
             }
-            Input::Recorded(Settled::NotOwner) => self.step(Event::LeaseLost).await,
+            Input::RecordedExecutions(Settled::NotOwner) => self.step(Event::LeaseLost).await,
             Input::Output => self.send_output().await,
             Input::Due => self.time_passed().await,
         }

@@ -9,16 +9,16 @@ use proto::{
     message::{Answer, Carried},
     wire,
 };
-use store::{Owner, Store};
+use store::{StagingScope, Store};
 
 use super::{
     file_job::with_heartbeats,
-    machine::{Verdict, Why},
+    machine::{InterruptReason, Verdict},
 };
 use crate::{
     bus::Responder,
     kernel::{Cell, CellEnd},
-    lease::certainty::Certainty,
+    lease::ownership_check::OwnershipCheck,
     sync::Changed,
 };
 
@@ -83,10 +83,10 @@ pub fn outcome(finished: Finished) -> Outcome {
     }
 }
 
-fn interrupted(why: Why, restarted: bool) -> Ending {
+fn interrupted(why: InterruptReason, restarted: bool) -> Ending {
     match why {
-        Why::Deadline => Ending::TimedOut { restarted },
-        Why::Cancel => Ending::Cancelled { restarted },
+        InterruptReason::Deadline => Ending::TimedOut { restarted },
+        InterruptReason::Cancel => Ending::Cancelled { restarted },
     }
 }
 
@@ -160,10 +160,10 @@ pub fn changed_files(changed: Changed) -> ChangedFiles {
 /// Says whether it does.
 pub async fn give(
     mut responder: Responder,
-    certainty: &Certainty,
+    ownership_check: &OwnershipCheck,
     answer: Result<Answer, Fault>,
 ) -> bool {
-    let owns = with_heartbeats(slice::from_mut(&mut responder), certainty.owns()).await;
+    let owns = with_heartbeats(slice::from_mut(&mut responder), ownership_check.owns()).await;
     let answer = if owns {
         answer
     } else {
@@ -178,7 +178,11 @@ pub async fn give(
 ///
 /// # Errors
 /// The store failed; what the caller is told.
-pub async fn carried(outcome: Outcome, store: &Store, owner: Owner<'_>) -> Result<Answer, Fault> {
+pub async fn carried(
+    outcome: Outcome,
+    store: &Store,
+    owner: StagingScope<'_>,
+) -> Result<Answer, Fault> {
     if outcome.text_bytes() <= limits::INLINE_BYTES {
         return Ok(Answer::Executed(Carried::Inline(outcome.into())));
     }
@@ -263,7 +267,10 @@ mod tests {
         assert_eq!(of(137, false).ending, Ending::Exited { status: 137 });
         assert_eq!(of(137, true).ending, Ending::OutOfMemory);
         assert_eq!(of(0, false).stderr, "err");
-        let stopped = finished(CellEnd::Exited(130), Verdict::Interrupted(Why::Deadline));
+        let stopped = finished(
+            CellEnd::Exited(130),
+            Verdict::Interrupted(InterruptReason::Deadline),
+        );
         assert_eq!(
             outcome(stopped).ending,
             Ending::TimedOut { restarted: false }
@@ -276,9 +283,13 @@ mod tests {
             result: None,
             error: None,
         };
-        let ending = outcome(finished(end, Verdict::Interrupted(Why::Deadline))).ending;
+        let ending = outcome(finished(
+            end,
+            Verdict::Interrupted(InterruptReason::Deadline),
+        ))
+        .ending;
         assert_eq!(ending, Ending::TimedOut { restarted: false });
-        let ending = outcome(finished(died(9), Verdict::Killed(Why::Cancel))).ending;
+        let ending = outcome(finished(died(9), Verdict::Killed(InterruptReason::Cancel))).ending;
         assert_eq!(ending, Ending::Cancelled { restarted: true });
     }
 

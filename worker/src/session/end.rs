@@ -12,7 +12,7 @@ use store::{
     Store,
     log::{
         collect::{self, RetireError},
-        place::Place,
+        key::LogKey,
     },
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -23,7 +23,7 @@ use super::{
     execution::Caller,
     file_job::with_heartbeats,
     hand_over,
-    machine::End,
+    machine::SessionEnd,
     work::Work,
 };
 use crate::{
@@ -42,8 +42,8 @@ const RELEASE_AGAIN: Duration = Duration::from_millis(250);
 const RECLAIM: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 
 /// Where the log of the session is that `job` is about.
-pub(super) fn place(job: &Job, ownership: &Ownership) -> Place {
-    Place {
+pub(super) fn place(job: &Job, ownership: &Ownership) -> LogKey {
+    LogKey {
         pool: job.pool.clone(),
         session: job.session.clone(),
         incarnation: ownership.incarnation(),
@@ -51,7 +51,7 @@ pub(super) fn place(job: &Job, ownership: &Ownership) -> Place {
 }
 
 /// Ends the session.
-pub(super) async fn end(mut actor: Actor, why: End) {
+pub(super) async fn end(mut actor: Actor, why: SessionEnd) {
     actor.context.counts.ended(why);
     let idle_since = actor.last_used;
     let log = place(&actor.first, actor.keeper.ownership());
@@ -70,7 +70,7 @@ pub(super) async fn end(mut actor: Actor, why: End) {
         ..
     } = actor;
     drop(saving);
-    if why == End::Fenced {
+    if why == SessionEnd::Fenced {
         // The new owner listens already.
         jobs.abandon().await;
         let ownership = keeper.ownership().clone();
@@ -108,9 +108,13 @@ pub(super) async fn end(mut actor: Actor, why: End) {
         refuse(&context.client, message).await;
     }
     let after = match why {
-        End::HandedOver => After::Vacancy,
-        End::Broken | End::DiskFull if written => After::Vacancy,
-        End::Expired | End::Stopped | End::Broken | End::DiskFull | End::Fenced => After::Nothing,
+        SessionEnd::HandedOver => After::Vacancy,
+        SessionEnd::Broken | SessionEnd::DiskFull if written => After::Vacancy,
+        SessionEnd::Expired
+        | SessionEnd::Stopped
+        | SessionEnd::Broken
+        | SessionEnd::DiskFull
+        | SessionEnd::Fenced => After::Nothing,
     };
     let leaving = async {
         give_up(lease?, after, idle_since).await?;
@@ -131,7 +135,7 @@ fn stopped(left: &Result<(), LeaseError>) -> Result<Answer, Fault> {
     match left {
         Ok(()) => Ok(Answer::Gone),
         // They ask its owner.
-        Err(LeaseError::Lost) => Err(not_begun(End::Fenced, None)),
+        Err(LeaseError::Lost) => Err(not_begun(SessionEnd::Fenced, None)),
         Err(LeaseError::Bus(_)) => {
             let words = "the session was stopped, but its end could not be recorded: its files may be \
                          seen once more";
@@ -169,20 +173,20 @@ enum After {
 
 /// Tells everybody who has been accepted and not answered. What has a record is ended there, unless
 /// that is the new owner's to do. Returns what is told of work that had not begun.
-async fn refuse_all(actor: &mut Actor, why: End) -> Fault {
+async fn refuse_all(actor: &mut Actor, why: SessionEnd) -> Fault {
     if let Some(running) = actor.running.take() {
         actor.context.counts.executed_partly();
         let caller = running.caller;
         let end = match why {
-            End::DiskFull => record::End::Unsaved,
-            _ => record::End::Stopped,
+            SessionEnd::DiskFull => record::ExecutionEnd::Unsaved,
+            _ => record::ExecutionEnd::Stopped,
         };
         cut(actor, caller, end, cut_off(why), why).await;
     }
     let waited = not_begun(why, actor.broken.take());
     while let Some(waiting) = actor.queue.pop() {
         let (caller, refused) = (waiting.caller, waited.clone());
-        cut(actor, caller, record::End::Refused, refused, why).await;
+        cut(actor, caller, record::ExecutionEnd::Refused, refused, why).await;
     }
     for (_, responder) in actor.held.drain(..) {
         responder.finish(Err(waited.clone())).await;
@@ -194,33 +198,33 @@ async fn refuse_all(actor: &mut Actor, why: End) -> Fault {
 async fn cut(
     actor: &mut Actor,
     caller: Caller,
-    end: fn(Fault) -> record::End,
+    end: fn(Fault) -> record::ExecutionEnd,
     fault: Fault,
-    why: End,
+    why: SessionEnd,
 ) {
     match caller {
         Caller::Plain(responder) => responder.finish(Err(fault)).await,
-        Caller::Recorded(_) if why == End::Fenced => {}
+        Caller::Recorded(_) if why == SessionEnd::Fenced => {}
         Caller::Recorded(held) => actor.recorded.finish(held, end(fault)),
     }
 }
 
 /// What those hear whose work the end cuts off.
-fn cut_off(why: End) -> Fault {
+fn cut_off(why: SessionEnd) -> Fault {
     match why {
-        End::Expired | End::Stopped => Fault::new(
+        SessionEnd::Expired | SessionEnd::Stopped => Fault::new(
             FaultCode::Stopping,
             "the session was stopped; the work may have begun",
         ),
-        End::Fenced | End::HandedOver => {
+        SessionEnd::Fenced | SessionEnd::HandedOver => {
             let words = "the session moved to another worker; the work may have had effects";
             Fault::new(FaultCode::Fenced, words)
         }
-        End::Broken => {
+        SessionEnd::Broken => {
             let words = "the session's sandbox could not be made or kept";
             Fault::new(FaultCode::SandboxUnavailable, words)
         }
-        End::DiskFull => {
+        SessionEnd::DiskFull => {
             let words = "the disk of the session's worker is full, and the session, which took much of \
                          it, was stopped: its variables and what this execution wrote are lost, the \
                          files saved before are kept";
@@ -230,14 +234,14 @@ fn cut_off(why: End) -> Fault {
 }
 
 /// What those hear whose work had not begun: it can be done elsewhere.
-fn not_begun(why: End, broken: Option<Fault>) -> Fault {
+fn not_begun(why: SessionEnd, broken: Option<Fault>) -> Fault {
     match why {
-        End::Fenced | End::HandedOver | End::DiskFull => {
+        SessionEnd::Fenced | SessionEnd::HandedOver | SessionEnd::DiskFull => {
             let words = "the session moved to another worker; nothing was done";
             Fault::new(FaultCode::NotOwner, words)
         }
-        End::Broken => broken.unwrap_or_else(|| cut_off(why)),
-        End::Expired | End::Stopped => {
+        SessionEnd::Broken => broken.unwrap_or_else(|| cut_off(why)),
+        SessionEnd::Expired | SessionEnd::Stopped => {
             let words = "the session was stopped; nothing was done";
             Fault::new(FaultCode::Stopping, words)
         }
@@ -255,9 +259,12 @@ async fn refuse(client: &Client, message: Message) {
 }
 
 /// The lease; marked as ending when the session is over, so that requests wait for the end.
-async fn marked(keeper: Keeper, why: End) -> Result<HeldLease, LeaseError> {
+async fn marked(keeper: Keeper, why: SessionEnd) -> Result<HeldLease, LeaseError> {
     let mut lease = keeper.into_lease().await.ok_or(LeaseError::Lost)?;
-    if matches!(why, End::HandedOver | End::Broken | End::DiskFull) {
+    if matches!(
+        why,
+        SessionEnd::HandedOver | SessionEnd::Broken | SessionEnd::DiskFull
+    ) {
         return Ok(lease);
     }
     match lease.stop().await {
@@ -274,8 +281,8 @@ async fn marked(keeper: Keeper, why: End) -> Result<HeldLease, LeaseError> {
 }
 
 /// File operations that have begun are finished, unless the session is someone else's by now.
-async fn finish(mut file_jobs: JoinSet<()>, why: End) {
-    if why != End::Fenced {
+async fn finish(mut file_jobs: JoinSet<()>, why: SessionEnd) {
+    if why != SessionEnd::Fenced {
         let all = async { while file_jobs.join_next().await.is_some() {} };
         if tokio::time::timeout(FILE_JOBS_WITHIN, all).await.is_err() {
             tracing::warn!("file operations are cut off by the session's end");
@@ -285,7 +292,12 @@ async fn finish(mut file_jobs: JoinSet<()>, why: End) {
 }
 
 /// Ends committer and sandbox. Says whether there is anything in the session's log.
-async fn tear_down(work: Work, sandbox: Option<Sandbox>, why: End, context: &Context) -> bool {
+async fn tear_down(
+    work: Work,
+    sandbox: Option<Sandbox>,
+    why: SessionEnd,
+    context: &Context,
+) -> bool {
     let mut turn = None;
     let mut written = false;
     let mut cage = None;
@@ -297,16 +309,20 @@ async fn tear_down(work: Work, sandbox: Option<Sandbox>, why: End, context: &Con
             data,
         }) => {
             let work = match why {
-                End::HandedOver => {
+                SessionEnd::HandedOver => {
                     let turns = &context.handing_over;
                     let (work, last) = hand_over::carry_out(work, &saver, &outer, turns).await;
                     turn = last;
                     work
                 }
-                End::Expired | End::Stopped | End::Fenced | End::Broken | End::DiskFull => work,
+                SessionEnd::Expired
+                | SessionEnd::Stopped
+                | SessionEnd::Fenced
+                | SessionEnd::Broken
+                | SessionEnd::DiskFull => work,
             };
             drop((saver, data));
-            written = committer.end(why == End::HandedOver).await;
+            written = committer.end(why == SessionEnd::HandedOver).await;
             cage = Some(outer);
             work
         }
@@ -372,7 +388,7 @@ async fn release(lease: &mut HeldLease) -> Result<(), LeaseError> {
 }
 
 /// Removes the objects of a life that has ended. A failure leaves them to the sweeper.
-pub(super) async fn discard(store: &Store, log: &Place, owners: Owners) {
+pub(super) async fn discard(store: &Store, log: &LogKey, owners: Owners) {
     let discarded = match owners {
         Owners::One => collect::delete(store, log).await.map_err(RetireError::from),
         Owners::Several => collect::retire(store, log).await,

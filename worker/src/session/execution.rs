@@ -96,7 +96,7 @@ impl Running {
 
 /// The executions that wait, oldest first; never more than [`limits::SESSION_QUEUE`].
 #[derive(Debug, Default)]
-pub struct Queue(VecDeque<Waiting>);
+pub struct WaitingQueue(VecDeque<Waiting>);
 
 impl Asked {
     /// The time that the pool allows of what the caller asked for, who waits for it or does not.
@@ -121,7 +121,7 @@ impl Caller {
     }
 }
 
-impl Queue {
+impl WaitingQueue {
     /// Adds an execution.
     ///
     /// # Errors

@@ -11,10 +11,10 @@ use proto::{
     message::{Answer, Job, Request},
     wire,
 };
-use store::{Owner, Store};
+use store::{StagingScope, Store};
 
 use super::{
-    place::unsupported,
+    claim::unsupported,
     saver::{SaveError, Saver},
 };
 use crate::{
@@ -53,7 +53,7 @@ pub async fn perform_in_time(job: &Job, files: &Files) -> Result<Answer, Fault> 
 
 /// Performs the operation. What changes files is answered once they are saved.
 async fn perform(job: &Job, files: &Files) -> Result<Answer, Fault> {
-    let owner = Owner {
+    let owner = StagingScope {
         pool: &job.pool,
         session: &job.session,
         operation: &job.operation,
@@ -113,7 +113,11 @@ async fn saved(saver: &Saver, path: &FilePath, answer: Answer) -> Result<Answer,
 }
 
 /// A long file that is in the log as it is goes to its reader from there; any other is read here.
-async fn download(path: &FilePath, files: &Files, owner: Owner<'_>) -> Result<Answer, FileError> {
+async fn download(
+    path: &FilePath,
+    files: &Files,
+    owner: StagingScope<'_>,
+) -> Result<Answer, FileError> {
     let opened = files.data.open(path).await?;
     let entry = opened.entry();
     if !Blob::fits_inline(entry.size)
@@ -141,7 +145,7 @@ async fn download(path: &FilePath, files: &Files, owner: Owner<'_>) -> Result<An
 async fn listed(
     entries: Vec<FileEntry>,
     store: &Store,
-    owner: Owner<'_>,
+    owner: StagingScope<'_>,
 ) -> Result<Answer, FileError> {
     let sizes = entries.iter().map(|entry| entry.path.len() + ENTRY_BYTES);
     if sizes.sum::<usize>() <= limits::INLINE_BYTES {

@@ -20,7 +20,7 @@
 
 /// Why a running cell is being interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum InterruptReason {
     /// Its time is over.
     Deadline,
     /// Its caller cancelled it or hung up.
@@ -29,7 +29,7 @@ pub enum Why {
 
 /// Why a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum SessionEnd {
     /// Nobody used it for its pool's cooldown.
     Expired,
     /// A caller or the worker's own end asked for it.
@@ -45,7 +45,7 @@ pub enum End {
     DiskFull,
 }
 
-impl End {
+impl SessionEnd {
     /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Expired,
@@ -89,9 +89,9 @@ pub enum State {
     /// Its kernel runs a cell.
     Running,
     /// The cell was interrupted and has a moment to end.
-    Interrupted(Why),
+    Interrupted(InterruptReason),
     /// The cell ignored the interrupt and its kernel was killed.
-    Killing(Why),
+    Killing(InterruptReason),
     /// The cell ended, and its files are on their way to the object store.
     Saving(Option<Verdict>, Kernel),
     /// The object store did not take the files. No cell runs before it does.
@@ -99,7 +99,7 @@ pub enum State {
     /// A new kernel is on its way into the same sandbox.
     Restarting,
     /// Requests are refused, the sandbox goes, then lease and slot.
-    Ending(End),
+    Ending(SessionEnd),
 }
 
 impl State {
@@ -163,9 +163,9 @@ pub enum Verdict {
     /// As the kernel reported it.
     AsReported,
     /// It was interrupted; the variables are kept.
-    Interrupted(Why),
+    Interrupted(InterruptReason),
     /// It was interrupted and its kernel killed; the variables are gone.
-    Killed(Why),
+    Killed(InterruptReason),
     /// Its kernel died: out of memory or a crash.
     Crashed,
 }
@@ -194,7 +194,7 @@ pub enum Action {
     /// Refuse the running and the waiting executions, and leave the bus.
     RefuseAll,
     /// Kill and remove the sandbox, then give lease and slot back unless fenced.
-    TearDown(End),
+    TearDown(SessionEnd),
 }
 
 /// The next state and what to do on the way there. `waiting` says whether an execution waits that may
@@ -228,26 +228,26 @@ pub fn on(state: State, event: Event, waiting: bool) -> (State, Vec<Action>) {
     match (state, event) {
         // An ending session hears nothing any more.
         (Ending(why), _) => (Ending(why), vec![]),
-        (_, LeaseLost) => end(End::Fenced),
-        (_, Stop) => end(End::Stopped),
+        (_, LeaseLost) => end(SessionEnd::Fenced),
+        (_, Stop) => end(SessionEnd::Stopped),
         // What is on its way to the store needs no more of the disk; the actor tells it again.
         (Saving(..), DiskFull) => (state, vec![]),
-        (_, DiskFull) => end(End::DiskFull),
+        (_, DiskFull) => end(SessionEnd::DiskFull),
 
         (Starting | Restarting, Ready) => next(vec![], Alive),
-        (Starting | Restarting, Failed) => end(End::Broken),
+        (Starting | Restarting, Failed) => end(SessionEnd::Broken),
         (Starting | Restarting, Queued) => (state, vec![]),
 
         (Idle, Queued) => next(vec![], Alive),
         (Idle, Died) => (Restarting, vec![NoteLoss, Restart]),
-        (Idle | Unsaved(_), Expired) => end(End::Expired),
-        (Idle | Unsaved(_), HandOver) => end(End::HandedOver),
+        (Idle | Unsaved(_), Expired) => end(SessionEnd::Expired),
+        (Idle | Unsaved(_), HandOver) => end(SessionEnd::HandedOver),
 
         (Running, Queued) => (Running, vec![]),
         (Running, Finished) => save(Verdict::AsReported, Alive),
         (Running, Died) => save(Verdict::Crashed, Dead),
-        (Running, Deadline) => (Interrupted(Why::Deadline), vec![Interrupt]),
-        (Running, Cancel) => (Interrupted(Why::Cancel), vec![Interrupt]),
+        (Running, Deadline) => (Interrupted(InterruptReason::Deadline), vec![Interrupt]),
+        (Running, Cancel) => (Interrupted(InterruptReason::Cancel), vec![Interrupt]),
 
         (Interrupted(_), Queued) => (state, vec![]),
         (Interrupted(why), Finished) => save(Verdict::Interrupted(why), Alive),

@@ -17,6 +17,7 @@ use crate::{
 
 pub mod actor;
 pub mod answer;
+pub mod claim;
 pub mod end;
 pub mod execution;
 pub mod file_job;
@@ -25,7 +26,6 @@ mod inspect;
 pub mod machine;
 pub mod opening;
 mod perform;
-pub mod place;
 mod receive;
 pub mod recent;
 pub mod recorded;

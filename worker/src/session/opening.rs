@@ -13,8 +13,8 @@ use store::{
     Store,
     log::{
         commit::{Node, Variables},
+        key::LogKey,
         manifest::Manifest,
-        place::Place,
         source,
         writer::{TakeOver, TakeOverError, Writer},
     },
@@ -23,7 +23,7 @@ use store::{
 use crate::{
     files::DataDir,
     kernel::Kernel,
-    lease::Life,
+    lease::Continuity,
     sandbox::Cage,
     stock::{Ready, Reserved, Source, StockError},
     sync::{RestoreError, Syncer, Transfers},
@@ -36,11 +36,11 @@ const VARIABLES_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Opening {
     /// Where the session's log is.
-    pub place: Place,
+    pub place: LogKey,
     /// The new owner's.
     pub epoch: Epoch,
     /// Whether there is something to take over.
-    pub life: Life,
+    pub continuity: Continuity,
     /// What is kept beside its log.
     pub recovery: Option<Recovery>,
     /// The sandbox that it gets.
@@ -128,8 +128,8 @@ impl Opening {
     /// # Errors
     /// The sandbox or the files cannot be had. The session's log is whole in any case.
     pub async fn open(self, store: Store) -> Result<Opened, OpenError> {
-        match self.life {
-            Life::New { .. } => {
+        match self.continuity {
+            Continuity::New { .. } => {
                 let asked = self.sandbox.asked();
                 let Ready {
                     cage,
@@ -152,7 +152,7 @@ impl Opening {
                     moved: None,
                 })
             }
-            Life::Continued => self.take_over(store).await,
+            Continuity::Continued => self.take_over(store).await,
         }
     }
 
@@ -212,7 +212,7 @@ fn bytes_of(manifest: &Manifest) -> u64 {
 }
 
 /// Brings variables into the new interpreter. Without them the session goes on all the same.
-async fn carry(store: &Store, place: &Place, variables: Variables, kernel: &mut Kernel) -> Moved {
+async fn carry(store: &Store, place: &LogKey, variables: Variables, kernel: &mut Kernel) -> Moved {
     let none = Moved {
         variables: false,
         lost: vec![],

@@ -8,7 +8,7 @@ use proto::{
     id::OperationId,
     limits,
 };
-use store::Owner;
+use store::StagingScope;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     kernel::{Cell, CellEnd},
-    record::End,
+    record::ExecutionEnd,
     trace,
 };
 
@@ -181,7 +181,7 @@ impl Actor {
             });
             match running.caller {
                 Caller::Plain(_) => self.reply(running.operation, running.caller, Err(fault)),
-                Caller::Recorded(held) => self.recorded.finish(held, End::Unsaved(fault)),
+                Caller::Recorded(held) => self.recorded.finish(held, ExecutionEnd::Unsaved(fault)),
             }
         }
     }
@@ -210,7 +210,7 @@ impl Actor {
     pub(super) async fn refuse(&mut self, caller: Caller, fault: Fault) {
         match caller {
             Caller::Plain(responder) => responder.finish(Err(fault)).await,
-            Caller::Recorded(held) => self.recorded.finish(held, End::Refused(fault)),
+            Caller::Recorded(held) => self.recorded.finish(held, ExecutionEnd::Refused(fault)),
         }
     }
 
@@ -225,18 +225,20 @@ impl Actor {
         let mut responder = match caller {
             Caller::Plain(responder) => responder,
             Caller::Recorded(held) => {
-                let end = outcome.map_or_else(End::Refused, |outcome| End::Outcome(outcome.into()));
+                let end = outcome.map_or_else(ExecutionEnd::Refused, |outcome| {
+                    ExecutionEnd::Outcome(outcome.into())
+                });
                 return self.recorded.finish(held, end);
             }
         };
         let context = self.context.clone();
-        let (certainty, tell) = (self.certainty.clone(), self.seat.teller());
+        let (ownership_check, tell) = (self.ownership_check.clone(), self.seat.teller());
         let answering = Arc::clone(&self.answering);
         let (pool, session) = (self.first.pool.clone(), self.first.session.clone());
         self.context.tasks.spawn(async move {
             let answer = match outcome {
                 Ok(outcome) => {
-                    let owner = Owner {
+                    let owner = StagingScope {
                         pool: &pool,
                         session: &session,
                         operation: &operation,
@@ -248,7 +250,7 @@ impl Actor {
             };
             // Before ownership is made sure of: readers take their time.
             responder.pump_out().await;
-            if !answer::give(responder, &certainty, answer).await {
+            if !answer::give(responder, &ownership_check, answer).await {
                 tell(Note::LeaseLost);
             }
             drop(answering);

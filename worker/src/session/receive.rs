@@ -17,10 +17,10 @@ use tracing::Instrument;
 use super::{
     actor::{Actor, Sandbox},
     answer,
+    claim::unsupported,
     execution::{Asked, Caller, Waiting},
     file_job,
     machine::{Event, State},
-    place::unsupported,
     table::Note,
     work::Source,
 };
@@ -145,7 +145,7 @@ impl Actor {
     /// What a job is refused with that finds no place here. After a standstill the session may be another
     /// worker's, and the places here are taken by what was sent meanwhile: then the job is looked after anew.
     fn busy(&self, fault: Fault) -> Fault {
-        if fault.code != FaultCode::SessionBusy || self.certainty.is_sure() {
+        if fault.code != FaultCode::SessionBusy || self.ownership_check.is_sure() {
             return fault;
         }
         let words = "the session may have moved to another worker; nothing was done";
@@ -217,12 +217,12 @@ impl Actor {
             saver: saver.clone(),
             store: self.context.store.clone(),
         };
-        let (certainty, tell) = (self.certainty.clone(), self.seat.teller());
+        let (ownership_check, tell) = (self.ownership_check.clone(), self.seat.teller());
         let span = trace::job(&job);
         let work = async move {
             let work = file_job::perform_in_time(&job, &files);
             let answer = file_job::with_heartbeats(slice::from_mut(&mut responder), work).await;
-            if !answer::give(responder, &certainty, answer).await {
+            if !answer::give(responder, &ownership_check, answer).await {
                 tell(Note::LeaseLost);
             }
         };

@@ -16,16 +16,16 @@ use tokio_util::task::TaskTracker;
 use super::execution::{Asked, Caller, Waiting};
 use crate::{
     bus::Responder,
-    lease::{Ownership, certainty::Certainty},
-    record::{Begun, End, Finished, HeldRecord, RecordError, Records},
+    lease::{Ownership, ownership_check::OwnershipCheck},
+    record::{Begun, ExecutionEnd, FinalRecord, HeldRecord, RecordError, Records},
 };
 
 /// The executions with a record that a session has, from the first question to the last answer.
 #[derive(Debug)]
-pub struct Recorded {
+pub struct RecordedExecutions {
     records: Records,
     ownership: Ownership,
-    certainty: Certainty,
+    ownership_check: OwnershipCheck,
     pool: PoolId,
     session: SessionKey,
     entries: HashMap<RecordKey, Entry>,
@@ -52,20 +52,20 @@ pub enum Settled {
     NotOwner,
 }
 
-impl Recorded {
+impl RecordedExecutions {
     /// None yet.
     #[must_use]
     pub fn new(
         records: Records,
         ownership: Ownership,
-        certainty: Certainty,
+        ownership_check: OwnershipCheck,
         (pool, session): (PoolId, SessionKey),
         farewells: TaskTracker,
     ) -> Self {
         Self {
             records,
             ownership,
-            certainty,
+            ownership_check,
             pool,
             session,
             entries: HashMap::new(),
@@ -139,19 +139,21 @@ impl Recorded {
 
     /// Says how an execution ended: to its record first. Of what ran here only an owner can say so:
     /// without a commit nothing else would tell a fenced one that what it ran does not count.
-    pub fn finish(&mut self, held: Box<HeldRecord>, end: End) {
-        let certainty = self.certainty.clone();
+    pub fn finish(&mut self, held: Box<HeldRecord>, end: ExecutionEnd) {
+        let ownership_check = self.ownership_check.clone();
         self.tasks.spawn(async move {
             let key = held.key().clone();
             let refusal = match &end {
-                End::Refused(fault) => Some(fault.clone()),
-                End::Outcome(_) | End::Unsaved(_) | End::Stopped(_) => None,
+                ExecutionEnd::Refused(fault) => Some(fault.clone()),
+                ExecutionEnd::Outcome(_) | ExecutionEnd::Unsaved(_) | ExecutionEnd::Stopped(_) => {
+                    None
+                }
             };
-            if refusal.is_none() && !certainty.owns().await {
+            if refusal.is_none() && !ownership_check.owns().await {
                 return Settled::NotOwner;
             }
             let answer = match (held.finish(end).await, refusal) {
-                (Ok(Finished::Mine(_)), Some(fault)) => Err(fault),
+                (Ok(FinalRecord::Mine(_)), Some(fault)) => Err(fault),
                 (finished, _) => told(finished.map(|end| end.into_record().answer())),
             };
             Settled::Told(key, answer)
@@ -218,7 +220,7 @@ impl Recorded {
             match settled {
                 Ok(Settled::Begun(waiting)) => {
                     if let Caller::Recorded(held) = waiting.caller {
-                        self.finish(held, End::Refused(not_begun.clone()));
+                        self.finish(held, ExecutionEnd::Refused(not_begun.clone()));
                     }
                 }
                 Ok(Settled::Told(key, answer)) => self.tell(&key, &answer).await,

@@ -9,7 +9,7 @@ use store::log::{
 
 use super::{
     gather::{Content, Draft, Run},
-    pack::Place,
+    pack::PackOffset,
     plan::Plan,
     tree::{Kind, Stat, Tree},
 };
@@ -137,9 +137,9 @@ fn extent(run: Run, held: &[Extent], parts: &Parts) -> Result<Extent, DeltaError
         return Ok(here.clone());
     }
     let (source, start) = match run.place {
-        Place::Held(source, start) => (source, start),
-        Place::Part(number, start) if number == parts.own => (Source::Own, start),
-        Place::Part(number, start) => {
+        PackOffset::Held(source, start) => (source, start),
+        PackOffset::Part(number, start) if number == parts.own => (Source::Own, start),
+        PackOffset::Part(number, start) => {
             let name = parts.blobs.get(&number).ok_or(DeltaError::Unwritten)?;
             (Source::Blob(name.clone()), start)
         }

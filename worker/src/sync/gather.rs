@@ -26,9 +26,9 @@ use store::log::{
 use super::{
     beneath,
     mapped::Mapped,
-    pack::{Pack, Packer, Place},
+    pack::{Pack, PackOffset, Packer},
     pieces::{self, CutError, Piece},
-    transfer::{Outlet, Stopped},
+    transfer::{PartSink, Stopped},
     tree::{Kind, Limit, Seen, Stat, Tree},
 };
 
@@ -101,7 +101,7 @@ pub(super) struct Run {
     pub(super) at: u64,
     pub(super) len: u32,
     pub(super) hash: Hash,
-    pub(super) place: Place,
+    pub(super) place: PackOffset,
 }
 
 /// What came of an attempt to read while everything stands still.
@@ -174,7 +174,7 @@ impl Gather {
         root: BorrowedFd<'_>,
         tree: &Tree,
         unread: &[usize],
-        outlet: &Outlet,
+        outlet: &PartSink,
     ) -> Result<(), GatherError> {
         for &index in unread {
             if let Some(seen) = tree.get(index)
@@ -254,7 +254,7 @@ impl Gather {
         &mut self,
         index: usize,
         opened: Opened,
-        outlet: Option<&Outlet>,
+        outlet: Option<&PartSink>,
     ) -> Result<(), GatherError> {
         let stat = opened.stat;
         let pieces = if opened.holes {
@@ -295,7 +295,7 @@ impl Gather {
         &mut self,
         file: &OwnedFd,
         (at, length): Piece,
-        outlet: Option<&Outlet>,
+        outlet: Option<&PartSink>,
     ) -> Result<Option<Run>, GatherError> {
         let large = u64::from(length) > SMALL_FILE_BYTES;
         // Before the memory is taken.

@@ -24,7 +24,7 @@ use super::{
     plan::{self, Plan},
     resolve::{Last, resolve},
     scan::{ScanError, scan},
-    transfer::Outlet,
+    transfer::PartSink,
     tree::{Kind, Limit, Stat, Tree, split},
 };
 
@@ -166,7 +166,7 @@ impl Look {
     }
 
     /// Reads what is left; contents leave through the outlet.
-    pub(super) fn read_on(&mut self, root: &Dir, outlet: &Outlet) -> Result<(), LookError> {
+    pub(super) fn read_on(&mut self, root: &Dir, outlet: &PartSink) -> Result<(), LookError> {
         let later = std::mem::take(&mut self.later);
         Ok(self.gather.rest(root.as_fd(), &self.now, &later, outlet)?)
     }

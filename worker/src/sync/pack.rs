@@ -11,11 +11,11 @@ use store::log::{
     manifest::Manifest,
 };
 
-use super::transfer::{Outlet, Part, Room, Stopped};
+use super::transfer::{Part, PartSink, Room, Stopped};
 
 /// Where contents are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum PackOffset {
     /// In the log already: a source and an offset in it.
     Held(Source, u32),
     /// In a part of this commit: its number and an offset in it.
@@ -56,12 +56,12 @@ impl Packer {
     }
 
     /// Where contents are that the log or this commit has already.
-    pub(super) fn known(&self, hash: Hash, len: u32) -> Option<Place> {
+    pub(super) fn known(&self, hash: Hash, len: u32) -> Option<PackOffset> {
         if let Some((source, start)) = self.manifest.find(&hash, len) {
-            return Some(Place::Held(source.clone(), start));
+            return Some(PackOffset::Held(source.clone(), start));
         }
         let (part, start) = *self.fresh.get(&(hash, len))?;
-        Some(Place::Part(part, start))
+        Some(PackOffset::Part(part, start))
     }
 
     /// Whether a file of this size is small and goes into the pack that is being filled.
@@ -75,8 +75,8 @@ impl Packer {
         &mut self,
         content: (Hash, u32),
         bytes: &[u8],
-        outlet: Option<&Outlet>,
-    ) -> Result<Place, Stopped> {
+        outlet: Option<&PartSink>,
+    ) -> Result<PackOffset, Stopped> {
         if self.pack.bytes.len() + bytes.len() > PACK_BYTES as usize {
             let outlet = outlet.ok_or(Stopped)?;
             let number = self.take_number();
@@ -104,9 +104,9 @@ impl Packer {
         &mut self,
         content: (Hash, u32),
         bytes: Vec<u8>,
-        outlet: Option<&Outlet>,
+        outlet: Option<&PartSink>,
         room: Room,
-    ) -> Result<Place, Stopped> {
+    ) -> Result<PackOffset, Stopped> {
         let number = self.take_number();
         let part = Part {
             number,
@@ -126,8 +126,8 @@ impl Packer {
         self.next - 1
     }
 
-    fn remember(&mut self, content: (Hash, u32), part: usize, start: u32) -> Place {
+    fn remember(&mut self, content: (Hash, u32), part: usize, start: u32) -> PackOffset {
         self.fresh.insert(content, (part, start));
-        Place::Part(part, start)
+        PackOffset::Part(part, start)
     }
 }

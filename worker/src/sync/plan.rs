@@ -39,7 +39,7 @@ pub(super) fn whole(manifest: &Manifest, last: &Tree, now: &Tree, mapped: &Mappe
     let mut before = last.iter().peekable();
     // Files that the last commit vouches for and that are not where they were.
     let mut displaced = Vec::new();
-    let mut strangers = Vec::new();
+    let mut unmatched = Vec::new();
     for (index, seen) in now.iter().enumerate() {
         while let Some((path, _)) = held.next_if(|(path, _)| path.as_bytes() < seen.path) {
             plan.gone(path, now);
@@ -60,7 +60,7 @@ pub(super) fn whole(manifest: &Manifest, last: &Tree, now: &Tree, mapped: &Mappe
             Kept::Changed(node) => plan.known.push((index, node)),
             Kept::Unknown => {
                 displaced.extend(before);
-                strangers.push(index);
+                unmatched.push(index);
             }
         }
     }
@@ -68,7 +68,7 @@ pub(super) fn whole(manifest: &Manifest, last: &Tree, now: &Tree, mapped: &Mappe
         plan.gone(path, now);
     }
     displaced.extend(before);
-    plan.recognise(strangers, &displaced, (manifest, now, mapped));
+    plan.recognise(unmatched, &displaced, (manifest, now, mapped));
     plan
 }
 
@@ -145,7 +145,7 @@ impl Plan {
     /// The move of a file itself moves its time of change, so it is read and found by its contents.
     fn recognise(
         &mut self,
-        strangers: Vec<usize>,
+        unmatched: Vec<usize>,
         displaced: &[Seen<'_>],
         (manifest, now, mapped): (&Manifest, &Tree, &Mapped),
     ) {
@@ -154,7 +154,7 @@ impl Plan {
             .filter(|lost| !lost.doubtful && lost.stat.kind == Kind::File)
             .map(|lost| (lost.stat.inode, lost))
             .collect();
-        for index in strangers {
+        for index in unmatched {
             let Some(stat) = now.get(index).map(|seen| seen.stat) else {
                 continue;
             };

@@ -18,7 +18,7 @@ use super::{
     restore::{self, RestoreError},
     run_blocking,
     still::Still,
-    transfer::{Outlet, Transfers, upload},
+    transfer::{PartSink, Transfers, upload},
     tree::{Limit, Stat, Tree},
 };
 use crate::{allowance::Allowance, files::DataDir, sandbox::Cage};
@@ -309,7 +309,7 @@ impl Syncer {
     /// Reads what a look has left, while what was read is on its way to the store.
     async fn read_on(&self, mut look: Box<Look>) -> Result<Found, SyncError> {
         let root = Arc::clone(self.data.root());
-        let (outlet, parts) = Outlet::new(&self.transfers);
+        let (outlet, parts) = PartSink::new(&self.transfers);
         let reading = run_blocking(move || look.read_on(&root, &outlet).map(|()| look));
         let (look, blobs) = tokio::join!(reading, upload(&self.writer, parts));
         // A reader whose parts nobody takes any more fails too, and has less to say.

@@ -50,13 +50,13 @@ pub(super) struct Part {
 
 /// Where a reading thread hands parts over.
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct PartSink {
     parts: mpsc::Sender<Part>,
     transfers: Transfers,
     runtime: Handle,
 }
 
-impl Outlet {
+impl PartSink {
     /// An outlet and its other end. Needs a runtime.
     pub(super) fn new(transfers: &Transfers) -> (Self, mpsc::Receiver<Part>) {
         let (parts, other_end) = mpsc::channel(1);

@@ -6,7 +6,7 @@ use async_nats::{Client, ConnectOptions, Message};
 use loadtest::cluster::{Cluster, Member};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use worker::listener::{Farewell, Listener};
+use worker::listener::{LeaveMarker, Listener};
 
 const SUBJECT: &str = "h1.pool.place.any";
 /// Messages on their way at any moment, fewer than a leaver reckons with.
@@ -35,7 +35,7 @@ impl Bus {
 
     async fn member(&self) -> Listener {
         let client = self.client("worker").await;
-        let farewell = Farewell {
+        let farewell = LeaveMarker {
             subject: SUBJECT.to_owned(),
             on_their_way: 64,
         };

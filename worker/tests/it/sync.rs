@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::id::Epoch;
 use proto::pool::Limits;
 use store::Store;
-use store::log::{place::Place, writer::Writer};
+use store::log::{key::LogKey, writer::Writer};
 use tempfile::TempDir;
 use worker::files::DataDir;
 use worker::sandbox::{Cage, layout};
@@ -30,7 +30,7 @@ impl Log {
 
     async fn writer(&mut self) -> Writer {
         let address = format!("file://{}/store", self.directory.path().display());
-        let place = Place {
+        let place = LogKey {
             pool: "01JDE1KZ0000000000000000PY".parse().unwrap(),
             session: "a".repeat(26).parse().unwrap(),
             incarnation: "01JDE1KZ0000000000000000AB".to_owned().try_into().unwrap(),

@@ -26,7 +26,7 @@ use records::{
 };
 use time::OffsetDateTime;
 
-use crate::placement::Record;
+use crate::placement::LeaseView;
 
 mod answers;
 pub mod capacity;
@@ -91,7 +91,7 @@ pub enum BusError {
     InDoubt,
     /// A record was not read or written.
     #[error(transparent)]
-    Record(#[from] records::cas::BusError),
+    LeaseView(#[from] records::cas::BusError),
 }
 
 impl Bus {
@@ -192,7 +192,7 @@ impl Bus {
         &self,
         pool: &PoolId,
         session: &SessionKey,
-    ) -> Result<Option<Record>, BusError> {
+    ) -> Result<Option<LeaseView>, BusError> {
         let standing = &self.0.standing;
         let doubts = standing.doubts();
         if standing.is_in_doubt() {
@@ -209,9 +209,9 @@ impl Bus {
     ///
     /// # Errors
     /// The bus did not answer.
-    pub async fn lease(&self, pool: &PoolId, session: &SessionKey) -> Result<Record, BusError> {
+    pub async fn lease(&self, pool: &PoolId, session: &SessionKey) -> Result<LeaseView, BusError> {
         match self.known_lease(pool, session).await {
-            Err(BusError::NoStream) if self.never_had(pool).await => Ok(Record::None),
+            Err(BusError::NoStream) if self.never_had(pool).await => Ok(LeaseView::None),
             other => other,
         }
     }
@@ -229,13 +229,13 @@ impl Bus {
         &self,
         pool: &PoolId,
         session: &SessionKey,
-    ) -> Result<Record, BusError> {
+    ) -> Result<LeaseView, BusError> {
         let (stream, subject) = (subject::leases_stream(pool), subject::lease(pool, session));
         let Some((payload, revision)) = self.last(&stream, subject).await? else {
-            return Ok(Record::None);
+            return Ok(LeaseView::None);
         };
         let lease = wire::decode(&payload).map_err(|error| BusError::Read(Box::new(error)))?;
-        Ok(Record::Held(lease, revision))
+        Ok(LeaseView::Held(lease, revision))
     }
 
     /// What time it is on the bus.
@@ -308,7 +308,7 @@ impl Bus {
         &self.0.executions
     }
 
-    /// The queue of executions that nobody waits for.
+    /// The queue of asynchronous executions.
     ///
     /// # Errors
     /// The connection is down.

@@ -20,7 +20,7 @@ use crate::{
         inbox::{Arrival, Inbox},
     },
     patience::patiently,
-    placement::{self, Next, Owner, Record},
+    placement::{self, LeaseView, Next, OwnerStatus},
     reader::Reader,
     served::Served,
 };
@@ -158,7 +158,7 @@ impl Journey<'_> {
             self.pause = BACK_OFF.1;
             return Ok(None);
         };
-        if record == Record::None && self.missing == Missing::Refuse {
+        if record == LeaseView::None && self.missing == Missing::Refuse {
             let none = Fault::new(FaultCode::NotOwner, "the session is not running");
             return Ok(Some(Err(none.into())));
         }
@@ -169,7 +169,7 @@ impl Journey<'_> {
                 self.roomless_since = None;
                 Ok(None)
             }
-            Next::Place { seen } => match readable(&record) {
+            Next::Holder { seen } => match readable(&record) {
                 Some(incarnation) if self.job.request.only_reads_files() => {
                     Err(RouteError::Unowned(incarnation))
                 }
@@ -178,10 +178,10 @@ impl Journey<'_> {
         }
     }
 
-    async fn owner(&mut self, record: &Record) -> Result<Owner, RouteError> {
+    async fn owner(&mut self, record: &LeaseView) -> Result<OwnerStatus, RouteError> {
         match record {
-            Record::Held(lease, _) => Ok(owner(self.bus, lease, &mut self.silent_since).await?),
-            Record::None => Ok(Owner::NONE),
+            LeaseView::Held(lease, _) => Ok(owner(self.bus, lease, &mut self.silent_since).await?),
+            LeaseView::None => Ok(OwnerStatus::NONE),
         }
     }
 
@@ -268,7 +268,7 @@ async fn owner(
     bus: &Bus,
     lease: &Lease,
     silent_since: &mut Option<Instant>,
-) -> Result<Owner, BusError> {
+) -> Result<OwnerStatus, BusError> {
     let key = bus.worker(&lease.owner).await?;
     let mut control = bus
         .send(subject::worker_control(&lease.owner), Bytes::new())
@@ -282,7 +282,7 @@ async fn owner(
     } else {
         *silent_since = None;
     }
-    Ok(Owner {
+    Ok(OwnerStatus {
         has_key: key.is_some(),
         draining: key.is_some_and(|beat| beat.draining),
         silent: silent_since.map(|since| since.elapsed()),
@@ -370,10 +370,10 @@ async fn listen(
 }
 
 /// The life of a session that has no owner and goes on.
-fn readable(record: &Record) -> Option<Incarnation> {
+fn readable(record: &LeaseView) -> Option<Incarnation> {
     match record {
-        Record::Held(lease, _) if lease.state != LeaseState::Stopping => Some(lease.incarnation),
-        Record::Held(..) | Record::None => None,
+        LeaseView::Held(lease, _) if lease.state != LeaseState::Stopping => Some(lease.incarnation),
+        LeaseView::Held(..) | LeaseView::None => None,
     }
 }
 

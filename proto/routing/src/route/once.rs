@@ -8,7 +8,7 @@ use proto::{
     fault::{Fault, FaultCode},
     limits,
     message::{Answer, Job, Request},
-    record::{ExecutionRecord, Place, RecordRef, RecordState, lost},
+    record::{ExecutionRecord, Holder, RecordRef, RecordState, lost},
     subject, wire,
 };
 use records::execution::{Found, Put, stamp};
@@ -16,11 +16,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Heard, Missing, RouteError, ask_owner, owner, route,
-    step::{Step, Why, step},
+    step::{RetryReason, Step, step},
 };
 use crate::{
     bus::{Bus, BusError},
-    placement::{self, Owner, Record},
+    placement::{self, LeaseView, OwnerStatus},
     reader::Reader,
 };
 
@@ -106,7 +106,7 @@ struct Once<'a> {
 impl Once<'_> {
     async fn pursue(&mut self) -> Result<Answer, OnceError> {
         let mut found = self.bus.execution(&self.subject).await?;
-        let mut why = Why::Start;
+        let mut why = RetryReason::Start;
         loop {
             let tried = match self.next(&found, why) {
                 Step::Ask { seen } => self.ask(seen).await,
@@ -124,14 +124,14 @@ impl Once<'_> {
                 Ok(answer) => return Ok(answer),
                 Err(why) => self.long(why),
             };
-            if matches!(why, Why::Silence | Why::FoundRefused) {
+            if matches!(why, RetryReason::Silence | RetryReason::FoundRefused) {
                 sleep(PAUSE).await;
             }
             found = self.look().await?;
         }
     }
 
-    fn next(&self, found: &Found, why: Why) -> Step {
+    fn next(&self, found: &Found, why: RetryReason) -> Step {
         let found = found.as_ref().map(|(record, revision)| (record, *revision));
         step(found, &self.record.digest, why, self.stray)
     }
@@ -146,7 +146,10 @@ impl Once<'_> {
                 let Ok(now) = found else {
                     return Err(OnceError::Pending);
                 };
-                match self.settle(self.next(&now, Why::TimeOver), &now).await {
+                match self
+                    .settle(self.next(&now, RetryReason::TimeOver), &now)
+                    .await
+                {
                     Ok(end) => return end,
                     Err(newer) => found = Ok(newer),
                 }
@@ -156,14 +159,14 @@ impl Once<'_> {
     }
 
     /// Sends the job to its session, or to a worker that will have it.
-    async fn ask(&mut self, seen: u64) -> Result<Answer, Why> {
+    async fn ask(&mut self, seen: u64) -> Result<Answer, RetryReason> {
         self.start_over(seen);
         let sent = route(self.bus, &self.job, Missing::Allocate, self.reader).await;
         sent.map_err(|error| self.failed(error))
     }
 
     /// Sends the job to whoever has it.
-    async fn attach(&mut self, record: Option<&ExecutionRecord>) -> Result<Answer, Why> {
+    async fn attach(&mut self, record: Option<&ExecutionRecord>) -> Result<Answer, RetryReason> {
         let asked = match wire::encode(&self.job) {
             Ok(payload) => {
                 let payload = Bytes::from(payload);
@@ -190,8 +193,10 @@ impl Once<'_> {
         };
         let place = record.and_then(|record| record.place.as_ref());
         match place {
-            Some(place) if self.executor_is_gone(place, nobody).await => Err(Why::ExecutorGone),
-            _ => Err(Why::Silence),
+            Some(place) if self.executor_is_gone(place, nobody).await => {
+                Err(RetryReason::ExecutorGone)
+            }
+            _ => Err(RetryReason::Silence),
         }
     }
 
@@ -204,7 +209,7 @@ impl Once<'_> {
     }
 
     /// Whether whoever has the execution lost its session; `nobody` listened at the session's subject.
-    async fn executor_is_gone(&mut self, place: &Place, nobody: bool) -> bool {
+    async fn executor_is_gone(&mut self, place: &Holder, nobody: bool) -> bool {
         match self.look_for(place, nobody).await {
             Ok(gone) => gone,
             Err(error) => {
@@ -217,7 +222,7 @@ impl Once<'_> {
         }
     }
 
-    async fn look_for(&mut self, place: &Place, nobody: bool) -> Result<bool, BusError> {
+    async fn look_for(&mut self, place: &Holder, nobody: bool) -> Result<bool, BusError> {
         let (pool, session) = (&self.job.pool, &self.job.session);
         let standing = self.bus.standing();
         let doubts = standing.doubts();
@@ -227,18 +232,18 @@ impl Once<'_> {
             return Ok(false);
         }
         let owner = match &lease {
-            Record::Held(held, _) if nobody => {
+            LeaseView::Held(held, _) if nobody => {
                 owner(self.bus, held, &mut self.silent_since).await?
             }
-            Record::Held(held, _) => {
+            LeaseView::Held(held, _) => {
                 self.silent_since = None;
                 let key = self.bus.worker(&held.owner).await?;
-                Owner {
+                OwnerStatus {
                     has_key: key.is_some(),
-                    ..Owner::NONE
+                    ..OwnerStatus::NONE
                 }
             }
-            Record::None => Owner::NONE,
+            LeaseView::None => OwnerStatus::NONE,
         };
         let elsewhere = if placement::holds(&lease, place) {
             self.elsewhere_since = None;
@@ -255,7 +260,7 @@ impl Once<'_> {
     }
 
     /// What a failed attempt means.
-    fn failed(&mut self, error: RouteError) -> Why {
+    fn failed(&mut self, error: RouteError) -> RetryReason {
         match &error {
             RouteError::Lost { accepted } => {
                 self.stray = true;
@@ -263,10 +268,10 @@ impl Once<'_> {
             }
             // The connection broke after something was sent.
             RouteError::Bus(_) | RouteError::OwnerSilent if self.quiet_since.is_some() => {
-                return Why::Silence;
+                return RetryReason::Silence;
             }
             RouteError::Fault(fault) => match fault.code {
-                FaultCode::Refused => return Why::FoundRefused,
+                FaultCode::Refused => return RetryReason::FoundRefused,
                 FaultCode::NotOwner | FaultCode::LostRace | FaultCode::Fenced => {
                     return self.quiet(false);
                 }
@@ -281,22 +286,22 @@ impl Once<'_> {
             | RouteError::Wire(_) => {}
         }
         self.refusal = error;
-        Why::Refused
+        RetryReason::Refused
     }
 
     /// Notes that nothing is heard, or nothing any more.
-    fn quiet(&mut self, heard_before: bool) -> Why {
+    fn quiet(&mut self, heard_before: bool) -> RetryReason {
         if heard_before {
             self.quiet_since = None;
         }
         self.quiet_since.get_or_insert_with(Instant::now);
-        Why::Silence
+        RetryReason::Silence
     }
 
-    fn long(&self, why: Why) -> Why {
+    fn long(&self, why: RetryReason) -> RetryReason {
         let long = |since: Instant| since.elapsed() >= limits::REATTACH_BUDGET;
         match why {
-            Why::Silence if self.quiet_since.is_some_and(long) => Why::LongSilence,
+            RetryReason::Silence if self.quiet_since.is_some_and(long) => RetryReason::LongSilence,
             other => other,
         }
     }
@@ -313,7 +318,7 @@ impl Once<'_> {
                     }
                     return Ok(found);
                 }
-                Err(_) if self.long(Why::Silence) == Why::LongSilence => {
+                Err(_) if self.long(RetryReason::Silence) == RetryReason::LongSilence => {
                     return Err(OnceError::Pending);
                 }
                 Err(error) if self.stray || self.quiet_since.is_some() => {

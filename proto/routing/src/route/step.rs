@@ -6,7 +6,7 @@ use proto::record::{BodyDigest, ExecutionRecord, RecordState};
 
 /// Why there is no answer yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum RetryReason {
     /// Nobody was asked so far.
     Start,
     /// Whoever was asked refused, for a reason that is the caller's to hear.
@@ -62,7 +62,7 @@ pub enum Step {
 pub fn step(
     found: Option<(&ExecutionRecord, u64)>,
     digest: &BodyDigest,
-    why: Why,
+    why: RetryReason,
     stray: bool,
 ) -> Step {
     let Some((record, revision)) = found else {
@@ -74,17 +74,23 @@ pub fn step(
     match record.state {
         RecordState::Refused => unclaimed(revision, why, stray),
         RecordState::Queued => match why {
-            Why::LongSilence | Why::TimeOver => Step::Pend,
-            Why::Refused => Step::Postpone,
+            RetryReason::LongSilence | RetryReason::TimeOver => Step::Pend,
+            RetryReason::Refused => Step::Postpone,
             // Whoever is asked takes it over exactly this record, or not at all.
-            Why::Start | Why::FoundRefused | Why::Silence | Why::ExecutorGone => {
-                Step::Ask { seen: revision }
-            }
+            RetryReason::Start
+            | RetryReason::FoundRefused
+            | RetryReason::Silence
+            | RetryReason::ExecutorGone => Step::Ask { seen: revision },
         },
         RecordState::Running => match why {
-            Why::ExecutorGone | Why::LongSilence => Step::Lose { expected: revision },
-            Why::TimeOver => Step::Pend,
-            Why::Start | Why::Refused | Why::FoundRefused | Why::Silence => Step::Attach,
+            RetryReason::ExecutorGone | RetryReason::LongSilence => {
+                Step::Lose { expected: revision }
+            }
+            RetryReason::TimeOver => Step::Pend,
+            RetryReason::Start
+            | RetryReason::Refused
+            | RetryReason::FoundRefused
+            | RetryReason::Silence => Step::Attach,
         },
         RecordState::Succeeded
         | RecordState::Failed
@@ -96,16 +102,17 @@ pub fn step(
 }
 
 /// Nobody has the execution: there is no record, or one that says `refused`.
-fn unclaimed(revision: u64, why: Why, stray: bool) -> Step {
+fn unclaimed(revision: u64, why: RetryReason, stray: bool) -> Step {
     match why {
-        Why::Start | Why::FoundRefused | Why::Silence | Why::ExecutorGone => {
-            Step::Ask { seen: revision }
-        }
+        RetryReason::Start
+        | RetryReason::FoundRefused
+        | RetryReason::Silence
+        | RetryReason::ExecutorGone => Step::Ask { seen: revision },
         // A stray copy may name the very revision that is there: it is written anew.
-        Why::Refused | Why::LongSilence | Why::TimeOver if stray => {
+        RetryReason::Refused | RetryReason::LongSilence | RetryReason::TimeOver if stray => {
             Step::Refuse { expected: revision }
         }
-        Why::Refused | Why::LongSilence | Why::TimeOver => Step::Report,
+        RetryReason::Refused | RetryReason::LongSilence | RetryReason::TimeOver => Step::Report,
     }
 }
 
@@ -115,14 +122,14 @@ mod tests {
 
     use super::*;
 
-    const WHYS: [Why; 7] = [
-        Why::Start,
-        Why::Refused,
-        Why::FoundRefused,
-        Why::Silence,
-        Why::LongSilence,
-        Why::ExecutorGone,
-        Why::TimeOver,
+    const WHYS: [RetryReason; 7] = [
+        RetryReason::Start,
+        RetryReason::Refused,
+        RetryReason::FoundRefused,
+        RetryReason::Silence,
+        RetryReason::LongSilence,
+        RetryReason::ExecutorGone,
+        RetryReason::TimeOver,
     ];
     fn digest(digit: &str) -> BodyDigest {
         digit.repeat(64).parse().unwrap()
@@ -136,7 +143,7 @@ mod tests {
         ExecutionRecord::new(state, digest("0"), None, stamp)
     }
 
-    fn choose(state: Option<RecordState>, why: Why, stray: bool) -> Step {
+    fn choose(state: Option<RecordState>, why: RetryReason, stray: bool) -> Step {
         let record = state.map(record);
         step(
             record.as_ref().map(|record| (record, 9)),
@@ -146,7 +153,7 @@ mod tests {
         )
     }
 
-    fn everything() -> impl Iterator<Item = (Option<RecordState>, Why, bool)> {
+    fn everything() -> impl Iterator<Item = (Option<RecordState>, RetryReason, bool)> {
         let states = RecordState::ALL.into_iter().map(Some).chain([None]);
         states.flat_map(|state| {
             WHYS.into_iter()
@@ -229,7 +236,7 @@ mod tests {
     #[test]
     fn whoever_waits_no_longer_gets_an_end() {
         for (state, _, stray) in everything() {
-            for why in [Why::TimeOver, Why::LongSilence] {
+            for why in [RetryReason::TimeOver, RetryReason::LongSilence] {
                 let step = choose(state, why, stray);
                 let ends = !matches!(step, Step::Ask { .. } | Step::Attach);
                 assert!(ends, "{state:?} {why:?} {stray}: {step:?}");
@@ -252,7 +259,7 @@ mod tests {
     fn a_running_execution_is_lost_only_with_its_executor_or_after_long_silence() {
         for why in WHYS {
             let lost = choose(Some(RecordState::Running), why, true) == Step::Lose { expected: 9 };
-            let may = matches!(why, Why::ExecutorGone | Why::LongSilence);
+            let may = matches!(why, RetryReason::ExecutorGone | RetryReason::LongSilence);
             assert_eq!(lost, may, "{why:?}");
         }
     }

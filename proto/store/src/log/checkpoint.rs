@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     commit::{Node, NodeError, Seq, Source, TreePath, Variables},
     frame::{self, FrameError},
-    place::Place,
+    key::LogKey,
 };
 use crate::{Store, StoreError};
 
@@ -124,7 +124,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {
 /// 1970.
 pub(super) async fn read(
     store: &Store,
-    place: &Place,
+    place: &LogKey,
     seq: Seq,
 ) -> Result<Option<(Checkpoint, u64)>, CheckpointError> {
     let key = place.checkpoint(seq);

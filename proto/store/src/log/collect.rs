@@ -15,7 +15,7 @@ use proto::{
 use super::{
     commit::{Body, Commit, CommitError, Packed, Seq, encode},
     entry::{self, Claim, EntryError},
-    place::Place,
+    key::LogKey,
 };
 use crate::{Store, StoreError};
 
@@ -48,7 +48,7 @@ pub enum RetireError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Which.
-    pub place: Place,
+    pub place: LogKey,
     /// When its newest object was written, by the store's clock.
     pub newest: SystemTime,
 }
@@ -57,7 +57,7 @@ pub struct Found {
 ///
 /// # Errors
 /// The store failed; some of it may be left.
-pub async fn delete(store: &Store, place: &Place) -> Result<(), StoreError> {
+pub async fn delete(store: &Store, place: &LogKey) -> Result<(), StoreError> {
     let prefix = place.prefix();
     let listed = store.list(&prefix, None).await?;
     let keys = listed.into_iter().map(|object| object.location).collect();
@@ -71,7 +71,7 @@ pub async fn delete(store: &Store, place: &Place) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// The store failed, and some of it may be left; or whoever was replaced writes without a pause.
-pub async fn retire(store: &Store, place: &Place) -> Result<(), RetireError> {
+pub async fn retire(store: &Store, place: &LogKey) -> Result<(), RetireError> {
     let listed = store.list(&place.prefix(), None).await?;
     let commits = place.commits();
     let commit_of = |key: &Path| {
@@ -97,7 +97,7 @@ pub async fn retire(store: &Store, place: &Place) -> Result<(), RetireError> {
 }
 
 /// Writes the fence of nobody, whom nobody follows.
-async fn fence(store: &Store, place: &Place, head: Seq) -> Result<(), RetireError> {
+async fn fence(store: &Store, place: &LogKey, head: Seq) -> Result<(), RetireError> {
     let commit = Commit::new(Epoch::LAST, Body::Fence);
     let nonce = commit.nonce.clone();
     let bytes = encode(&Packed {
@@ -116,7 +116,7 @@ async fn fence(store: &Store, place: &Place, head: Seq) -> Result<(), RetireErro
 }
 
 /// What cannot be read may be one.
-async fn is_fence(store: &Store, place: &Place, seq: Seq) -> Result<bool, StoreError> {
+async fn is_fence(store: &Store, place: &LogKey, seq: Seq) -> Result<bool, StoreError> {
     match entry::read(store, place, seq).await {
         Ok(entry) => Ok(entry.is_some_and(|entry| entry.commit.body == Body::Fence)),
         Err(EntryError::Store(error)) => Err(error),
@@ -142,9 +142,9 @@ pub fn is_of_lost_bus(found: &Found, accepted: SystemTime, now: SystemTime) -> b
 pub async fn incarnations(store: &Store, pool: &PoolId) -> Result<Vec<Found>, StoreError> {
     let prefix = Path::from(pool.as_str());
     let mut objects = store.objects.list(Some(&prefix));
-    let mut newest: HashMap<Place, SystemTime> = HashMap::new();
+    let mut newest: HashMap<LogKey, SystemTime> = HashMap::new();
     while let Some(object) = store.next_listed(&mut objects).await? {
-        let Some(place) = Place::of_key(&object.location) else {
+        let Some(place) = LogKey::of_key(&object.location) else {
             continue;
         };
         let written = object.last_modified.into();
@@ -189,7 +189,7 @@ mod tests {
 
     fn found(age: Duration) -> (Found, SystemTime) {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        let place = Place {
+        let place = LogKey {
             pool: "01JDE1KZ0000000000000000PY".parse().unwrap(),
             session: "a".repeat(26).parse().unwrap(),
             incarnation: Incarnation::from_ulid(Ulid::from_parts(5, 5)),

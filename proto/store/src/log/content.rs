@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::{
     commit::{Extent, File, Hash},
-    place::Place,
+    key::LogKey,
     source::{self, SourceError},
 };
 use crate::Store;
@@ -33,7 +33,7 @@ pub enum ContentError {
 /// [`super::commit::PIECE_BYTES`]. Holes read as zeros. Every extent is held against its hash.
 pub fn read(
     store: &Store,
-    place: &Place,
+    place: &LogKey,
     file: &File,
     range: Range<u64>,
 ) -> impl Stream<Item = Result<Bytes, ContentError>> + Send + use<> {
@@ -88,7 +88,7 @@ fn runs(file: &File, range: Range<u64>) -> Vec<Run> {
 
 type Chunks = stream::BoxStream<'static, Result<Bytes, ContentError>>;
 
-async fn bytes_of(store: Store, place: Place, run: Run) -> Result<Chunks, ContentError> {
+async fn bytes_of(store: Store, place: LogKey, run: Run) -> Result<Chunks, ContentError> {
     match run {
         Run::Zeros(length) => Ok(zeros(length).map(Ok).boxed()),
         Run::Data { extent, part } => {

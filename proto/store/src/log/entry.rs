@@ -8,7 +8,7 @@ use super::{
     codec::{self, CommitError, Header},
     commit::{Commit, Seq},
     frame,
-    place::Place,
+    key::LogKey,
 };
 use crate::{Store, StoreError};
 
@@ -55,7 +55,7 @@ pub(super) struct Entry {
 /// several writes at the same time when nothing has been written yet.
 pub(super) async fn claim(
     store: &Store,
-    place: &Place,
+    place: &LogKey,
     seq: Seq,
     bytes: &Bytes,
     nonce: &str,
@@ -82,7 +82,7 @@ pub(super) async fn claim(
 /// Reads the commit at `seq`, if there is one.
 pub(super) async fn read(
     store: &Store,
-    place: &Place,
+    place: &LogKey,
     seq: Seq,
 ) -> Result<Option<Entry>, EntryError> {
     let key = place.commit(seq);

@@ -7,8 +7,8 @@ use super::{
     checkpoint::{self, Checkpoint, CheckpointError, Dead},
     commit::{Body, Seq, Variables},
     entry::{self, Entry, EntryError},
+    key::LogKey,
     manifest::Manifest,
-    place::Place,
 };
 use crate::{Store, StoreError};
 
@@ -84,7 +84,7 @@ pub enum HistoryError {
 ///
 /// # Errors
 /// The store failed, or the log is damaged.
-pub async fn read(store: &Store, place: &Place) -> Result<History, HistoryError> {
+pub async fn read(store: &Store, place: &LogKey) -> Result<History, HistoryError> {
     for _ in 0..READS {
         match read_once(store, place).await {
             Err(HistoryError::Overtaken) => {}
@@ -94,7 +94,7 @@ pub async fn read(store: &Store, place: &Place) -> Result<History, HistoryError>
     Err(HistoryError::Overtaken)
 }
 
-async fn read_once(store: &Store, place: &Place) -> Result<History, HistoryError> {
+async fn read_once(store: &Store, place: &LogKey) -> Result<History, HistoryError> {
     let checkpoints = store.list(&place.checkpoints(), None).await?;
     let newest = checkpoints
         .iter()
@@ -134,7 +134,7 @@ impl History {
     pub(super) async fn follow(
         &mut self,
         store: &Store,
-        place: &Place,
+        place: &LogKey,
     ) -> Result<(), HistoryError> {
         let after = place.commit(self.head);
         let listed = store.list(&place.commits(), Some(&after)).await?;

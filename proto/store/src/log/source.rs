@@ -8,7 +8,7 @@ use super::{
     codec::{self, CommitError},
     commit::{PACK_BYTES, Source, Variables},
     frame::{self, FrameError},
-    place::Place,
+    key::LogKey,
 };
 use crate::{Store, StoreError};
 
@@ -50,7 +50,7 @@ pub enum SourceError {
 /// Writes a blob and returns its name, which is never used twice.
 pub(super) async fn put_blob(
     store: &Store,
-    place: &Place,
+    place: &LogKey,
     epoch: Epoch,
     bytes: Bytes,
 ) -> Result<(String, u64), SourceError> {
@@ -69,7 +69,7 @@ pub(super) async fn put_blob(
 ///
 /// # Errors
 /// The store failed, or what it has is not what was written.
-pub async fn fetch(store: &Store, place: &Place, source: &Source) -> Result<Bytes, SourceError> {
+pub async fn fetch(store: &Store, place: &LogKey, source: &Source) -> Result<Bytes, SourceError> {
     let key = match source {
         Source::Own => return Err(SourceError::Own),
         Source::Pack(seq) => place.commit(*seq),
@@ -99,7 +99,7 @@ fn unpack(object: &[u8], is_pack: bool) -> Result<Vec<u8>, SourceError> {
 /// The store failed, or what it has is not what was written.
 pub async fn fetch_variables(
     store: &Store,
-    place: &Place,
+    place: &LogKey,
     variables: &Variables,
 ) -> Result<Bytes, SourceError> {
     let object = store

@@ -27,8 +27,8 @@ use super::{
     entry::{self, EntryError},
     frame,
     history::Base,
+    key::LogKey,
     manifest::Manifest,
-    place::Place,
     source,
     writer::Writer,
 };
@@ -268,7 +268,7 @@ fn is_over(since_ms: u64, now_ms: u64) -> bool {
 }
 
 /// Takes the pack out of a commit, and leaves what keeps its place.
-async fn hollow_out(store: &Store, place: &Place, seq: Seq) -> Result<(), UpkeepError> {
+async fn hollow_out(store: &Store, place: &LogKey, seq: Seq) -> Result<(), UpkeepError> {
     let Some(entry) = entry::read(store, place, seq).await? else {
         return Ok(());
     };

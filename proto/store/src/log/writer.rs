@@ -23,8 +23,8 @@ use super::{
     entry::{self, Claim, EntryError},
     frame,
     history::{self, Base, History, HistoryError},
+    key::LogKey,
     manifest::Manifest,
-    place::Place,
     source::{self, SourceError},
 };
 use crate::Store;
@@ -36,7 +36,7 @@ const COLLISIONS: usize = 100;
 #[derive(Debug)]
 pub struct Writer {
     pub(super) store: Store,
-    pub(super) place: Place,
+    pub(super) place: LogKey,
     pub(super) epoch: Epoch,
     pub(super) manifest: Arc<Manifest>,
     pub(super) head: Seq,
@@ -59,7 +59,7 @@ pub struct Writer {
 #[derive(Debug)]
 pub struct TakeOver {
     store: Store,
-    place: Place,
+    place: LogKey,
     epoch: Epoch,
     history: History,
 }
@@ -125,7 +125,7 @@ impl TakeOver {
     ///
     /// # Errors
     /// The log is at `epoch` or beyond, or the store failed.
-    pub async fn read(store: Store, place: Place, epoch: Epoch) -> Result<Self, TakeOverError> {
+    pub async fn read(store: Store, place: LogKey, epoch: Epoch) -> Result<Self, TakeOverError> {
         let history = history::read(&store, &place).await?;
         let read = Self {
             store,
@@ -198,7 +198,7 @@ impl TakeOver {
 impl Writer {
     /// Begins the log of a new incarnation. Nothing is read or written.
     #[must_use]
-    pub fn fresh(store: Store, place: Place, epoch: Epoch) -> Self {
+    pub fn fresh(store: Store, place: LogKey, epoch: Epoch) -> Self {
         Self::at(store, place, epoch, History::default())
     }
 
@@ -208,13 +208,13 @@ impl Writer {
     /// The log is at `epoch` or beyond, or the store failed.
     pub async fn take_over(
         store: Store,
-        place: Place,
+        place: LogKey,
         epoch: Epoch,
     ) -> Result<(Self, Option<Variables>), TakeOverError> {
         TakeOver::read(store, place, epoch).await?.fence().await
     }
 
-    fn at(store: Store, place: Place, epoch: Epoch, history: History) -> Self {
+    fn at(store: Store, place: LogKey, epoch: Epoch, history: History) -> Self {
         let dead = history.base.dead.iter().map(|dead| dead.source.clone());
         Self {
             store,
@@ -265,7 +265,7 @@ impl Writer {
 
     /// Which log it is.
     #[must_use]
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &LogKey {
         &self.place
     }
 
@@ -395,7 +395,7 @@ impl Writer {
 }
 
 /// Says whether it was written. Files are not refused because of it: the next commit tries again.
-async fn keep(store: &Store, place: &Place, recovery: Option<&Recovery>) -> bool {
+async fn keep(store: &Store, place: &LogKey, recovery: Option<&Recovery>) -> bool {
     let Some(recovery) = recovery else {
         return false;
     };

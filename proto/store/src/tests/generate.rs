@@ -11,14 +11,14 @@ use crate::log::{
         Body, Change, Commit, Extent, File, Hash, Node, PIECE_BYTES, Packed, Seq, Source, TreePath,
         VERSION, Variables,
     },
-    place::Place,
+    key::LogKey,
 };
 
 /// A place that no other test has.
-pub(crate) fn place() -> Place {
+pub(crate) fn place() -> LogKey {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    Place {
+    LogKey {
         pool: "01JDE1KZ0000000000000000PY".parse().unwrap(),
         session: "a".repeat(26).parse().unwrap(),
         incarnation: Incarnation::from_ulid(Ulid::from_parts(number, 0)),

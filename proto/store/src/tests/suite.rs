@@ -16,13 +16,13 @@ use super::{
     stores,
 };
 use crate::{
-    Owner, Store, StoreError,
+    StagingScope, Store, StoreError,
     log::{
         collect,
         commit::{Body, Change, Extent, File, Hash, Node, PIECE_BYTES, Seq, Source, Variables},
         content, history,
+        key::LogKey,
         manifest::Manifest,
-        place::Place,
         source,
         writer::{AppendError, TakeOver, TakeOverError, Writer},
     },
@@ -81,7 +81,7 @@ struct Job {
 
 impl Job {
     fn new() -> Self {
-        let Place { pool, session, .. } = place();
+        let LogKey { pool, session, .. } = place();
         let operation = "an operation".parse().unwrap();
         Self {
             pool,
@@ -90,8 +90,8 @@ impl Job {
         }
     }
 
-    fn owner(&self) -> Owner<'_> {
-        Owner {
+    fn owner(&self) -> StagingScope<'_> {
+        StagingScope {
             pool: &self.pool,
             session: &self.session,
             operation: &self.operation,
@@ -188,7 +188,7 @@ async fn staged_bodies_of_another_length_are_refused(store: Store) {
     assert!(matches!(read, Err(StoreError::Gone)));
 }
 
-async fn read_file(store: &Store, place: &Place, file: &File) -> Vec<u8> {
+async fn read_file(store: &Store, place: &LogKey, file: &File) -> Vec<u8> {
     let read = content::read(store, place, file, 0..u64::MAX);
     let chunks: Vec<Bytes> = read.try_collect().await.unwrap();
     chunks.concat()

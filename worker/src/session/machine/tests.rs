@@ -46,7 +46,9 @@ fn a_cell_that_obeys_the_interrupt_keeps_its_variables() {
     assert_eq!(state, State::Idle);
     assert_eq!(
         actions,
-        vec![Action::Answer(Verdict::Interrupted(Why::Deadline))]
+        vec![Action::Answer(Verdict::Interrupted(
+            InterruptReason::Deadline
+        ))]
     );
 }
 
@@ -61,7 +63,7 @@ fn a_cell_that_ignores_the_interrupt_is_killed_saved_and_the_kernel_restarted() 
     assert_eq!(
         actions,
         vec![
-            Action::Answer(Verdict::Killed(Why::Deadline)),
+            Action::Answer(Verdict::Killed(InterruptReason::Deadline)),
             Action::Restart
         ]
     );
@@ -73,8 +75,12 @@ fn a_cell_that_ignores_the_interrupt_is_killed_saved_and_the_kernel_restarted() 
 
 #[test]
 fn a_session_that_fills_the_disk_ends_at_once_but_for_files_that_are_being_saved() {
-    let end = End::DiskFull;
-    for state in [State::Idle, State::Running, State::Killing(Why::Cancel)] {
+    let end = SessionEnd::DiskFull;
+    for state in [
+        State::Idle,
+        State::Running,
+        State::Killing(InterruptReason::Cancel),
+    ] {
         let (ended, actions) = on(state, Event::DiskFull, true);
         assert_eq!(ended, State::Ending(end));
         assert_eq!(actions, vec![Action::RefuseAll, Action::TearDown(end)]);
@@ -131,8 +137,8 @@ fn code_runs_that_may_make_room_for_what_cannot_be_kept() {
 #[test]
 fn only_a_session_at_rest_expires_or_moves() {
     for (event, why) in [
-        (Event::Expired, End::Expired),
-        (Event::HandOver, End::HandedOver),
+        (Event::Expired, SessionEnd::Expired),
+        (Event::HandOver, SessionEnd::HandedOver),
     ] {
         assert_eq!(on(State::Running, event, false).0, State::Running);
         assert_eq!(on(State::Idle, event, false).0, State::Ending(why));
@@ -189,7 +195,7 @@ proptest! {
     /// After the end nothing is done any more, whatever comes.
     #[test]
     fn an_ended_session_stays_ended(index in 0..EVENTS.len(), waiting in any::<bool>()) {
-        let all = [End::Expired, End::Stopped, End::Fenced, End::HandedOver, End::Broken];
+        let all = [SessionEnd::Expired, SessionEnd::Stopped, SessionEnd::Fenced, SessionEnd::HandedOver, SessionEnd::Broken];
         for why in all {
             let ended = (State::Ending(why), vec![]);
             prop_assert_eq!(on(State::Ending(why), EVENTS[index], waiting), ended);
@@ -207,8 +213,8 @@ proptest! {
         let was_ending = matches!(state, State::Ending(_));
         let (fenced, actions) = on(state, Event::LeaseLost, true);
         if !was_ending {
-            prop_assert_eq!(fenced, State::Ending(End::Fenced));
-            prop_assert!(actions.contains(&Action::TearDown(End::Fenced)));
+            prop_assert_eq!(fenced, State::Ending(SessionEnd::Fenced));
+            prop_assert!(actions.contains(&Action::TearDown(SessionEnd::Fenced)));
         }
         state = fenced;
         for (index, waiting) in later {

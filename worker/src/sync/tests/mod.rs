@@ -24,7 +24,7 @@ use object_store::local::LocalFileSystem;
 use proto::id::Epoch;
 use store::{
     Store,
-    log::{commit::Seq, place::Place, writer::Writer},
+    log::{commit::Seq, key::LogKey, writer::Writer},
 };
 use tempfile::TempDir;
 
@@ -94,8 +94,8 @@ fn local(directory: &Path) -> LocalFileSystem {
     LocalFileSystem::new_with_prefix(directory).unwrap()
 }
 
-fn place() -> Place {
-    Place {
+fn place() -> LogKey {
+    LogKey {
         pool: "01JDE1KZ0000000000000000PY".parse().unwrap(),
         session: "a".repeat(26).parse().unwrap(),
         incarnation: "01JDE1KZ0000000000000000AB".to_owned().try_into().unwrap(),

@@ -15,11 +15,11 @@ use proto::{
     fault::{Fault, FaultCode},
     limits,
     message::{Answer, Carried},
-    record::{ExecutionRecord, RecordRef, RecordState, Recorded},
+    record::{ExecutionRecord, RecordRef, RecordState, StoredOutcome},
     subject,
 };
 use records::execution::{Put, stamp};
-use worker::record::{Begun, End, Finished, RecordError};
+use worker::record::{Begun, ExecutionEnd, FinalRecord, RecordError};
 
 use bus::{Bus, Peer, execution, over, printed, session};
 use line::Line;
@@ -56,13 +56,16 @@ async fn what_has_ended_is_told_to_whoever_asks_again() {
     let worker = bus.worker("worker-1").await;
     let lease = worker.claim().await;
     let ends = [
-        (End::Outcome(printed("out").into()), RecordState::Succeeded),
-        (End::Stopped(stopped()), RecordState::Cancelled),
+        (
+            ExecutionEnd::Outcome(printed("out").into()),
+            RecordState::Succeeded,
+        ),
+        (ExecutionEnd::Stopped(stopped()), RecordState::Cancelled),
     ];
     for (number, (end, state)) in (0..).zip(ends) {
         let asked = execution(number, '0');
         let held = worker.hold(&lease, &asked).await;
-        let Finished::Mine(record) = held.finish(end).await.unwrap() else {
+        let FinalRecord::Mine(record) = held.finish(end).await.unwrap() else {
             panic!("nobody else ends it");
         };
         assert_eq!(record.state, state);
@@ -81,7 +84,7 @@ async fn another_body_under_the_same_name_is_a_conflict_before_and_after_the_end
     let held = worker.hold(&lease, &asked).await;
     let refused = worker.begin(&lease, &other).await;
     assert!(matches!(refused, Err(RecordError::Conflict)), "{refused:?}");
-    held.finish(End::Outcome(printed("out").into()))
+    held.finish(ExecutionEnd::Outcome(printed("out").into()))
         .await
         .unwrap();
     let refused = worker.begin(&lease, &other).await;
@@ -99,10 +102,10 @@ async fn a_new_owner_says_that_what_ran_is_lost_and_the_old_one_says_so_too() {
     let lost = over(new.begin(&new_lease, &asked).await);
     assert_eq!(lost.state, RecordState::Lost);
     let finished = held
-        .finish(End::Outcome(printed("out").into()))
+        .finish(ExecutionEnd::Outcome(printed("out").into()))
         .await
         .unwrap();
-    assert_eq!(finished, Finished::Theirs(lost.clone()));
+    assert_eq!(finished, FinalRecord::Theirs(lost.clone()));
     // And it never runs again.
     assert_eq!(over(new.begin(&new_lease, &asked).await), lost);
 }
@@ -116,11 +119,11 @@ async fn the_old_owners_end_counts_when_it_came_first() {
     let held = old.hold(&old_lease, &asked).await;
     let new_lease = new.claim().await;
     let finished = held
-        .finish(End::Outcome(printed("out").into()))
+        .finish(ExecutionEnd::Outcome(printed("out").into()))
         .await
         .unwrap();
     let record = over(new.begin(&new_lease, &asked).await);
-    assert_eq!(finished, Finished::Mine(record.clone()));
+    assert_eq!(finished, FinalRecord::Mine(record.clone()));
     assert_eq!(record.state, RecordState::Succeeded);
 }
 
@@ -138,7 +141,7 @@ async fn an_end_and_a_loss_that_race_have_one_winner_that_both_report() {
     for (number, held) in (0..).zip(held) {
         let asked = execution(number, '0');
         let (finished, begun) = tokio::join!(
-            held.finish(End::Outcome(printed("out").into())),
+            held.finish(ExecutionEnd::Outcome(printed("out").into())),
             new.begin(&new_lease, &asked),
         );
         let told = over(begun);
@@ -159,7 +162,7 @@ async fn an_owner_that_is_none_any_more_marks_nothing_as_lost() {
     let refused = old.begin(&old_lease, &asked).await;
     assert!(matches!(refused, Err(RecordError::NotOwner)), "{refused:?}");
     let finished = held
-        .finish(End::Outcome(printed("out").into()))
+        .finish(ExecutionEnd::Outcome(printed("out").into()))
         .await
         .unwrap();
     assert_eq!(finished.into_record().state, RecordState::Succeeded);
@@ -234,7 +237,7 @@ async fn an_owner_that_refuses_lets_the_same_operation_be_asked_for_anew() {
     let asked = execution(0, '0');
     let held = worker.hold(&lease, &asked).await;
     let busy = Fault::new(FaultCode::SessionBusy, "busy");
-    held.finish(End::Refused(busy)).await.unwrap();
+    held.finish(ExecutionEnd::Refused(busy)).await.unwrap();
     let (refused, revision) = worker.read(&asked).await.unwrap();
     assert_eq!(refused.state, RecordState::Refused);
     let again = RecordRef {
@@ -260,7 +263,10 @@ async fn a_queued_execution_is_taken_once() {
     let held = worker.hold(&lease, &asked).await;
     let begun = worker.begin(&lease, &asked).await.unwrap();
     assert!(matches!(begun, Begun::Known(_)), "{begun:?}");
-    let record = held.finish(End::Outcome(printed("").into())).await.unwrap();
+    let record = held
+        .finish(ExecutionEnd::Outcome(printed("").into()))
+        .await
+        .unwrap();
     let record = record.into_record();
     assert_eq!(record.created_ms, queued.created_ms);
     assert_eq!(record.place, Some(lease.ownership().place()));
@@ -288,10 +294,10 @@ async fn a_lost_acknowledgement_of_a_beginning_or_an_end_changes_nothing() {
     };
 
     line.lose_answers();
-    let ends = held.finish(End::Outcome(printed("out").into()));
+    let ends = held.finish(ExecutionEnd::Outcome(printed("out").into()));
     let mended = mend_when(&line, &watcher, &asked, RecordState::Succeeded);
     let (finished, ()) = tokio::join!(ends, mended);
-    let Finished::Mine(record) = finished.unwrap() else {
+    let FinalRecord::Mine(record) = finished.unwrap() else {
         panic!("it is its own");
     };
     assert_eq!(watcher.read(&asked).await.unwrap().0, record);
@@ -323,8 +329,11 @@ async fn a_long_result_lies_in_the_store_and_a_losers_is_removed() {
     let long = || printed("x".repeat(limits::RECORD_OUTCOME_BYTES));
 
     let held = old.hold(&old_lease, &kept).await;
-    let finished = held.finish(End::Outcome(long().into())).await.unwrap();
-    let Some(Recorded::Object(object)) = finished.into_record().outcome else {
+    let finished = held
+        .finish(ExecutionEnd::Outcome(long().into()))
+        .await
+        .unwrap();
+    let Some(StoredOutcome::Object(object)) = finished.into_record().outcome else {
         panic!("it is too long for the record");
     };
     let file = bus.cluster.store().join(&object.key);
@@ -335,8 +344,11 @@ async fn a_long_result_lies_in_the_store_and_a_losers_is_removed() {
     let held = old.hold(&old_lease, &lost).await;
     let new_lease = new.claim().await;
     over(new.begin(&new_lease, &lost).await);
-    let finished = held.finish(End::Outcome(long().into())).await.unwrap();
-    assert!(matches!(finished, Finished::Theirs(_)), "{finished:?}");
+    let finished = held
+        .finish(ExecutionEnd::Outcome(long().into()))
+        .await
+        .unwrap();
+    assert!(matches!(finished, FinalRecord::Theirs(_)), "{finished:?}");
     let directory = bus.cluster.store().join(format!(
         "{}/{}/{}",
         subject::RESULTS,

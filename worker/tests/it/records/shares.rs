@@ -14,13 +14,13 @@ use proto::{
     fault::{Fault, FaultCode},
     health::{Check, Health},
     limits,
-    record::{ExecutionRecord, RecordState, Recorded, Submission},
+    record::{ExecutionRecord, RecordState, StoredOutcome, Submission},
     subject, wire,
 };
 use records::{execution::Put, room::Room, share::Share};
 use worker::{
     lease::{HeldLease, Replicas},
-    record::{Begun, End, HeldRecord, RecordError},
+    record::{Begun, ExecutionEnd, HeldRecord, RecordError},
 };
 
 use super::{
@@ -97,10 +97,10 @@ async fn a_full_share_refuses_new_executions_by_name_and_lets_running_ones_end()
         .chain(others)
         .zip(lengths.into_iter().cycle())
     {
-        let end = End::Outcome(printed("x".repeat(length)).into());
+        let end = ExecutionEnd::Outcome(printed("x".repeat(length)).into());
         let record = held.finish(end).await.unwrap().into_record();
         assert_eq!(record.state, RecordState::Succeeded);
-        places.insert(matches!(record.outcome, Some(Recorded::Object(_))));
+        places.insert(matches!(record.outcome, Some(StoredOutcome::Object(_))));
     }
     assert_eq!(places, BTreeSet::from([false, true]));
     // Nothing made room for anything.
@@ -127,7 +127,7 @@ async fn what_waits_in_the_queue_is_taken_though_the_share_is_full() {
     assert_full(&full);
     let held = worker.hold(&lease, &asked).await;
     let record = held
-        .finish(End::Outcome(printed("out").into()))
+        .finish(ExecutionEnd::Outcome(printed("out").into()))
         .await
         .unwrap();
     assert_eq!(record.into_record().state, RecordState::Succeeded);
@@ -174,7 +174,8 @@ async fn a_pool_that_may_record_less_than_it_holds_forgets_nothing_and_waits_tru
     assert!(matches!(known, Begun::Known(_)), "{known:?}");
     // What runs ends, with the longest record that there is.
     for held in held {
-        let end = End::Outcome(printed("x".repeat(limits::RECORD_OUTCOME_BYTES / 2)).into());
+        let end =
+            ExecutionEnd::Outcome(printed("x".repeat(limits::RECORD_OUTCOME_BYTES / 2)).into());
         let record = held.finish(end).await.unwrap().into_record();
         assert_eq!(record.state, RecordState::Succeeded);
     }
@@ -278,7 +279,7 @@ async fn what_an_older_worker_recorded_never_runs_again_and_takes_no_share() {
     let ended = ExecutionRecord::new(RecordState::Running, asked.digest.clone(), None, stamp())
         .followed_by(
             RecordState::Succeeded,
-            Some(Recorded::Inline(long)),
+            Some(StoredOutcome::Inline(long)),
             stamp(),
         );
     let ingress = bus.ingress().await;
@@ -327,7 +328,7 @@ async fn a_stream_that_is_too_small_is_made_larger_and_loses_nothing() {
         .unwrap();
     assert_eq!(config(&worker).await.0.max_bytes, reserved.max_bytes);
     let end = first
-        .finish(End::Outcome(printed("out").into()))
+        .finish(ExecutionEnd::Outcome(printed("out").into()))
         .await
         .unwrap();
     assert_eq!(end.into_record().state, RecordState::Succeeded);
@@ -398,7 +399,7 @@ async fn a_million_short_executions_a_day_take_less_than_a_gibibyte_of_the_bus()
         let (worker, lease) = (&worker, &lease);
         async move {
             let held = worker.hold(lease, &short(number)).await;
-            let end = End::Outcome(printed("y".repeat(200)).into());
+            let end = ExecutionEnd::Outcome(printed("y".repeat(200)).into());
             held.finish(end).await.unwrap();
         }
     });
@@ -433,13 +434,16 @@ async fn no_record_is_longer_than_what_is_reserved_for_it() {
     let overhead = wire::encode(&printed("")).unwrap().len();
     let longest = printed("x".repeat(limits::RECORD_OUTCOME_BYTES - overhead - 2));
     let fault = Fault::new(FaultCode::SandboxUnavailable, "é".repeat(10_000));
-    let ends = [End::Outcome(longest.into()), End::Unsaved(fault)];
+    let ends = [
+        ExecutionEnd::Outcome(longest.into()),
+        ExecutionEnd::Unsaved(fault),
+    ];
     for (number, end) in (0..).zip(ends) {
         asked.key = execution(number, '0').key;
         let before = config(&worker).await.1.bytes;
         let held = worker.hold(&lease, &asked).await;
         let record = held.finish(end).await.unwrap().into_record();
-        assert!(!matches!(record.outcome, Some(Recorded::Object(_))));
+        assert!(!matches!(record.outcome, Some(StoredOutcome::Object(_))));
         let bytes = config(&worker).await.1.bytes - before;
         println!("the longest record of kind {number} takes {bytes} bytes");
         assert!(bytes <= limits::RECORD_BYTES, "{bytes}");

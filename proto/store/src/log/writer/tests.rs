@@ -72,7 +72,7 @@ struct World {
     directory: tempfile::TempDir,
     faults: Arc<Faulty>,
     store: Store,
-    place: Place,
+    place: LogKey,
     writer: Writer,
     /// What files must say, by what their manifest calls them.
     contents: BTreeMap<[u8; 32], u8>,

@@ -11,7 +11,7 @@ use proto::{
     wire,
 };
 use records::fleet::Standing;
-use store::log::place::Place;
+use store::log::key::LogKey;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use tracing::Instrument;
 
@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     bus::Responder,
-    lease::{Claimed, Ledger, Life, certainty::Sure},
-    listener::{Farewell, Listener},
+    lease::{Claimed, Continuity, Ledger, ownership_check::Confirmation},
+    listener::{LeaveMarker, Listener},
     trace,
 };
 
@@ -49,7 +49,7 @@ pub async fn place(context: Context, ledger: Ledger, readiness: Readiness, messa
         Ok(admitted) => {
             let tasks = context.tasks.clone();
             let Admitted { job, permit, owned } = admitted;
-            discard_ended(&context, &job, owned.life);
+            discard_ended(&context, &job, owned.continuity);
             let (pool, span) = (ledger.pool().clone(), trace::session(&job));
             let actor = span.in_scope(|| Actor::new(context, pool, owned, job));
             tasks.spawn(actor.run(responder, permit).instrument(span));
@@ -105,15 +105,15 @@ async fn know_the_bus(standing: &Standing) -> Result<(), Fault> {
 
 /// Claims the session and listens to its jobs. Its sandbox is on its way meanwhile.
 async fn own(context: &Context, ledger: &Ledger, job: &Job, seen: u64) -> Result<Owned, Fault> {
-    let sure = Sure::now(&context.interruptions);
+    let sure = Confirmation::now(&context.interruptions);
     let reserve = || context.stock.reserve(&ledger.pool().limits);
     // Of many first requests for one session only one needs a sandbox.
     let first = context.table.claiming(&job.pool, &job.session);
     let early = first.is_some().then(reserve);
     match listen(context, ledger, job, seen).await {
-        Ok((Claimed { lease, life }, jobs)) => Ok(Owned {
+        Ok((Claimed { lease, continuity }, jobs)) => Ok(Owned {
             lease,
-            life,
+            continuity,
             sure,
             jobs,
             sandbox: early.unwrap_or_else(reserve),
@@ -142,7 +142,7 @@ async fn listen(
         Fault::from(&error)
     })?;
     let wildcard = subject::session_wildcard(&job.pool, &job.session);
-    let farewell = Farewell {
+    let farewell = LeaveMarker {
         subject: subject::session(&job.pool, &job.session, subject::FAREWELL),
         on_their_way: ON_THEIR_WAY,
     };
@@ -164,9 +164,9 @@ async fn listen(
 }
 
 /// What an ended life of the session left in the object store goes now.
-fn discard_ended(context: &Context, job: &Job, life: Life) {
-    if let Life::New { ended: Some(ended) } = life {
-        let log = Place {
+fn discard_ended(context: &Context, job: &Job, continuity: Continuity) {
+    if let Continuity::New { ended: Some(ended) } = continuity {
+        let log = LogKey {
             pool: job.pool.clone(),
             session: job.session.clone(),
             incarnation: ended,

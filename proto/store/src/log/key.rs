@@ -7,7 +7,7 @@ use super::commit::Seq;
 
 /// Which log: one life of one session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct LogKey {
     /// The session's pool.
     pub pool: PoolId,
     /// The session.
@@ -16,7 +16,7 @@ pub struct Place {
     pub incarnation: Incarnation,
 }
 
-impl Place {
+impl LogKey {
     /// What the keys of all its objects start with.
     pub(crate) fn prefix(&self) -> Path {
         let incarnation = self.incarnation.to_string();

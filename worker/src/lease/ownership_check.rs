@@ -18,23 +18,23 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// A moment at which, or after which, the bus said that the lease is its owner's.
 #[derive(Clone, Copy, Debug)]
-pub struct Sure {
+pub struct Confirmation {
     interruptions: u64,
     at: Instant,
 }
 
 /// An ownership and when it was last made sure of. The clones of one share what they found out.
 #[derive(Clone, Debug)]
-pub struct Certainty {
+pub struct OwnershipCheck {
     ownership: Ownership,
     interruptions: Interruptions,
-    sure: Arc<Mutex<Sure>>,
+    sure: Arc<Mutex<Confirmation>>,
     /// How long the bus's word is good. Far shorter than the lease lives: what is answered on the strength
     /// of it is not yet forgotten.
     sure_for: Duration,
 }
 
-impl Sure {
+impl Confirmation {
     /// Now, before the bus is asked.
     #[must_use]
     pub fn now(interruptions: &Interruptions) -> Self {
@@ -49,13 +49,13 @@ impl Sure {
     }
 }
 
-impl Certainty {
+impl OwnershipCheck {
     /// An ownership that was claimed after `sure`.
     #[must_use]
     pub fn new(
         ownership: Ownership,
         interruptions: Interruptions,
-        sure: Sure,
+        sure: Confirmation,
         pool: &Pool,
     ) -> Self {
         Self {
@@ -69,12 +69,12 @@ impl Certainty {
 
     /// Now, for whoever is about to ask the bus.
     #[must_use]
-    pub fn now(&self) -> Sure {
-        Sure::now(&self.interruptions)
+    pub fn now(&self) -> Confirmation {
+        Confirmation::now(&self.interruptions)
     }
 
     /// The bus has said after `sure` that the lease is this owner's.
-    pub fn note(&self, sure: Sure) {
+    pub fn note(&self, sure: Confirmation) {
         let mut known = self.known();
         if known.at < sure.at {
             *known = sure;
@@ -116,7 +116,7 @@ impl Certainty {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Sure> {
+    fn known(&self) -> MutexGuard<'_, Confirmation> {
         self.sure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -130,19 +130,19 @@ mod tests {
         let interruptions = Interruptions::default();
         let watching = tokio::spawn(interruptions.clone().watch_clock());
         let while_good = Duration::from_secs(30);
-        let sure = Sure::now(&interruptions);
+        let sure = Confirmation::now(&interruptions);
         tokio::time::sleep(while_good).await;
-        assert!(sure.holds(&Sure::now(&interruptions), while_good));
+        assert!(sure.holds(&Confirmation::now(&interruptions), while_good));
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(
-            !sure.holds(&Sure::now(&interruptions), while_good),
+            !sure.holds(&Confirmation::now(&interruptions), while_good),
             "too long ago"
         );
-        let sure = Sure::now(&interruptions);
+        let sure = Confirmation::now(&interruptions);
         watching.abort();
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(
-            !sure.holds(&Sure::now(&interruptions), while_good),
+            !sure.holds(&Confirmation::now(&interruptions), while_good),
             "a standstill"
         );
     }
