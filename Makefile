@@ -14,12 +14,12 @@ up: ## install, build and start everything, and prove it with a request
 down: ## stop what `make up` started
 	@infra/dev/down.sh
 
-test: ## every test
+test: ## every test: TEST=part of a name
 	@$(MAKE) --no-print-directory --jobs=5 build image nats stores prometheus
-	@infra/dev/test.sh
+	@infra/dev/test.sh -- $(TEST)
 
-test-unit: ## logic alone: no root, no services, no network
-	@cargo test --release --workspace --lib -- --skip azurite:: --skip moto:: --skip sync::tests:: --skip preflight::tests::a_directory
+test-unit: ## logic alone, without root, services and network: TEST=part of a name
+	@cargo --config infra/dev/tests.toml test --release --workspace --lib -- $(TEST) --skip azurite:: --skip moto:: --skip sync::tests:: --skip preflight::tests::a_directory
 
 test-v2: build image nats ## tests on a kernel with control groups of version 2 alone
 	@infra/dev/test-v2.sh
@@ -34,7 +34,7 @@ stall: build image nats ## print 100 MB to a reader that stalls for five minutes
 	@target/release/loadtest stall
 
 drill: build image nats ## what an operator may meet: lost bus, full disk, wrong clock, expired certificate and more
-	@cargo test --release --workspace --test it -- --include-ignored --nocapture --test-threads=1 drill::
+	@infra/dev/test.sh --test it -- --include-ignored --nocapture --test-threads=1 drill::
 
 lint: prerequisites ## formatting, lints and documentation
 	cargo fmt --all --check
@@ -46,7 +46,7 @@ deny: prerequisites ## licences, sources and banned crates of what the programs 
 	@.hearth/tools/bin/cargo-deny --offline check bans licenses sources
 
 documents: build image nats prometheus ## write from the code: ingress/ERRORS.md, ingress/openapi/, docs/settings.md, docs/metrics.md
-	@HEARTH_WRITE_DOCUMENTS=1 cargo test --release --workspace -- --test-threads=1 the_committed_
+	@HEARTH_WRITE_DOCUMENTS=1 infra/dev/test.sh -- --test-threads=1 the_committed_
 
 build: prerequisites ## the programs
 	cargo build --release --workspace

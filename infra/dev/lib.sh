@@ -7,6 +7,10 @@ home=${HEARTH_HOME:-$root/.hearth}
 programs=$root/target/release
 # Tools and image do not depend on the stack.
 shared=$root/.hearth
+# How tests are compiled, and the programs that they run: compiling tests puts unoptimised ones into $programs.
+# shellcheck disable=SC2034
+tests_profile=$root/infra/dev/tests.toml
+kept_programs=$shared/programs
 # Workers' names are unique on a host, whatever checkouts run on it.
 worker_prefix=dev-$(printf %s "$home" | sha256sum | cut -c1-6)
 
@@ -25,6 +29,13 @@ admin_port=${HEARTH_ADMIN_PORT:-9080}
 fail() {
   echo "error: $*" >&2
   exit 1
+}
+
+# Builds the programs and keeps a copy for tests.
+keep_programs() {
+  (cd "$root" && cargo build --quiet --release --workspace)
+  mkdir -p "$kept_programs"
+  (cd "$programs" && cp --remove-destination devkeys hearth ingress libzygote.so loadtest worker "$kept_programs/")
 }
 
 # The process of a pid file, if it still is the one that was started: the file holds its number and

@@ -81,9 +81,9 @@ if [ $$ = 1 ]; then
   exit
 fi
 
-# Path of a crate's `it` test program, built like all others, so that nothing is compiled twice.
+# Path of a crate's `it` test program, built as `make test` builds it, so that nothing is compiled twice.
 program() {
-  cargo test --release --workspace --test it --no-run --message-format=json |
+  cargo --config "$tests_profile" test --release --workspace --test it --no-run --message-format=json |
     python3 -c '
 import json, sys
 for message in map(json.loads, sys.stdin):
@@ -114,7 +114,7 @@ run() {
   LD_PRELOAD=$shared/uml/xstate.so timeout --kill-after=10 "$seconds" \
     linux.uml mem="$memory" con=null con0=null,fd:1 quiet ro rootfstype=hostfs rootflags=/ \
     init="$root/infra/dev/test-v2.sh" cgroup_no_v1=all hearth_part="$1" hearth_program="$program" \
-    HEARTH_PATIENCE="${HEARTH_PATIENCE:-6}" RUST_BACKTRACE=0 </dev/null | tee "$log" || true
+    HEARTH_PATIENCE="${HEARTH_PATIENCE:-6}" HEARTH_BIN_DIR="$kept_programs" RUST_BACKTRACE=0 </dev/null | tee "$log" || true
   counts=$(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' "$log")
   set -- ${counts:-0 "$expected"}
   passed=$((passed + $1))
@@ -128,10 +128,11 @@ cd "$root"
 command -v linux.uml >/dev/null && command -v modprobe >/dev/null ||
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
     kmod user-mode-linux >/dev/null || fail "apt-get could not install user-mode-linux"
+keep_programs
 mkdir -p "$shared/uml"
 cc -O2 -Wall -Wextra -Werror -shared -fPIC -o "$shared/uml/xstate.so" infra/dev/uml-xstate.c
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+trap 'rm -f "$log"; cargo build --quiet --release --workspace' EXIT
 passed=0 failed=0
 for part in "$@"; do
   part "$part" >/dev/null

@@ -106,7 +106,7 @@ fn note_answer(method: &Method, response: &Response, took: Duration, requests: &
     );
 }
 
-/// The same for whoever the span is exported to, in the words of OpenTelemetry.
+/// Notes the answer in the exported span, under the names that OpenTelemetry has for it.
 fn tell(method: &Method, route: Option<&str>, status: StatusCode, code: Option<&str>) {
     let span = Span::current();
     let status_code = Detail::Number(status.as_u16().into());

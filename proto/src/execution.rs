@@ -107,7 +107,7 @@ impl Ending {
         }
     }
 
-    /// The same for a shell command, whose session has no variables to lose.
+    /// The explanation for a shell command, whose session has no variables to lose.
     #[must_use]
     pub fn explanation_of_command(&self) -> Option<String> {
         const ENDED: &str = "The session's processes were ended; its files are kept.";

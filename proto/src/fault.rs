@@ -92,7 +92,7 @@ impl Fault {
         }
     }
 
-    /// The same, saying when trying again makes sense: not before the next full second.
+    /// The fault with the time after which trying again makes sense, rounded up to full seconds.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

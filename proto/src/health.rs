@@ -107,7 +107,7 @@ pub struct HealthReport {
 }
 
 impl HealthReport {
-    /// The same for everybody: reasons name pools, addresses and the like.
+    /// The report for those who are not operators, without reasons, which name pools, addresses and the like.
     #[must_use]
     pub fn without_reasons(mut self) -> Self {
         for check in &mut self.checks {

@@ -272,7 +272,7 @@ impl Incarnation {
         self.0.timestamp_ms()
     }
 
-    /// The same 128 bits as the contracts write them: five groups of hexadecimal digits.
+    /// The id as the contracts write them: five groups of hexadecimal digits.
     #[must_use]
     pub fn guid(self) -> String {
         let digits = format!("{:032x}", self.0.0);

@@ -13,7 +13,7 @@ pub const UPLOAD_BYTES: u64 = 128 * 1024 * 1024;
 pub const CODE_BYTES: usize = 4 * 1024 * 1024;
 /// Longest execution in seconds (platform ceiling of the contract).
 pub const EXECUTION_SECONDS: u32 = 220;
-/// The same of asynchronous executions, in a pool that allows the most.
+/// Longest asynchronous execution in seconds, in a pool that allows the most.
 pub const ASYNC_EXECUTION_SECONDS: u32 = 12 * 3600;
 /// Executions of one session that wait in the queue or were taken from it and have not ended.
 pub const QUEUED_OF_SESSION: i64 = 64;
@@ -36,13 +36,13 @@ pub const QUEUE_SILENCE: Duration = Duration::from_secs(15);
 pub const QUEUE_PAUSE: Duration = Duration::from_secs(1);
 /// How often an execution is started again whose worker was lost, where its caller wishes so.
 pub const RETRIES_ON_LOSS: u8 = 2;
-/// Executions on one page of a listing,
+/// Executions on one page of a listing.
 pub const EXECUTION_PAGE: usize = 100;
-/// and their records in bytes together; one is always told.
+/// Bytes of the records on one page of a listing; a page has one at least.
 pub const EXECUTION_PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// Outcomes of executions without a record that a session remembers,
+/// Outcomes of executions without a record that a session remembers.
 pub const RECENT_EXECUTIONS: usize = 16;
-/// and their texts in bytes together: they fit into a frame.
+/// Bytes of the texts of these outcomes together: they fit into a frame.
 pub const RECENT_BYTES: usize = INLINE_BYTES;
 /// A worker may answer a message of the bus for this long (`allow_responses` of the server); who waits
 /// longer asks again.
@@ -115,7 +115,7 @@ pub const CHANGED_FILES: usize = 1000;
 pub const STREAM_FRAME_BYTES: usize = 32 * 1024;
 /// Output that is on its way to a stream's reader, in bytes: sent and not taken by it yet.
 pub const STREAM_WINDOW_BYTES: usize = 512 * 1024;
-/// The same in frames. Less than an inbox of ingress holds, so that heartbeats find room.
+/// Output on its way to a stream's reader, in frames. Less than an inbox of ingress holds, so that heartbeats find room.
 pub const STREAM_WINDOW_FRAMES: usize = 32;
 /// Output that waits at the worker for room in the window, in bytes; what does not fit is dropped and
 /// counted. A display output that is longer fits when nothing else waits.

@@ -39,7 +39,7 @@ pub struct Job {
     pub session: SessionKey,
     /// The session's name as its caller gave it.
     pub identifier: Identifier,
-    /// The same as it may be written into the store. An older ingress does not send it.
+    /// The session's name, sealed, as it may be written into the store. An older ingress does not send it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<SealedIdentifier>,
     /// The trace that the request belongs to; what cannot be read is none. An older ingress does not send it.
@@ -256,7 +256,7 @@ pub enum Answer {
     File(FileEntry),
     /// To `List`, sorted by path.
     Files(Vec<FileEntry>),
-    /// The same, too long for a frame: the staging object holds the encoded entries.
+    /// To `List`, when the entries are too long for a frame: the staging object holds the encoded entries.
     ManyFiles(crate::blob::Staged),
     /// To `Download`.
     Content {
@@ -265,7 +265,7 @@ pub enum Answer {
         /// Its bytes.
         content: Blob,
     },
-    /// The same, for a file whose bytes its reader finds in the session's log.
+    /// To `Download`, for a file whose bytes its reader finds in the session's log.
     Logged {
         /// The file.
         entry: FileEntry,
@@ -306,7 +306,7 @@ pub enum Carried {
     Inline(Box<Outcome>),
     /// [`crate::wire::encode`]d outcome in the store.
     Staged(crate::blob::Staged),
-    /// The same of an execution with a record: whoever reads it leaves it for others who ask.
+    /// An encoded outcome in the store, of an execution with a record: whoever reads it leaves it for others who ask.
     Kept(crate::blob::Staged),
 }
 

@@ -241,7 +241,7 @@ pub struct ExecutionRecord {
     pub nonce: String,
     /// Milliseconds since 1970 at which it was created, by its writer's clock. For people only.
     pub created_ms: u64,
-    /// The same of this version.
+    /// Milliseconds since 1970 at which this version was written, by its writer's clock. For people only.
     pub written_ms: u64,
     /// What it left; nothing before its end.
     pub outcome: Option<StoredOutcome>,
@@ -281,7 +281,7 @@ impl ExecutionRecord {
         }
     }
 
-    /// The same, saying how the execution was asked for.
+    /// The record with how the execution was asked for.
     #[must_use]
     pub fn submitted(self, submission: Option<Submission>) -> Self {
         Self { submission, ..self }

@@ -20,7 +20,7 @@ impl SealedIdentifier {
         Self(bytes)
     }
 
-    /// The same.
+    /// Nonce, ciphertext and tag.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -33,7 +33,7 @@ impl TraceContext {
         }
     }
 
-    /// The same trace, asked by a new step of it.
+    /// A new step of this trace.
     #[must_use]
     pub fn step(self) -> Self {
         Self {

@@ -39,7 +39,7 @@ impl Allowance {
         self.charge_at(spent, Instant::now());
     }
 
-    /// The same at a known time.
+    /// Notes that so much was spent at this time.
     pub(crate) fn charge_at(&self, spent: Duration, now: Instant) {
         self.lock().charge(spent, now);
     }
@@ -50,7 +50,7 @@ impl Allowance {
         self.owed_at(Instant::now())
     }
 
-    /// The same at a known time.
+    /// How long the session has to wait, seen from this time.
     pub(crate) fn owed_at(&self, now: Instant) -> Duration {
         self.lock().owed(now)
     }

@@ -380,7 +380,7 @@ impl Worker {
         self.end_within(patience).await
     }
 
-    /// The same when the bus has lost its data: files are saved, and executions that no caller can be
+    /// Ends after the bus has lost its data: files are saved, and executions that no caller can be
     /// answered any more are not waited for.
     ///
     /// # Errors

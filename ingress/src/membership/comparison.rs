@@ -15,15 +15,15 @@ use tokio::{
 use super::Misfit;
 use crate::patience::patiently;
 
-/// How long the bus may take to tell the fleet's key at the start, on a machine of usual speed,
+/// How long the bus may take to tell the fleet's key at the start, on a machine of usual speed.
 const START_WITHIN: Duration = Duration::from_secs(20);
-/// and the store to tell its generation. Longer than a bus that fails may take to be known as failing.
+/// How long the store may take to tell its generation at the start. Longer than a bus that fails may take to be known as failing.
 const STORE_WITHIN: Duration = Duration::from_secs(30);
 /// Pause before one of them is asked again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Time between two looks at the key's fingerprint.
 const KEY_EVERY: Duration = Duration::from_secs(10);
-/// The same while there is none.
+/// Time between two looks while the fleet has no fingerprint of a key.
 const KEY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Whether store, bus and cluster key were compared.

@@ -31,15 +31,15 @@ pub use look::look;
 const LOOK_EVERY: Duration = Duration::from_secs(4);
 /// Time between two looks at a bus that seems to have lost its data.
 const DOUBT_EVERY: Duration = Duration::from_secs(1);
-/// and at one that did not answer since the connection was made: callers wait.
+/// Time between two looks at a bus that has not answered since the connection was made: callers wait.
 const ANSWER_EVERY: Duration = Duration::from_millis(500);
 /// Looks in a row that must find the data gone.
 const LOOKS: u32 = 3;
 /// Time between two marks, by whichever worker is first: a bus that was put back by less is not noticed.
 const MARK_EVERY: Duration = Duration::from_secs(10);
-/// Looks between two that read the store, too, while all is well,
+/// Looks between two that read the store, too, while all is well.
 const STORE_EVERY: u32 = 3;
-/// and how long it may take then: what it said before is as good.
+/// How long the store may take in such a look: what it said before is as good.
 const STORE_WITHIN: Duration = Duration::from_secs(5);
 /// How long a bus that is asked for the first time may be without an answer.
 const JOIN_WITHIN: Duration = Duration::from_secs(20);

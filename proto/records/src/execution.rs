@@ -74,7 +74,7 @@ impl Executions {
         self.rooms.standing(share).await
     }
 
-    /// The same by a look at the bus, whatever was found before.
+    /// How a pool's share stands by a look at the bus, whatever was found before.
     ///
     /// # Errors
     /// The bus did not answer.

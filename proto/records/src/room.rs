@@ -27,9 +27,9 @@ use crate::{
     share::{Share, Usage, fits, room_in},
 };
 
-/// A look that found room is believed for this long,
+/// A look that found room is believed for this long.
 const BELIEVED_FOR: Duration = Duration::from_secs(3);
-/// and for so many executions.
+/// A look that found room is believed for so many executions.
 const BELIEVED_TIMES: u64 = 64;
 /// Nearer to the end of a share than this, no look is believed: other processes may have taken the rest.
 const NEAR: u64 = 1024;
@@ -190,7 +190,7 @@ impl Rooms {
         })
     }
 
-    /// The same without adding one.
+    /// Whether an execution would be admitted; adds none.
     ///
     /// # Errors
     /// The bus did not answer.
@@ -352,7 +352,7 @@ impl Rooms {
         self.count_from(pool, 1).await
     }
 
-    /// The same from this place of the stream on.
+    /// Counts the records of a pool from this place of the stream on.
     async fn count_from(&self, pool: &PoolId, place: u64) -> Result<Count, BusError> {
         let failed = |why: Box<dyn std::error::Error + Send + Sync>| {
             BusError::new("failed to count records", why)

@@ -55,7 +55,7 @@ impl Image {
         }
     }
 
-    /// The same as it is told of a pool.
+    /// What callers are told of the software in a pool.
     #[must_use]
     pub fn of_pool(&self, pool: &Pool) -> About {
         let software = |name: &str, version: &str| Software {

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 pub enum Note {
     /// Give the session to another worker once nothing runs in it: this one ends.
     HandOver,
-    /// The same, without waiting for what runs.
+    /// Give the session to another worker without waiting for what runs in it.
     HandOverNow,
     /// Its lease is someone else's.
     LeaseLost,

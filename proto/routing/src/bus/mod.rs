@@ -117,7 +117,7 @@ impl Bus {
         Self::over(client, &prefix, connected).await
     }
 
-    /// The same over the connection of a process that has one already. `prefix` is that of its inboxes,
+    /// A bus over the connection that a process has already. `prefix` is that of its inboxes,
     /// and whoever made the connection keeps `connected` true.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl Bus {
         self.0.standing.clone()
     }
 
-    /// The same connection, for what this type does not do.
+    /// JetStream over this connection, for what this type does not do.
     #[must_use]
     pub fn jetstream(&self) -> jetstream::Context {
         self.0.jetstream.clone()

@@ -22,9 +22,9 @@ use crate::served::{Served, look};
 
 /// Most workers that are looked at.
 const WORKERS: usize = 1024;
-/// So old a look still tells that a pool is served,
+/// Age up to which a look still tells that a pool is served.
 const BELIEVED_FOR: Duration = Duration::from_secs(10);
-/// and so old a one that it is not: a worker that has just come must be found.
+/// Age up to which a look still tells that a pool is not served: a worker that has just come must be found.
 const DOUBTED_AFTER: Duration = Duration::from_millis(250);
 
 /// What is known of the workers' pools.
