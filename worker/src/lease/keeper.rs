@@ -34,7 +34,12 @@ pub struct Keeper {
 impl Keeper {
     /// Keeps a fresh lease, and tells `ownership_check` of each renewal.
     #[must_use]
-    pub fn new(lease: HeldLease, ownership_check: OwnershipCheck, pool: &Pool, counts: Counts) -> Self {
+    pub fn new(
+        lease: HeldLease,
+        ownership_check: OwnershipCheck,
+        pool: &Pool,
+        counts: Counts,
+    ) -> Self {
         let every = pool.renewed_every();
         let ownership = lease.ownership().clone();
         let now = Instant::now();

@@ -133,7 +133,12 @@ enum Input {
 }
 
 /// What is kept beside the log. What an earlier owner wrote is not replaced by less.
-fn recovery(first: &Job, ownership: &Ownership, continuity: Continuity, pool: &Pool) -> Option<Recovery> {
+fn recovery(
+    first: &Job,
+    ownership: &Ownership,
+    continuity: Continuity,
+    pool: &Pool,
+) -> Option<Recovery> {
     if continuity == Continuity::Continued && first.sealed.is_none() {
         return None;
     }
@@ -182,7 +187,12 @@ impl Actor {
                 session,
                 context.tasks.clone(),
             ),
-            keeper: Keeper::new(lease, ownership_check.clone(), &pool, context.counts.clone()),
+            keeper: Keeper::new(
+                lease,
+                ownership_check.clone(),
+                &pool,
+                context.counts.clone(),
+            ),
             ownership_check,
             seat: context.table.enter(&first.pool, &first.session),
             work: Work::start(opening, &context.store, trace::opening(&first)),

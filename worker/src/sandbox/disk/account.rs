@@ -130,7 +130,7 @@ impl Account {
     pub(in crate::sandbox) fn open_for_session(&self) {
         lock(&self.state).session = true;
         if let Some(disk) = self.disk.upgrade().filter(|_| self.is_held_back()) {
-            disk.look();
+            disk.look_at(self);
         }
     }
 

@@ -26,7 +26,7 @@ use super::error::StartError;
 pub(super) use account::Account;
 pub(super) use account::Mounted;
 use account::Sample;
-use shares::{Plan, Role, Room};
+use shares::{Plan, Role, Room, Use};
 
 /// The part of a disk that is its reserve unless set otherwise,
 const RESERVE_PART: u64 = 10;
@@ -52,6 +52,14 @@ pub struct DiskUse {
     pub stopped: u64,
 }
 
+/// What the last look found, and who came since.
+#[derive(Debug, Default)]
+struct Seen {
+    uses: Vec<Use>,
+    /// Nobody was held back.
+    free: bool,
+}
+
 /// The disk of a worker's data filesystems. All clones are the same.
 #[derive(Clone, Debug)]
 pub struct Disk(Arc<Inner>);
@@ -63,6 +71,7 @@ struct Inner {
     /// Filesystems are allocated whole, so none can grow on the disk.
     whole: bool,
     accounts: Mutex<Vec<Arc<Account>>>,
+    seen: Mutex<Seen>,
     reached: AtomicBool,
     health: Mutex<Option<Health>>,
     /// Sessions that were stopped since the start.
@@ -91,6 +100,7 @@ impl Disk {
             reserve: reserve.unwrap_or(usual),
             whole,
             accounts: Mutex::default(),
+            seen: Mutex::default(),
             reached: AtomicBool::new(false),
             health: Mutex::default(),
             stopped: AtomicU64::new(0),
@@ -143,7 +153,7 @@ impl Disk {
     pub(super) fn enter(&self, mounted: Mounted) -> io::Result<Arc<Account>> {
         let account = Arc::new(Account::open(mounted, Arc::downgrade(&self.0))?);
         lock(&self.0.accounts).push(Arc::clone(&account));
-        self.0.look();
+        self.0.look_at(&account);
         Ok(account)
     }
 
@@ -160,6 +170,29 @@ impl Inner {
             free: space.f_bavail.saturating_mul(space.f_frsize),
             reserve: self.reserve,
         })
+    }
+
+    /// Sets the part of a filesystem that is new or that a session has got.
+    fn look_at(&self, account: &Account) {
+        if !self.grants_newcomer(account) {
+            self.look();
+        }
+    }
+
+    /// Sets its part by what is known of the others; false if all must be looked at.
+    fn grants_newcomer(&self, account: &Account) -> bool {
+        let mut seen = lock(&self.seen);
+        let (false, Some(room), Some(sample)) = (self.whole, self.room(), account.sample()) else {
+            return false;
+        };
+        let Some(part) = shares::newcomer(room, &seen.uses, seen.free, sample.used) else {
+            return false;
+        };
+        seen.uses.push(sample.used);
+        for more in [false, true] {
+            account.grant(&sample, part, more);
+        }
+        true
     }
 
     /// Looks at everything and sets every filesystem's part. Returns when to look again.
@@ -187,6 +220,11 @@ impl Inner {
             stop,
             look_after,
         } = shares::plan(room, &uses);
+        let free = samples
+            .iter()
+            .zip(&parts)
+            .all(|((_, sample), part)| *part == sample.used.left);
+        *lock(&self.seen) = Seen { uses, free };
         // First those that get less, so that no moment promises more than there is.
         for more in [false, true] {
             for ((account, sample), part) in samples.iter().zip(&parts) {

@@ -146,6 +146,29 @@ pub(super) fn plan(room: Room, uses: &[Use]) -> Plan {
     }
 }
 
+/// Filesystems from which on a newcomer gets its part from what was last seen of the others.
+const MANY: usize = 32;
+
+/// The part of one filesystem more, or of one that a session has got, between two looks; `None` if all must be
+/// looked at. `seen` is what was last seen of the others and `free` whether nobody was held back then.
+///
+/// Looking at hundreds for each new session would cost more than the session. So others keep their parts until
+/// the next look, and what is promised beside them is less than their own number's part of the half of the
+/// reserve that nobody is promised.
+pub(super) fn newcomer(room: Room, seen: &[Use], free: bool, new: Use) -> Option<u64> {
+    if seen.len() < MANY {
+        return None;
+    }
+    let uses: Vec<Use> = seen.iter().copied().chain([new]).collect();
+    let plan = plan(room, &uses);
+    let part = *plan.parts.last()?;
+    let kept_free = part == new.left && plan.look_after == LOOK_AT_EASE;
+    match free {
+        true => kept_free.then_some(part),
+        false => (!plan.reached).then_some(part),
+    }
+}
+
 /// The session that must go so that the others can go on; none if no session `grows`, since then others
 /// fill the disk.
 ///
@@ -324,6 +347,45 @@ mod tests {
         );
         assert!(!plan.reached);
         assert!(plan.look_after < Duration::from_millis(50));
+    }
+
+    #[test]
+    fn one_more_of_many_gets_its_part_without_a_look_at_the_others() {
+        let room = Room {
+            free: 20 << 30,
+            reserve: 4 << 30,
+        };
+        let many = vec![session(0); 200];
+        let part = newcomer(room, &many, false, session(0)).unwrap();
+        let uses: Vec<Use> = many.iter().copied().chain([session(0)]).collect();
+        assert_eq!(Some(&part), plan(room, &uses).parts.last());
+        let before: u64 = plan(room, &many).parts.iter().sum();
+        assert!(before + part + room.reserve / 3 <= room.free);
+        let roomy = Room {
+            free: 500 << 30,
+            ..room
+        };
+        assert_eq!(newcomer(roomy, &many, true, session(0)), Some(1 << 30));
+    }
+
+    #[test]
+    fn all_are_looked_at_for_one_more_of_few_or_one_that_changes_how_the_disk_stands() {
+        let room = Room {
+            free: 20 << 30,
+            reserve: 4 << 30,
+        };
+        assert_eq!(newcomer(room, &[session(0); 9], false, session(0)), None);
+        // Nobody was held back, and now somebody must be.
+        let just = Room {
+            free: room.reserve + (100 << 30),
+            ..room
+        };
+        assert_eq!(newcomer(just, &[session(0); 100], true, session(0)), None);
+        let full = Room {
+            free: room.reserve,
+            ..room
+        };
+        assert_eq!(newcomer(full, &[session(0); 100], false, session(0)), None);
     }
 
     #[test]
