@@ -15,7 +15,7 @@ const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
 
 /// The name that the sender of a part with these headers and this plain name means.
 #[must_use]
-pub fn meant<'a>(headers: &HeaderMap, plain: &'a str) -> Cow<'a, str> {
+pub fn of_part<'a>(headers: &HeaderMap, plain: &'a str) -> Cow<'a, str> {
     match extended(headers) {
         Some(name) => Cow::Owned(name),
         None => decoded(plain),

@@ -18,7 +18,7 @@ use crate::{
 
 /// What a path below `files/` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Asked {
+enum FileRequest {
     /// What is told of a file.
     Description(String),
     /// A file's bytes; the names that may be meant, likeliest first.
@@ -71,12 +71,12 @@ pub async fn get(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    match asked(below(&uri, "/files/"))? {
-        Asked::Content(names) => send_first(&app, &caller, &headers, &names).await,
-        Asked::Description(name) if caller.speaks_new()? => {
+    match classify_path(below(&uri, "/files/"))? {
+        FileRequest::Content(names) => send_first(&app, &caller, &headers, &names).await,
+        FileRequest::Description(name) if caller.speaks_new()? => {
             new::files::stat(&app, &caller, &name).await
         }
-        Asked::Description(name) => old::stat(&app, &caller, &name).await,
+        FileRequest::Description(name) => old::stat(&app, &caller, &name).await,
     }
 }
 
@@ -87,9 +87,9 @@ pub async fn get_by_alias(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    match asked(below(&uri, "/file/"))? {
-        Asked::Content(names) => send_first(&app, &caller, &headers, &names).await,
-        Asked::Description(_) => Err(front::unknown_operation().await),
+    match classify_path(below(&uri, "/file/"))? {
+        FileRequest::Content(names) => send_first(&app, &caller, &headers, &names).await,
+        FileRequest::Description(_) => Err(front::unknown_operation().await),
     }
 }
 
@@ -181,7 +181,7 @@ fn below<'a>(uri: &'a Uri, prefix: &str) -> &'a str {
 /// behind, and documentation of the old one at both ends; a file may be called so too. With the word at
 /// one end a path always means bytes: what is told of a file `content` in a sub-directory is found with
 /// `?path=` or an encoded slash.
-fn asked(rest: &str) -> Result<Asked, ApiError> {
+fn classify_path(rest: &str) -> Result<FileRequest, ApiError> {
     const WORD: &str = "content";
     let raw: Vec<&str> = rest.split('/').collect();
     let parts = parts(rest)?;
@@ -189,11 +189,11 @@ fn asked(rest: &str) -> Result<Asked, ApiError> {
         ([WORD, .., WORD], [_, inner @ .., _]) if !inner.is_empty() => {
             let (behind, before) = (parts.get(1..), parts.split_last());
             let names = [behind, Some(inner), before.map(|(_, before)| before)];
-            Asked::Content(names.into_iter().flatten().map(joined).collect())
+            FileRequest::Content(names.into_iter().flatten().map(joined).collect())
         }
-        ([WORD, _, ..], [_, name @ ..]) => Asked::Content(vec![joined(name)]),
-        ([_, .., WORD], [name @ .., _]) => Asked::Content(vec![joined(name)]),
-        _ => Asked::Description(joined(&parts)),
+        ([WORD, _, ..], [_, name @ ..]) => FileRequest::Content(vec![joined(name)]),
+        ([_, .., WORD], [name @ .., _]) => FileRequest::Content(vec![joined(name)]),
+        _ => FileRequest::Description(joined(&parts)),
     })
 }
 
@@ -218,9 +218,10 @@ mod tests {
 
     #[test]
     fn the_word_content_tells_bytes_from_descriptions() {
-        let content =
-            |names: &[&str]| Asked::Content(names.iter().map(|name| (*name).to_owned()).collect());
-        let described = |name: &str| Asked::Description(name.to_owned());
+        let content = |names: &[&str]| {
+            FileRequest::Content(names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        let described = |name: &str| FileRequest::Description(name.to_owned());
         let table = [
             ("a.txt", described("a.txt")),
             ("content", described("content")),
@@ -240,15 +241,15 @@ mod tests {
             ("a%20b/content", content(&["a b"])),
         ];
         for (rest, expected) in table {
-            assert_eq!(asked(rest).unwrap(), expected, "{rest}");
+            assert_eq!(classify_path(rest).unwrap(), expected, "{rest}");
         }
-        assert!(asked("%ff").is_err());
+        assert!(classify_path("%ff").is_err());
     }
 
     proptest! {
         #[test]
         fn any_path_asks_for_something_or_is_refused(rest in "[a-z%/2F]{0,40}") {
-            if let Ok(Asked::Content(names)) = asked(&rest) {
+            if let Ok(FileRequest::Content(names)) = classify_path(&rest) {
                 prop_assert!(!names.is_empty());
             }
         }

@@ -128,7 +128,7 @@ async fn receive_all(
         if field.name() != Some("file") {
             continue;
         }
-        let name = file_name::meant(field.headers(), field.file_name().unwrap_or_default());
+        let name = file_name::of_part(field.headers(), field.file_name().unwrap_or_default());
         let path = FilePath::in_directory(directory, &name)?;
         if received.iter().any(|(other, _)| *other == path) {
             return Err(ApiError::invalid(

@@ -23,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     execution::{self, Render, Request},
-    extension::{Kind, Shown},
+    extension::{Kind, ShownOutput},
     front::Caller,
 };
 use crate::{
@@ -175,7 +175,8 @@ impl Telling {
                     };
                     return Some(said("truncated", &dropped(lost).to_string()));
                 };
-                let shown = serde_json::to_string(&Shown::new(Kind::Display, &bundle)).ok()?;
+                let shown =
+                    serde_json::to_string(&ShownOutput::new(Kind::Display, &bundle)).ok()?;
                 Some(said("display", &shown))
             }
             Event::Output(Output::Dropped(lost)) => {

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use super::{
     content,
     execution::{self, Ran},
-    extension::Told,
+    extension::HearthAnswer,
     files,
     front::Caller,
     multipart,
@@ -173,7 +173,7 @@ pub(super) struct Executed {
     /// If the request had one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    hearth: Option<Told>,
+    hearth: Option<HearthAnswer>,
 }
 
 /// How code ended.
@@ -212,7 +212,7 @@ impl Executed {
             execution_result: result.clone(),
             result,
             execution_time_in_milliseconds: outcome.duration_ms,
-            hearth: extended.then(|| Told::new(outcome, (false, false))),
+            hearth: extended.then(|| HearthAnswer::new(outcome, (false, false))),
         }
     }
 }

@@ -101,11 +101,14 @@ fn refusal(status: StatusCode, codes: &[ErrorCode]) -> Response {
             "application/json",
             ContentBuilder::new().schema(Some(body)).build(),
         )
-        .header(ERROR_CODE.as_str(), told("The body's `error.code`.", code));
+        .header(
+            ERROR_CODE.as_str(),
+            described("The body's `error.code`.", code),
+        );
     let seconds = ObjectBuilder::new().schema_type(Type::Integer);
     if codes.iter().any(|code| code.retry_after().is_some()) {
         let words = "Seconds after which trying again makes sense, for some codes.";
-        response = response.header(header::RETRY_AFTER.as_str(), told(words, seconds));
+        response = response.header(header::RETRY_AFTER.as_str(), described(words, seconds));
     }
     if status == StatusCode::UNAUTHORIZED {
         response = response.header(header::WWW_AUTHENTICATE.as_str(), text("`Bearer`."));
@@ -113,7 +116,7 @@ fn refusal(status: StatusCode, codes: &[ErrorCode]) -> Response {
     response.build()
 }
 
-fn told(words: &str, schema: impl Into<Schema>) -> Header {
+fn described(words: &str, schema: impl Into<Schema>) -> Header {
     HeaderBuilder::new()
         .schema(Some(schema.into()))
         .description(Some(words))
@@ -121,7 +124,7 @@ fn told(words: &str, schema: impl Into<Schema>) -> Header {
 }
 
 fn text(words: &str) -> Header {
-    told(words, ObjectBuilder::new().schema_type(Type::String))
+    described(words, ObjectBuilder::new().schema_type(Type::String))
 }
 
 /// The answer to whoever waited for code: a body of this type, or events.
@@ -150,7 +153,7 @@ impl<T: ToSchema> IntoResponses for Waited<T> {
             );
         for (name, kind, words) in outcome::described() {
             let schema = ObjectBuilder::new().schema_type(kind);
-            response = response.header(name.as_str(), told(words, schema));
+            response = response.header(name.as_str(), described(words, schema));
         }
         [("200".to_owned(), response.build().into())].into()
     }
