@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     body::{Body, BodyDataStream},
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderValue, header},
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
@@ -59,7 +59,9 @@ pub async fn receive(
     let mut parts = open(headers, body, &room).await?;
     let mut received = Vec::new();
     let parts = (&mut parts, &room);
-    let result = receive_all(parts, directory, (service, session), &mut received).await;
+    let user_agent = headers.get(header::USER_AGENT);
+    let place = (service, session);
+    let result = receive_all(parts, user_agent, directory, place, &mut received).await;
     match result {
         Ok(()) => Ok(received),
         Err(error) => {
@@ -116,6 +118,7 @@ impl Room {
 
 async fn receive_all(
     (parts, room): (&mut Multipart<'static>, &Room),
+    user_agent: Option<&HeaderValue>,
     directory: &DirectoryPath,
     (service, session): (&Service, &Session),
     received: &mut Vec<Received>,
@@ -128,7 +131,7 @@ async fn receive_all(
         if field.name() != Some("file") {
             continue;
         }
-        let name = file_name::of_part(field.headers(), field.file_name().unwrap_or_default());
+        let name = file_name::of_part(field.headers(), user_agent)?;
         let path = FilePath::in_directory(directory, &name)?;
         if received.iter().any(|(other, _)| *other == path) {
             return Err(ApiError::invalid(

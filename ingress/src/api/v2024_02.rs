@@ -16,10 +16,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    content,
     execution::{self, Ran},
     extension::HearthAnswer,
-    files,
+    file_name, files,
     front::Caller,
     multipart,
     openapi::{
@@ -121,7 +120,10 @@ pub async fn download_by_query(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     match caller.query.get("filename")? {
-        Some(name) => content::send(&app, &caller, &headers, name).await,
+        Some(name) => {
+            let names = file_name::candidates(name, name);
+            files::send_first(&app, &caller, &headers, &names).await
+        }
         None => Err(ApiError::invalid(
             "the query parameter `filename` is missing",
         )),

@@ -39,6 +39,8 @@ mod extension;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
+mod file_names;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod fuzz;
