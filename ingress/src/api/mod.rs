@@ -5,6 +5,7 @@ use axum::{Router, extract::DefaultBodyLimit, handler::Handler, middleware, rout
 
 use crate::{app::App, trace};
 
+pub mod accept;
 pub mod address;
 pub mod body;
 pub mod content;

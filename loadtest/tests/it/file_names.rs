@@ -34,13 +34,18 @@ fn go(name: &str) -> String {
     format!("name=\"file\"; filename=\"{escaped}\"")
 }
 
+/// What no sender of encoded names leaves is a slash.
+fn escape_all(name: &str) -> String {
+    escape(name).replace('/', "%2F")
+}
+
 fn aiohttp(name: &str) -> String {
-    format!("name=\"file\"; filename=\"{}\"", escape(name))
+    format!("name=\"file\"; filename=\"{}\"", escape_all(name))
 }
 
 /// Names that are no tokens are in quotes, and garbled where they are not ASCII.
 fn dotnet(name: &str) -> String {
-    let escaped = escape(name);
+    let escaped = escape_all(name);
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let plain = if !name.is_ascii() {
         "\"=?utf-8?B?w6k=?=\"".to_owned()

@@ -14,7 +14,7 @@ use utoipa::{
 };
 
 use crate::{
-    api::{outcome, stream},
+    api::{accept, outcome},
     error::{Body, ERROR_CODE, ErrorCode},
 };
 
@@ -148,7 +148,7 @@ impl<T: ToSchema> IntoResponses for Waited<T> {
                 ContentBuilder::new().schema(Some(schema)).build(),
             )
             .content(
-                stream::EVENT_STREAM,
+                accept::EVENT_STREAM,
                 ContentBuilder::new().schema(Some(text_)).build(),
             );
         for (name, kind, words) in outcome::described() {
