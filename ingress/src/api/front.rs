@@ -22,6 +22,7 @@ use ulid::Ulid;
 
 use super::{
     address::Address,
+    coding, host,
     link::Here,
     query::{self, Query},
 };
@@ -36,8 +37,8 @@ use crate::{
 /// Name of the header with the caller's id of the operation.
 pub const OPERATION_ID: &str = "operation-id";
 
-/// Headers that decide what a request does, beside the token's.
-const ONCE: [&str; 4] = [OPERATION_ID, "content-type", "host", "range"];
+/// Headers that decide what a request does, beside the token's and [`host`]'s.
+const ONCE: [&str; 3] = [OPERATION_ID, "content-type", "range"];
 
 /// What the front found out; handlers take it as an extension.
 #[derive(Clone, Debug)]
@@ -173,6 +174,7 @@ async fn admit(
     trace: TraceContext,
 ) -> Result<(Request, OperationId), ApiError> {
     let arrived = Instant::now();
+    host::check(request.version(), request.headers())?;
     app.authenticator.check(request.headers()).await?;
     let here = Here::of(&request);
     let address = Address::parse(request.uri().path())
@@ -208,6 +210,8 @@ async fn admit(
     let uri = Uri::try_from(&address.operation)
         .map_err(|_| ApiError::new(ErrorCode::PathNotFound, "the path is malformed"))?;
     *request.uri_mut() = uri;
+    let body = std::mem::take(request.body_mut());
+    *request.body_mut() = coding::unpacked(request.headers(), body)?;
     let caller = Caller {
         pool,
         query,

@@ -8,6 +8,7 @@ use crate::{app::App, trace};
 pub mod accept;
 pub mod address;
 pub mod body;
+pub mod coding;
 pub mod content;
 pub mod execution;
 pub mod extension;
@@ -15,6 +16,7 @@ pub mod file_name;
 pub mod files;
 pub mod front;
 pub mod health;
+pub mod host;
 pub mod link;
 pub mod multipart;
 pub mod openapi;
@@ -24,6 +26,7 @@ pub mod range;
 pub mod result;
 pub mod stream;
 pub mod strict;
+pub mod surrogates;
 pub mod table;
 pub mod timestamp;
 pub mod v2024_02;
@@ -44,6 +47,7 @@ pub fn router(app: App) -> Router {
         .route("/healthz", routing::get(health::alive))
         .route("/readyz", routing::get(health::ready))
         .merge(openapi::router())
+        .route_layer(middleware::from_fn(host::demand))
         .fallback_service(routing::any(front::enter).with_state(front))
         .with_state(app)
 }

@@ -23,7 +23,7 @@ use proto::{
 };
 use store::Upload;
 
-use super::file_name;
+use super::{coding, file_name};
 use crate::{
     error::{ApiError, ErrorCode},
     service::{Service, Session},
@@ -106,7 +106,7 @@ impl Room {
                 return Some(chunk);
             }
             if lingering == 0 {
-                let error = axum::Error::new("there is no part where one must be");
+                let error = axum::Error::new(coding::NoPart);
                 return Some(Err(error));
             }
             lingering = lingering.saturating_sub(bytes.len());
@@ -207,6 +207,7 @@ async fn in_time<T>(
 ) -> Result<Option<T>, ApiError> {
     match tokio::time::timeout(SILENCE, step).await {
         Ok(Ok(step)) => Ok(step),
+        Ok(Err(multer::Error::StreamReadFailed(error))) => Err(coding::unreadable(&*error)),
         Ok(Err(error)) => Err(ApiError::invalid(format!(
             "the multipart body is malformed: {error}"
         ))),
@@ -251,6 +252,7 @@ async fn sniff(mut chunks: BodyDataStream) -> Result<(String, Chunks), ApiError>
                 let message = "the body stopped arriving";
                 return Err(ApiError::new(ErrorCode::RequestTimeout, message));
             }
+            Ok(Some(Err(error))) => return Err(coding::unreadable(&error)),
             Ok(_) => return Err(ApiError::invalid("the body is not multipart/form-data")),
         }
     }

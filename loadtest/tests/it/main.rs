@@ -9,6 +9,8 @@ mod auth;
 #[cfg(test)]
 mod az_extension;
 #[cfg(test)]
+mod bodies;
+#[cfg(test)]
 mod bus_lost;
 #[cfg(test)]
 mod chaos;

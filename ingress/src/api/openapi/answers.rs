@@ -44,9 +44,9 @@ refusals! {
     /// Of what sends a file.
     RefusedDownload: 400, 401, 403, 404, 409, 413, 416, 429, 500, 503;
     /// Of what brings a file.
-    RefusedUpload: 400, 401, 403, 404, 408, 409, 413, 429, 500, 503, 507;
+    RefusedUpload: 400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 503, 507;
     /// Of what runs code.
-    RefusedExecution: 400, 401, 403, 404, 408, 409, 413, 429, 500, 503, 504, 507;
+    RefusedExecution: 400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 503, 504, 507;
 }
 
 fn refused(statuses: &[u16]) -> Responses {
@@ -109,6 +109,10 @@ fn refusal(status: StatusCode, codes: &[ErrorCode]) -> Response {
     if codes.iter().any(|code| code.retry_after().is_some()) {
         let words = "Seconds after which trying again makes sense, for some codes.";
         response = response.header(header::RETRY_AFTER.as_str(), described(words, seconds));
+    }
+    if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        let words = text("What is understood.");
+        response = response.header(header::ACCEPT_ENCODING.as_str(), words);
     }
     if status == StatusCode::UNAUTHORIZED {
         response = response.header(header::WWW_AUTHENTICATE.as_str(), text("`Bearer`."));
