@@ -187,8 +187,7 @@ async fn admit(
     })?;
     trace::note_pool(pool.id.as_str());
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
-    let oldest = address.operation.starts_with("/python/");
-    query.check_version(!oldest)?;
+    query.check_version(&address.operation)?;
     let identifier = match (query.get("identifier")?, address.identifier.as_deref()) {
         (Some(query), Some(path)) if query != path => {
             return Err(ApiError::invalid(

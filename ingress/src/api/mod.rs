@@ -94,6 +94,11 @@ pub fn table() -> Table {
             get(executions::get).delete(executions::cancel),
         )
         .route("/executions/{id}/cancel", post(executions::cancel))
+        .route("/execute", post(executions::execute))
+        .route(
+            "/execute/{id}",
+            get(executions::get).delete(executions::cancel),
+        )
         .route("/metadata", get(metadata::get))
         .route("/session", get(sessions::get).delete(sessions::delete))
         .route("/session/interrupt", post(sessions::interrupt))
