@@ -195,6 +195,7 @@ mod tests {
             write_behind_ms: None,
             queued_executions: limits::QUEUED_OF_POOL,
             recorded_executions: limits::RECORDED_OF_POOL,
+            cors_origins: vec![],
             limits: Limits::default(),
         }
     }

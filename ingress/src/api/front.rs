@@ -22,7 +22,9 @@ use ulid::Ulid;
 
 use super::{
     address::Address,
-    coding, host,
+    coding,
+    cors::Grant,
+    host,
     link::Here,
     query::{self, Query},
 };
@@ -154,7 +156,24 @@ pub async fn enter(State(front): State<Front>, request: Request) -> Response {
 }
 
 async fn answer(front: Front, request: Request, trace: TraceContext) -> Response {
-    match admit(&front.app, request, trace).await {
+    let address = Address::parse(request.uri().path());
+    let pool = address.as_ref().and_then(|address| front.app.pool(address));
+    let grant = Grant::of(pool.as_deref(), request.headers());
+    let mut response = match grant.preflight(&request) {
+        Some(response) => response,
+        None => operate(front, request, (address, pool), trace).await,
+    };
+    grant.describe(response.headers_mut());
+    response
+}
+
+async fn operate(
+    front: Front,
+    request: Request,
+    place: (Option<Address>, Option<Arc<Pool>>),
+    trace: TraceContext,
+) -> Response {
+    match admit(&front.app, request, place, trace).await {
         Ok((request, operation)) => {
             let answered = front.operations.oneshot(request).await;
             let mut response = answered.unwrap_or_else(|never| match never {});
@@ -171,15 +190,16 @@ async fn answer(front: Front, request: Request, trace: TraceContext) -> Response
 async fn admit(
     app: &App,
     mut request: Request,
+    (address, pool): (Option<Address>, Option<Arc<Pool>>),
     trace: TraceContext,
 ) -> Result<(Request, OperationId), ApiError> {
     let arrived = Instant::now();
     host::check(request.version(), request.headers())?;
     app.authenticator.check(request.headers()).await?;
     let here = Here::of(&request);
-    let address = Address::parse(request.uri().path())
+    let address = address
         .ok_or_else(|| ApiError::new(ErrorCode::PathNotFound, "the path names no session pool"))?;
-    let pool = app.pool(&address).ok_or_else(|| {
+    let pool = pool.ok_or_else(|| {
         ApiError::new(
             ErrorCode::SessionPoolNotFound,
             "there is no session pool of this name",

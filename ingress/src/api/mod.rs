@@ -10,6 +10,7 @@ pub mod address;
 pub mod body;
 pub mod coding;
 pub mod content;
+pub mod cors;
 pub mod execution;
 pub mod extension;
 pub mod file_name;

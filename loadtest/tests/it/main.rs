@@ -25,6 +25,8 @@ mod contract;
 #[cfg(test)]
 mod contradictions;
 #[cfg(test)]
+mod cors;
+#[cfg(test)]
 mod counted;
 #[cfg(test)]
 mod disk;
