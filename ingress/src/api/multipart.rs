@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -88,31 +89,39 @@ impl Room {
         self.0.store(usize::MAX, Ordering::Relaxed);
     }
 
-    /// The chunks for as long as there is room. The last one may be larger: it is here already. Then
-    /// some more are dropped, because a sender that is cut off while it sends sees no answer.
+    /// The chunks for as long as there is room, one at a time: the parser takes whatever is there before it looks
+    /// for a part, so that it rests after each and meets no end of room in the middle of a content. The last chunk
+    /// may be larger than the room: it is here already. Then some more are dropped, because a sender that is cut
+    /// off while it sends sees no answer.
     fn bound<S>(&self, chunks: S) -> impl Stream<Item = Result<Bytes, axum::Error>> + use<S>
     where
         S: Stream<Item = Result<Bytes, axum::Error>>,
     {
-        let room = self.0.clone();
-        let mut lingering = LINGERING;
-        let mut pass = move |chunk: Result<Bytes, axum::Error>| {
-            let Ok(bytes) = &chunk else {
-                return Some(chunk);
-            };
-            let left = room.load(Ordering::Relaxed);
-            if left > 0 {
-                room.store(left.saturating_sub(bytes.len()), Ordering::Relaxed);
-                return Some(chunk);
+        let mut chunks = Box::pin(chunks);
+        let (room, mut lingering, mut rests) = (self.0.clone(), LINGERING, false);
+        stream::poll_fn(move |context| {
+            if rests {
+                rests = false;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            if lingering == 0 {
-                let error = axum::Error::new(coding::NoPart);
-                return Some(Err(error));
+            while let Some(chunk) = ready!(chunks.as_mut().poll_next(context)) {
+                let left = room.load(Ordering::Relaxed);
+                let length = chunk.as_ref().map_or(0, Bytes::len);
+                // What comes after something was dropped is of no use.
+                if chunk.is_err() || (left > 0 && lingering == LINGERING) {
+                    room.store(left.saturating_sub(length), Ordering::Relaxed);
+                    rests = true;
+                    return Poll::Ready(Some(chunk));
+                }
+                if lingering == 0 {
+                    break;
+                }
+                lingering = lingering.saturating_sub(length.max(1));
             }
-            lingering = lingering.saturating_sub(bytes.len());
-            None
-        };
-        chunks.filter_map(move |chunk| std::future::ready(pass(chunk)))
+            let ended = lingering == LINGERING;
+            Poll::Ready((!ended).then(|| Err(axum::Error::new(coding::NoPart))))
+        })
     }
 }
 
@@ -297,6 +306,7 @@ mod tests {
         let field = in_time(parts.next_field())
             .await?
             .ok_or_else(|| ApiError::invalid("none"))?;
+        room.for_content();
         let name = field.file_name().unwrap_or_default().to_owned();
         let bytes = field
             .bytes()
@@ -330,6 +340,23 @@ mod tests {
         let refused = first_file(&headers, Body::from_stream(endless)).await;
         assert_eq!(refused.unwrap_err().code.status().as_u16(), 400);
         assert!(sent.load(Ordering::Relaxed) <= BETWEEN_PARTS + LINGERING + 2048);
+    }
+
+    /// As HTTP/2 and packed bodies are.
+    #[tokio::test]
+    async fn a_body_that_is_here_at_once_is_read_whole() {
+        let content: String = (0..300_000).map(|n| format!("{n},")).collect();
+        for cut in [1000, 16_384, 100_000] {
+            let (_, bytes) = first_file(&HeaderMap::new(), body(&form(&content), cut))
+                .await
+                .unwrap();
+            assert!(
+                bytes == content.as_bytes(),
+                "{} of {}",
+                bytes.len(),
+                content.len()
+            );
+        }
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ import zlib
 import aiohttp
 import httpx
 import requests
-from stack import ENDPOINT, TOKEN, new_id
+from stack import ENDPOINT, ENDPOINT_HTTPS, TOKEN, new_id
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 OLD, NEW = "2024-02-02-preview", "2025-10-02-preview"
@@ -32,9 +32,9 @@ NAMES = [
 ]
 
 
-def address(path, session, version=OLD):
+def address(path, session, version=OLD, endpoint=ENDPOINT):
     query = urllib.parse.urlencode({"api-version": version, "identifier": session})
-    return f"{ENDPOINT}/{path}?{query}"
+    return f"{endpoint}/{path}?{query}"
 
 
 def content_of(name, session):
@@ -226,6 +226,20 @@ class Bodies(unittest.TestCase):
         stored = asyncio.run(upload())
         self.assertEqual(stored["value"][0]["properties"]["size"], len(content))
         self.assertEqual(Aiohttp().download(session, "packed.txt"), content)
+
+
+    def test_nothing_is_lost_of_what_http_2_brings_at_once(self):
+        # curl chooses HTTP/2 over TLS.
+        session, curl, content = new_id(), Curl(), os.urandom(3_000_000)
+        upload = address("files/upload", session, endpoint=ENDPOINT_HTTPS)
+        for number in range(20):
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(content)
+                file.flush()
+                form = f"file=@{file.name};filename={number}.bin"
+                stored = json.loads(curl.curl("--http2", "--form", form, upload))
+            self.assertEqual(stored["value"][0]["properties"]["size"], len(content))
+        self.assertEqual(curl.download(session, "0.bin"), content)
 
 
 class Accepted(unittest.TestCase):
