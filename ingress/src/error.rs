@@ -22,6 +22,7 @@ pub use code::ErrorCode;
 use routing::served::Served;
 
 use crate::{
+    api::coding,
     bus::BusError,
     headers::Repeated,
     route::{RouteError, once::OnceError},
@@ -345,6 +346,10 @@ impl IntoResponse for ApiError {
         let mut response = (code.status(), Json(self.into_body(trace::current()))).into_response();
         let headers = response.headers_mut();
         headers.insert(ERROR_CODE, HeaderValue::from_static(code.name()));
+        if code == ErrorCode::UnsupportedContentEncoding {
+            let understood = HeaderValue::from_static(coding::UNDERSTOOD);
+            headers.insert(header::ACCEPT_ENCODING, understood);
+        }
         if code == ErrorCode::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -1,5 +1,5 @@
-//! Headers that a request has once. Of two, this server and a proxy in front of it might read different
-//! ones, so two are refused, be they equal.
+//! Reading headers. Of two where one decides, this server and a proxy in front of it might read different ones,
+//! so two are refused, be they equal.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -23,9 +23,28 @@ pub fn single<'h>(
     }
 }
 
+/// What stands between the separators that are not in quotes.
+pub fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |character| {
+        let ends = character == separator && !quoted;
+        quoted ^= character == '"' && !escaped;
+        escaped = character == '\\' && quoted && !escaped;
+        ends
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn separators_in_quotes_separate_nothing() {
+        let parts = |text| split_unquoted(text, ',').collect::<Vec<_>>();
+        assert_eq!(parts(r#"a;x="1,2",b"#), [r#"a;x="1,2""#, "b"]);
+        assert_eq!(parts(r#"a;x="\",",b"#), [r#"a;x="\",""#, "b"]);
+        assert_eq!(parts(""), [""]);
+    }
 
     #[test]
     fn two_headers_are_refused_even_if_they_are_equal() {

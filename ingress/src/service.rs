@@ -133,9 +133,12 @@ impl Code {
     }
 
     /// What two requests of one operation must have in common, beside their time limit.
-    fn asked(&self) -> Cow<'_, [u8]> {
+    fn compared(&self) -> Cow<'_, [u8]> {
         let text = self.text.as_bytes();
-        let environment = self.extension.as_ref().map(|asked| &asked.environment);
+        let environment = self
+            .extension
+            .as_ref()
+            .map(|extension| &extension.environment);
         match environment.filter(|environment| !environment.is_empty()) {
             None => text.into(),
             Some(environment) => {
@@ -291,7 +294,7 @@ impl Service {
         let (cluster, key) = (&self.cluster_key, &session.key);
         RecordRef {
             key: RecordKey::derive(cluster, &session.pool.id, key, &session.operation),
-            digest: BodyDigest::derive(cluster, key, code.timeout, &code.asked()),
+            digest: BodyDigest::derive(cluster, key, code.timeout, &code.compared()),
             seen: 0,
             submission: Some(Submission {
                 operation: session.operation.clone(),

@@ -64,8 +64,8 @@ impl Living {
         })
     }
 
-    /// The same as its worker has just told it.
-    fn told(self, info: &SessionInfo, now: OffsetDateTime) -> Self {
+    /// As its worker has just described it.
+    fn updated(self, info: &SessionInfo, now: OffsetDateTime) -> Self {
         Self {
             incarnation: info.incarnation,
             last_used: now - Duration::from_millis(info.idle_ms),
@@ -126,7 +126,7 @@ impl Service {
         let payload = Bytes::from(wire::encode(&job)?);
         let asked = ask(&self.bus, subject, payload).await;
         Ok(Some(match asked.map_err(RouteError::from)? {
-            Some(Answer::Session(info)) => living.told(&info, now),
+            Some(Answer::Session(info)) => living.updated(&info, now),
             _ => living,
         }))
     }
@@ -195,6 +195,7 @@ mod tests {
             write_behind_ms: None,
             queued_executions: limits::QUEUED_OF_POOL,
             recorded_executions: limits::RECORDED_OF_POOL,
+            cors_origins: vec![],
             limits: Limits::default(),
         }
     }

@@ -88,13 +88,19 @@ impl RawRequest {
     ///
     /// # Errors
     /// The connection failed or what came back is no HTTP.
-    pub async fn send(mut self, to: SocketAddr) -> Result<RawResponse> {
+    pub async fn send(self, to: SocketAddr) -> Result<RawResponse> {
+        Self::exchange(to, &self.into_bytes()).await
+    }
+
+    /// Sends bytes as a request and reads the answer to its end.
+    ///
+    /// # Errors
+    /// The connection failed or what came back is no HTTP.
+    pub async fn exchange(to: SocketAddr, request: &[u8]) -> Result<RawResponse> {
         let mut connection = TcpStream::connect(to).await?;
         connection.set_nodelay(true)?;
-        self.head.extend_from_slice(b"\r\n");
-        connection.write_all(&self.head).await?;
         // A server may answer and close before it has read all of a body that it refuses.
-        let sent = connection.write_all(&self.body).await;
+        let sent = connection.write_all(request).await;
         let mut answer = Vec::new();
         let read = connection.read_to_end(&mut answer).await;
         if answer.is_empty() {

@@ -124,6 +124,7 @@ mod tests {
             write_behind_ms: None,
             queued_executions: crate::limits::QUEUED_OF_POOL,
             recorded_executions: crate::limits::RECORDED_OF_POOL,
+            cors_origins: vec![],
             limits: Limits::default(),
         }
     }

@@ -24,6 +24,8 @@ pub const QUEUED_IN_SESSION: usize = 2;
 pub const QUEUED_OF_POOL: u32 = 10_000;
 /// See [`QUEUED_OF_POOL`].
 pub const QUEUED_OF_POOL_MAX: u32 = 100_000;
+/// Origins whose pages may read the answers of one pool.
+pub const CORS_ORIGINS: usize = 64;
 /// All executions in the queues of all pools, in bytes together.
 pub const QUEUE_BYTES: i64 = 256 * 1024 * 1024;
 /// Executions of one pool that one worker has taken from the queue and waits for.

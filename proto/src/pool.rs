@@ -123,10 +123,18 @@ pub struct Pool {
     /// [`limits::RECORD_LIFE`], 1 to 10000000. The bus reserves [`limits::RECORD_BYTES`] for each.
     #[serde(default = "recorded_executions")]
     pub recorded_executions: u32,
+    /// Origins whose pages may read this pool's answers in browsers (CORS), such as `https://app.example`, or
+    /// `*` alone for all. Only ingresses look at it. It is left out of a file where it is empty, because
+    /// versions before it refuse a file with a setting that they do not know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cors_origins: Vec<String>,
     /// What one sandbox may use.
     #[serde(default)]
     pub limits: Limits,
 }
+
+/// The origin that stands for all.
+pub const ANY_ORIGIN: &str = "*";
 
 fn queued_executions() -> u32 {
     limits::QUEUED_OF_POOL
@@ -165,6 +173,12 @@ pub enum PoolError {
     /// Outside 1..=10000000.
     #[error("pool `{0}`: recorded_executions must be 1 to 10000000, not {1}")]
     RecordedExecutions(PoolName, u32),
+    /// No origin, or too many.
+    #[error(
+        "pool `{0}`: cors_origins must be `[\"*\"]` or up to 64 origins as browsers write them, such as \
+         \"https://app.example\" or \"http://localhost:5173\" (no path, no final slash, lower case, no usual port), not `{1}`"
+    )]
+    CorsOrigin(PoolName, String),
     /// Egress is not built yet.
     #[error(
         "pool `{0}`: network = \"EgressEnabled\" is not supported yet; use \"EgressDisabled\" (sandboxes have no network)"
@@ -266,6 +280,7 @@ impl Pool {
         {
             return Err(PoolError::WriteBehind(name(), window));
         }
+        self.check_origins()?;
         if self.network == Network::EgressEnabled {
             return Err(PoolError::Egress(name()));
         }
@@ -282,6 +297,61 @@ impl Pool {
             .check()
             .map_err(|(field, bound)| PoolError::Limit(name(), field, bound))
     }
+}
+
+impl Pool {
+    fn check_origins(&self) -> Result<(), PoolError> {
+        let origins = self.cors_origins.as_slice();
+        let refused = |text: &str| PoolError::CorsOrigin(self.name.clone(), text.to_owned());
+        if origins.len() > limits::CORS_ORIGINS {
+            return Err(refused(&format!("{} of them", origins.len())));
+        }
+        match origins {
+            [any] if any == ANY_ORIGIN => Ok(()),
+            some => match some.iter().find(|origin| !is_origin(origin)) {
+                Some(wrong) => Err(refused(wrong)),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+/// Whether a browser could send this as the origin of a page. They are compared byte for byte, so that what no
+/// browser writes would allow nobody. `null` is what pages of many origins send that are not to be told apart.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, place)) = text.split_once("://") else {
+        return false;
+    };
+    let scheme_fits = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte)
+        });
+    let (host, port) = match place.rsplit_once(':') {
+        // The last colon of an address of version 6.
+        Some((_, rest)) if rest.ends_with(']') => (place, None),
+        Some((host, port)) => (host, Some(port)),
+        None => (place, None),
+    };
+    let host_fits = match host.strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.is_some_and(|address| {
+            address
+                .parse::<std::net::Ipv6Addr>()
+                .is_ok_and(|parsed| parsed.to_string() == address)
+        }),
+        None => {
+            let fits = |byte: u8| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte)
+            };
+            (1..=253).contains(&host.len()) && host.bytes().all(fits)
+        }
+    };
+    let port_fits = port.is_none_or(|port| {
+        let usual = matches!((scheme, port), ("http", "80") | ("https", "443"));
+        let number = port.parse::<u16>().is_ok_and(|number| number > 0);
+        let plain = !port.starts_with(['0', '+']);
+        number && plain && !usual
+    });
+    scheme_fits && host_fits && port_fits
 }
 
 impl Limits {
@@ -419,6 +489,7 @@ mod tests {
             write_behind_ms: None,
             queued_executions: limits::QUEUED_OF_POOL,
             recorded_executions: limits::RECORDED_OF_POOL,
+            cors_origins: vec![],
             limits: Limits::default(),
         }
     }
@@ -497,6 +568,7 @@ mod tests {
         let moved = Pool {
             subscription: "other".into(),
             queued_executions: 5,
+            cors_origins: vec!["https://app.example".to_owned()],
             ..pool()
         };
         assert_eq!(moved.digest(), digest);
@@ -543,6 +615,61 @@ mod tests {
                 Err(PoolError::RecordedExecutions(..))
             ));
         }
+    }
+
+    fn with_origins(origins: &[&str]) -> Pool {
+        Pool {
+            cors_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
+            ..pool()
+        }
+    }
+
+    #[test]
+    fn origins_are_written_as_browsers_write_them() {
+        for origins in [
+            &[][..],
+            &["*"],
+            &["https://app.example"],
+            &[
+                "http://localhost:5173",
+                "https://[::1]:8443",
+                "http://127.0.0.1",
+            ],
+            &[
+                "http://a_b.example",
+                "chrome-extension://abcdefgh",
+                "app://localhost",
+            ],
+        ] {
+            assert_eq!(with_origins(origins).check(), Ok(()), "{origins:?}");
+        }
+        for wrong in [
+            "",
+            "null",
+            "app.example",
+            "https://",
+            "https://app.example/",
+            "https://app.example/path",
+            "https://App.example",
+            "HTTPS://app.example",
+            "https://*.app.example",
+            "https://user@app.example",
+            "https://app.example:443",
+            "http://app.example:80",
+            "https://app.example:0443",
+            "https://app.example:",
+            "https://app.example:99999",
+            "https://[::1",
+            "https://[0::1]",
+            "https://a b",
+            "https://app.example\r\nx: y",
+            "://app.example",
+        ] {
+            let refused = with_origins(&[wrong]).check();
+            assert!(matches!(refused, Err(PoolError::CorsOrigin(..))), "{wrong}");
+        }
+        assert!(with_origins(&["*", "https://app.example"]).check().is_err());
+        assert!(with_origins(&["https://app.example"; 65]).check().is_err());
     }
 
     #[test]

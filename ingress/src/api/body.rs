@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::BytesMut;
+use futures_util::StreamExt;
 use proto::{
     execution::{Extension, Language},
     limits,
 };
 use serde_json::{Map, Value};
 
-use super::extension;
+use super::{coding, extension, surrogates};
 use crate::{
     error::{ApiError, ErrorCode},
     service::Wishes,
@@ -20,6 +22,8 @@ use crate::{
 const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
 /// A body's JSON may be longer than the code in it, by its escapes.
 const BODY_BYTES: usize = 2 * limits::CODE_BYTES;
+/// What some editors and .NET put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A request to run code, in any of its spellings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,20 +58,14 @@ impl ExecuteBody {
     /// Reads a body whatever its content type says.
     ///
     /// # Errors
-    /// It is too long, too slow, no JSON, or a field is missing or of the wrong kind.
+    /// It is too long, too slow, broken off, no JSON, or a field is missing or of the wrong kind.
     pub async fn read(body: Body, language: Language) -> Result<Self, ApiError> {
-        let bytes = match tokio::time::timeout(ARRIVES_WITHIN, to_bytes(body, BODY_BYTES)).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(_)) => {
-                let message = format!("the body is longer than {BODY_BYTES} bytes or was cut off");
-                return Err(ApiError::new(ErrorCode::RequestTooLarge, message));
-            }
-            Err(_) => {
-                let message = "the body did not arrive in time";
-                return Err(ApiError::new(ErrorCode::RequestTimeout, message));
-            }
+        let bytes = tokio::time::timeout(ARRIVES_WITHIN, whole(body)).await;
+        let late = |_| {
+            let message = "the body did not arrive in time";
+            ApiError::new(ErrorCode::RequestTimeout, message)
         };
-        Self::parse(&bytes, language)
+        Self::parse(&bytes.map_err(late)??, language)
     }
 
     /// Reads the fields, with or without the `properties` around them.
@@ -75,8 +73,8 @@ impl ExecuteBody {
     /// # Errors
     /// Not a JSON object, or a field is missing or of the wrong kind.
     pub fn parse(bytes: &[u8], language: Language) -> Result<Self, ApiError> {
-        let body: Value = serde_json::from_slice(bytes)
-            .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))?;
+        let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+        let body: Value = serde_json::from_slice(bytes).map_err(|error| not_json(bytes, &error))?;
         let Value::Object(body) = body else {
             return Err(ApiError::invalid("the body is not a JSON object"));
         };
@@ -108,6 +106,31 @@ impl ExecuteBody {
                 .transpose()?,
         })
     }
+}
+
+/// All of a body that is not too long.
+async fn whole(body: Body) -> Result<BytesMut, ApiError> {
+    let (mut chunks, mut whole) = (body.into_data_stream(), BytesMut::new());
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| coding::unreadable(&error))?;
+        if whole.len() + chunk.len() > BODY_BYTES {
+            let message = format!("the body is longer than {BODY_BYTES} bytes");
+            return Err(ApiError::new(ErrorCode::RequestTooLarge, message));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole)
+}
+
+fn not_json(bytes: &[u8], error: &serde_json::Error) -> ApiError {
+    let message = match surrogates::first_lone(bytes) {
+        // It is what the parser met, nothing behind that.
+        Some(lone) if (lone.line, lone.column) <= (error.line(), error.column()) => {
+            lone.to_string()
+        }
+        _ => format!("the body is not JSON: {error}"),
+    };
+    ApiError::invalid(message)
 }
 
 /// What a Python pool runs.
@@ -245,7 +268,8 @@ fn decode(fields: &Map<String, Value>, code: &str) -> Result<String, ApiError> {
     let bytes = STANDARD
         .decode(code)
         .map_err(|_| ApiError::invalid("`code` is not base64"))?;
-    String::from_utf8(bytes).map_err(|_| ApiError::invalid("`code` is not UTF-8 text"))
+    let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+    String::from_utf8(text.to_vec()).map_err(|_| ApiError::invalid("`code` is not UTF-8 text"))
 }
 
 /// More than the ceiling is the ceiling: that is what the service being re-implemented does. The pool's
@@ -371,6 +395,37 @@ mod tests {
             assert!(error.message.contains(field), "{body}: {error}");
         }
         assert!(ExecuteBody::parse(b"{\"code\":", Language::Python).is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        let marked = [BYTE_ORDER_MARK, b"{\"code\":\"1+1\"}"].concat();
+        let body = ExecuteBody::parse(&marked, Language::Python).unwrap();
+        assert_eq!(body.code, "1+1");
+        let file = STANDARD.encode([BYTE_ORDER_MARK, b"1+1"].concat());
+        let body = parse(&json!({ "codeInputType": "inlineBase64", "code": file })).unwrap();
+        assert_eq!(body.code, "1+1");
+        let twice = [BYTE_ORDER_MARK, &marked].concat();
+        assert!(ExecuteBody::parse(&twice, Language::Python).is_err());
+    }
+
+    #[test]
+    fn half_a_character_is_refused_by_name() {
+        for body in [
+            &b"{\"code\":\n \"print('\\ud83d')\"}"[..],
+            b"{\"code\":\n \"12345678\\uDE00\"}",
+            b"{\"code\":\n \"\xed\xa0\x80\"}",
+            b"{\"code\":\n \"\\ud83d\\ud83d\\ude00\"}",
+        ] {
+            let refused = ExecuteBody::parse(body, Language::Python).unwrap_err();
+            let message = refused.message.to_lowercase();
+            assert!(message.contains("surrogate"), "{message}");
+            assert!(message.contains("line 2"), "{message}");
+        }
+        let whole = parse(&json!({ "code": "'\u{1f600}'" })).unwrap();
+        assert_eq!(whole.code, "'\u{1f600}'");
+        let other = ExecuteBody::parse(b"{x, \"\\ud83d\"}", Language::Python).unwrap_err();
+        assert!(other.message.contains("not JSON"), "{other}");
     }
 
     #[test]

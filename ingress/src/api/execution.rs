@@ -8,6 +8,7 @@ use axum::{
 use proto::{execution::Outcome, id::Identifier};
 
 use super::{
+    accept,
     body::{ExecuteBody, Kind},
     front::Caller,
     outcome::{self, Times},
@@ -106,7 +107,7 @@ pub async fn answer(
     request: Request,
     render: Render,
 ) -> Result<Response, ApiError> {
-    if stream::is_wanted(headers) {
+    if accept::prefers_events(headers) {
         return stream::answer(app, caller, request, render).await;
     }
     let ran = run(&app, &caller, request, None).await?;

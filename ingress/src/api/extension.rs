@@ -84,9 +84,9 @@ fn is_name(name: &str) -> bool {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Hearth)]
 #[serde(rename_all = "camelCase")]
-pub struct Told {
+pub struct HearthAnswer {
     /// Everything that was shown, in order, the result last.
-    outputs: Vec<Shown>,
+    outputs: Vec<ShownOutput>,
     /// What changed in `/mnt/data`. Null when it is not known by the time of the answer.
     #[schema(required)]
     files: Option<Vec<Changed>>,
@@ -103,7 +103,7 @@ pub struct Told {
 /// One thing that was shown, in all its forms.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Output)]
-pub struct Shown {
+pub struct ShownOutput {
     r#type: Kind,
     /// By mime type: images as base64, JSON as JSON.
     #[schema(value_type = HashMap<String, Value>)]
@@ -188,7 +188,7 @@ struct Cut {
     files: bool,
 }
 
-impl Told {
+impl HearthAnswer {
     /// Of what an execution left. `cut` says which streams the contract's part of the answer cut.
     #[must_use]
     pub fn new(outcome: &Outcome, cut: (bool, bool)) -> Self {
@@ -197,11 +197,11 @@ impl Told {
         let displays = outcome
             .displays
             .iter()
-            .map(|one| Shown::new(Kind::Display, one));
+            .map(|one| ShownOutput::new(Kind::Display, one));
         let result = outcome
             .result
             .iter()
-            .map(|one| Shown::new(Kind::Result, one));
+            .map(|one| ShownOutput::new(Kind::Result, one));
         let lost = details.truncated;
         Self {
             outputs: displays.chain(result).collect(),
@@ -246,7 +246,7 @@ impl From<&Moved> for CameAlong {
     }
 }
 
-impl Shown {
+impl ShownOutput {
     /// All forms of one output.
     #[must_use]
     pub fn new(kind: Kind, bundle: &Bundle) -> Self {

@@ -10,7 +10,9 @@ use axum::{
 use percent_encoding::percent_decode_str;
 use proto::file::FileEntry;
 
-use super::{content, front, front::Caller, multipart, v2024_02 as old, v2024_10 as new};
+use super::{
+    content, file_name, front, front::Caller, multipart, v2024_02 as old, v2024_10 as new,
+};
 use crate::{
     app::App,
     error::{ApiError, ErrorCode},
@@ -18,9 +20,9 @@ use crate::{
 
 /// What a path below `files/` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Asked {
-    /// What is told of a file.
-    Description(String),
+enum FileRequest {
+    /// What is told of a file; the names that it may have, likeliest first.
+    Description(Vec<String>),
     /// A file's bytes; the names that may be meant, likeliest first.
     Content(Vec<String>),
 }
@@ -71,12 +73,9 @@ pub async fn get(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    match asked(below(&uri, "/files/"))? {
-        Asked::Content(names) => send_first(&app, &caller, &headers, &names).await,
-        Asked::Description(name) if caller.speaks_new()? => {
-            new::files::stat(&app, &caller, &name).await
-        }
-        Asked::Description(name) => old::stat(&app, &caller, &name).await,
+    match classify_path(below(&uri, "/files/"))? {
+        FileRequest::Content(names) => send_first(&app, &caller, &headers, &names).await,
+        FileRequest::Description(names) => describe_first(&app, &caller, &names).await,
     }
 }
 
@@ -87,9 +86,9 @@ pub async fn get_by_alias(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    match asked(below(&uri, "/file/"))? {
-        Asked::Content(names) => send_first(&app, &caller, &headers, &names).await,
-        Asked::Description(_) => Err(front::unknown_operation().await),
+    match classify_path(below(&uri, "/file/"))? {
+        FileRequest::Content(names) => send_first(&app, &caller, &headers, &names).await,
+        FileRequest::Description(_) => Err(front::unknown_operation().await),
     }
 }
 
@@ -99,7 +98,8 @@ pub async fn remove(
     Extension(caller): Extension<Caller>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let name = joined(&parts(below(&uri, "/files/"))?);
+    // By no other name than its own: another file may have that.
+    let name = decoded(below(&uri, "/files/"))?;
     if caller.speaks_new()? {
         new::files::delete(&app, &caller, &name).await
     } else {
@@ -157,20 +157,69 @@ pub async fn delete(app: &App, caller: &Caller, name: &str) -> Result<(), ApiErr
     Ok(app.service.delete(&session, caller.path(name)?).await?)
 }
 
-async fn send_first(
+/// Sends the first file that there is under one of these names.
+///
+/// # Errors
+/// There is no such file, or the platform failed.
+pub async fn send_first(
     app: &App,
     caller: &Caller,
     headers: &HeaderMap,
     names: &[String],
 ) -> Result<Response, ApiError> {
-    let mut last = ApiError::new(ErrorCode::FileNotFound, "the path names no file");
+    let mut search = Search::default();
     for name in names {
-        match content::send(app, caller, headers, name).await {
-            Err(error) if error.code.is_about_the_path() => last = error,
-            answer => return answer,
+        let sent = content::send(app, caller, headers, name).await;
+        if let Some(answer) = search.ended_by(sent) {
+            return answer;
         }
     }
-    Err(last)
+    Err(search.refusal())
+}
+
+/// Tells of the first file that there is under one of these names.
+async fn describe_first(
+    app: &App,
+    caller: &Caller,
+    names: &[String],
+) -> Result<Response, ApiError> {
+    let mut search = Search::default();
+    for name in names {
+        let described = if caller.speaks_new()? {
+            new::files::stat(app, caller, name).await
+        } else {
+            old::stat(app, caller, name).await
+        };
+        if let Some(answer) = search.ended_by(described) {
+            return answer;
+        }
+    }
+    Err(search.refusal())
+}
+
+/// A search under several names. Where there is nothing under any of them, the likeliest name is told of.
+#[derive(Debug, Default)]
+struct Search(Option<ApiError>);
+
+impl Search {
+    /// The answer of a name, if it ends the search.
+    fn ended_by(
+        &mut self,
+        answer: Result<Response, ApiError>,
+    ) -> Option<Result<Response, ApiError>> {
+        match answer {
+            Err(error) if error.code.is_about_the_path() => {
+                self.0.get_or_insert(error);
+                None
+            }
+            answer => Some(answer),
+        }
+    }
+
+    fn refusal(self) -> ApiError {
+        let nameless = || ApiError::new(ErrorCode::FileNotFound, "the path names no file");
+        self.0.unwrap_or_else(nameless)
+    }
 }
 
 fn below<'a>(uri: &'a Uri, prefix: &str) -> &'a str {
@@ -181,33 +230,39 @@ fn below<'a>(uri: &'a Uri, prefix: &str) -> &'a str {
 /// behind, and documentation of the old one at both ends; a file may be called so too. With the word at
 /// one end a path always means bytes: what is told of a file `content` in a sub-directory is found with
 /// `?path=` or an encoded slash.
-fn asked(rest: &str) -> Result<Asked, ApiError> {
+fn classify_path(rest: &str) -> Result<FileRequest, ApiError> {
     const WORD: &str = "content";
     let raw: Vec<&str> = rest.split('/').collect();
-    let parts = parts(rest)?;
-    Ok(match (raw.as_slice(), parts.as_slice()) {
-        ([WORD, .., WORD], [_, inner @ .., _]) if !inner.is_empty() => {
-            let (behind, before) = (parts.get(1..), parts.split_last());
-            let names = [behind, Some(inner), before.map(|(_, before)| before)];
-            Asked::Content(names.into_iter().flatten().map(joined).collect())
+    Ok(match raw.as_slice() {
+        [WORD, inner @ .., WORD] if !inner.is_empty() => {
+            let (behind, before) = (raw.get(1..), raw.split_last());
+            let readings = [behind, Some(inner), before.map(|(_, before)| before)];
+            let readings: Vec<&[&str]> = readings.into_iter().flatten().collect();
+            FileRequest::Content(names(&readings)?)
         }
-        ([WORD, _, ..], [_, name @ ..]) => Asked::Content(vec![joined(name)]),
-        ([_, .., WORD], [name @ .., _]) => Asked::Content(vec![joined(name)]),
-        _ => Asked::Description(joined(&parts)),
+        [WORD, name @ ..] if !name.is_empty() => FileRequest::Content(names(&[name])?),
+        [name @ .., WORD] if !name.is_empty() => FileRequest::Content(names(&[name])?),
+        whole => FileRequest::Description(names(&[whole])?),
     })
 }
 
-fn parts(rest: &str) -> Result<Vec<String>, ApiError> {
-    let decoded = rest.split('/').map(|part| {
-        let text = percent_decode_str(part).decode_utf8();
-        text.map(std::borrow::Cow::into_owned)
-    });
-    let decoded: Result<_, _> = decoded.collect();
-    decoded.map_err(|_| ApiError::invalid("the file name is not UTF-8 text"))
+/// The names that raw paths may mean: all as they read, then all as senders may have spelled them.
+fn names(raw: &[&[&str]]) -> Result<Vec<String>, ApiError> {
+    let (mut exact, mut others) = (vec![], vec![]);
+    for parts in raw {
+        let raw = parts.join("/");
+        let mut names = file_name::candidates(&decoded(&raw)?, &raw).into_iter();
+        exact.extend(names.next());
+        others.extend(names);
+    }
+    exact.append(&mut others);
+    Ok(exact)
 }
 
-fn joined(parts: &[String]) -> String {
-    parts.join("/")
+fn decoded(raw: &str) -> Result<String, ApiError> {
+    let text = percent_decode_str(raw).decode_utf8();
+    let text = text.map_err(|_| ApiError::invalid("the file name is not UTF-8 text"))?;
+    Ok(text.into_owned())
 }
 
 #[cfg(test)]
@@ -218,18 +273,27 @@ mod tests {
 
     #[test]
     fn the_word_content_tells_bytes_from_descriptions() {
-        let content =
-            |names: &[&str]| Asked::Content(names.iter().map(|name| (*name).to_owned()).collect());
-        let described = |name: &str| Asked::Description(name.to_owned());
+        let content = |names: &[&str]| {
+            FileRequest::Content(names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        let described = |names: &[&str]| {
+            FileRequest::Description(names.iter().map(|name| (*name).to_owned()).collect())
+        };
         let table = [
-            ("a.txt", described("a.txt")),
-            ("content", described("content")),
-            ("upload", described("upload")),
-            ("sub/a.txt", described("sub/a.txt")),
-            ("sub%2Fcontent", described("sub/content")),
+            ("a.txt", described(&["a.txt"])),
+            ("content", described(&["content"])),
+            ("upload", described(&["upload"])),
+            ("sub/a.txt", described(&["sub/a.txt"])),
+            (
+                "sub%2Fcontent",
+                described(&["sub/content", "sub%2Fcontent"]),
+            ),
             ("content/a.txt", content(&["a.txt"])),
             ("content/sub/a.txt", content(&["sub/a.txt"])),
-            ("content/sub%2Fa.txt", content(&["sub/a.txt"])),
+            (
+                "content/sub%2Fa.txt",
+                content(&["sub/a.txt", "sub%2Fa.txt"]),
+            ),
             ("content/content", content(&["content"])),
             ("a.txt/content", content(&["a.txt"])),
             ("sub/a.txt/content", content(&["sub/a.txt"])),
@@ -237,18 +301,29 @@ mod tests {
                 "content/README.md/content",
                 content(&["README.md/content", "README.md", "content/README.md"]),
             ),
-            ("a%20b/content", content(&["a b"])),
+            ("a%20b/content", content(&["a b", "a%20b"])),
+            (
+                "content/a%20b/content",
+                content(&[
+                    "a b/content",
+                    "a b",
+                    "content/a b",
+                    "a%20b/content",
+                    "a%20b",
+                    "content/a%20b",
+                ]),
+            ),
         ];
         for (rest, expected) in table {
-            assert_eq!(asked(rest).unwrap(), expected, "{rest}");
+            assert_eq!(classify_path(rest).unwrap(), expected, "{rest}");
         }
-        assert!(asked("%ff").is_err());
+        assert!(classify_path("%ff").is_err());
     }
 
     proptest! {
         #[test]
         fn any_path_asks_for_something_or_is_refused(rest in "[a-z%/2F]{0,40}") {
-            if let Ok(Asked::Content(names)) = asked(&rest) {
+            if let Ok(FileRequest::Content(names)) = classify_path(&rest) {
                 prop_assert!(!names.is_empty());
             }
         }

@@ -22,6 +22,9 @@ use ulid::Ulid;
 
 use super::{
     address::Address,
+    coding,
+    cors::Grant,
+    host,
     link::Here,
     query::{self, Query},
 };
@@ -36,8 +39,8 @@ use crate::{
 /// Name of the header with the caller's id of the operation.
 pub const OPERATION_ID: &str = "operation-id";
 
-/// Headers that decide what a request does, beside the token's.
-const ONCE: [&str; 4] = [OPERATION_ID, "content-type", "host", "range"];
+/// Headers that decide what a request does, beside the token's and [`host`]'s.
+const ONCE: [&str; 3] = [OPERATION_ID, "content-type", "range"];
 
 /// What the front found out; handlers take it as an extension.
 #[derive(Clone, Debug)]
@@ -153,7 +156,24 @@ pub async fn enter(State(front): State<Front>, request: Request) -> Response {
 }
 
 async fn answer(front: Front, request: Request, trace: TraceContext) -> Response {
-    match admit(&front.app, request, trace).await {
+    let address = Address::parse(request.uri().path());
+    let pool = address.as_ref().and_then(|address| front.app.pool(address));
+    let grant = Grant::of(pool.as_deref(), request.headers());
+    let mut response = match grant.preflight(&request) {
+        Some(response) => response,
+        None => operate(front, request, (address, pool), trace).await,
+    };
+    grant.describe(response.headers_mut());
+    response
+}
+
+async fn operate(
+    front: Front,
+    request: Request,
+    place: (Option<Address>, Option<Arc<Pool>>),
+    trace: TraceContext,
+) -> Response {
+    match admit(&front.app, request, place, trace).await {
         Ok((request, operation)) => {
             let answered = front.operations.oneshot(request).await;
             let mut response = answered.unwrap_or_else(|never| match never {});
@@ -170,14 +190,16 @@ async fn answer(front: Front, request: Request, trace: TraceContext) -> Response
 async fn admit(
     app: &App,
     mut request: Request,
+    (address, pool): (Option<Address>, Option<Arc<Pool>>),
     trace: TraceContext,
 ) -> Result<(Request, OperationId), ApiError> {
     let arrived = Instant::now();
+    host::check(request.version(), request.headers())?;
     app.authenticator.check(request.headers()).await?;
     let here = Here::of(&request);
-    let address = Address::parse(request.uri().path())
+    let address = address
         .ok_or_else(|| ApiError::new(ErrorCode::PathNotFound, "the path names no session pool"))?;
-    let pool = app.pool(&address).ok_or_else(|| {
+    let pool = pool.ok_or_else(|| {
         ApiError::new(
             ErrorCode::SessionPoolNotFound,
             "there is no session pool of this name",
@@ -185,8 +207,7 @@ async fn admit(
     })?;
     trace::note_pool(pool.id.as_str());
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
-    let oldest = address.operation.starts_with("/python/");
-    query.check_version(!oldest)?;
+    query.check_version(&address.operation)?;
     let identifier = match (query.get("identifier")?, address.identifier.as_deref()) {
         (Some(query), Some(path)) if query != path => {
             return Err(ApiError::invalid(
@@ -208,6 +229,8 @@ async fn admit(
     let uri = Uri::try_from(&address.operation)
         .map_err(|_| ApiError::new(ErrorCode::PathNotFound, "the path is malformed"))?;
     *request.uri_mut() = uri;
+    let body = std::mem::take(request.body_mut());
+    *request.body_mut() = coding::unpacked(request.headers(), body)?;
     let caller = Caller {
         pool,
         query,

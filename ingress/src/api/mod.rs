@@ -5,15 +5,19 @@ use axum::{Router, extract::DefaultBodyLimit, handler::Handler, middleware, rout
 
 use crate::{app::App, trace};
 
+pub mod accept;
 pub mod address;
 pub mod body;
+pub mod coding;
 pub mod content;
+pub mod cors;
 pub mod execution;
 pub mod extension;
 pub mod file_name;
 pub mod files;
 pub mod front;
 pub mod health;
+pub mod host;
 pub mod link;
 pub mod multipart;
 pub mod openapi;
@@ -23,6 +27,7 @@ pub mod range;
 pub mod result;
 pub mod stream;
 pub mod strict;
+pub mod surrogates;
 pub mod table;
 pub mod timestamp;
 pub mod v2024_02;
@@ -43,6 +48,7 @@ pub fn router(app: App) -> Router {
         .route("/healthz", routing::get(health::alive))
         .route("/readyz", routing::get(health::ready))
         .merge(openapi::router())
+        .route_layer(middleware::from_fn(host::demand))
         .fallback_service(routing::any(front::enter).with_state(front))
         .with_state(app)
 }
@@ -89,6 +95,11 @@ pub fn table() -> Table {
             get(executions::get).delete(executions::cancel),
         )
         .route("/executions/{id}/cancel", post(executions::cancel))
+        .route("/execute", post(executions::execute))
+        .route(
+            "/execute/{id}",
+            get(executions::get).delete(executions::cancel),
+        )
         .route("/metadata", get(metadata::get))
         .route("/session", get(sessions::get).delete(sessions::delete))
         .route("/session/interrupt", post(sessions::interrupt))

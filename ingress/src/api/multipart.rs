@@ -6,12 +6,13 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Poll, ready},
     time::Duration,
 };
 
 use axum::{
     body::{Body, BodyDataStream},
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderValue, header},
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
@@ -23,7 +24,7 @@ use proto::{
 };
 use store::Upload;
 
-use super::file_name;
+use super::{coding, file_name};
 use crate::{
     error::{ApiError, ErrorCode},
     service::{Service, Session},
@@ -59,7 +60,9 @@ pub async fn receive(
     let mut parts = open(headers, body, &room).await?;
     let mut received = Vec::new();
     let parts = (&mut parts, &room);
-    let result = receive_all(parts, directory, (service, session), &mut received).await;
+    let user_agent = headers.get(header::USER_AGENT);
+    let place = (service, session);
+    let result = receive_all(parts, user_agent, directory, place, &mut received).await;
     match result {
         Ok(()) => Ok(received),
         Err(error) => {
@@ -86,36 +89,45 @@ impl Room {
         self.0.store(usize::MAX, Ordering::Relaxed);
     }
 
-    /// The chunks for as long as there is room. The last one may be larger: it is here already. Then
-    /// some more are dropped, because a sender that is cut off while it sends sees no answer.
+    /// The chunks for as long as there is room, one at a time: the parser takes whatever is there before it looks
+    /// for a part, so that it rests after each and meets no end of room in the middle of a content. The last chunk
+    /// may be larger than the room: it is here already. Then some more are dropped, because a sender that is cut
+    /// off while it sends sees no answer.
     fn bound<S>(&self, chunks: S) -> impl Stream<Item = Result<Bytes, axum::Error>> + use<S>
     where
         S: Stream<Item = Result<Bytes, axum::Error>>,
     {
-        let room = self.0.clone();
-        let mut lingering = LINGERING;
-        let mut pass = move |chunk: Result<Bytes, axum::Error>| {
-            let Ok(bytes) = &chunk else {
-                return Some(chunk);
-            };
-            let left = room.load(Ordering::Relaxed);
-            if left > 0 {
-                room.store(left.saturating_sub(bytes.len()), Ordering::Relaxed);
-                return Some(chunk);
+        let mut chunks = Box::pin(chunks);
+        let (room, mut lingering, mut rests) = (self.0.clone(), LINGERING, false);
+        stream::poll_fn(move |context| {
+            if rests {
+                rests = false;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            if lingering == 0 {
-                let error = axum::Error::new("there is no part where one must be");
-                return Some(Err(error));
+            while let Some(chunk) = ready!(chunks.as_mut().poll_next(context)) {
+                let left = room.load(Ordering::Relaxed);
+                let length = chunk.as_ref().map_or(0, Bytes::len);
+                // What comes after something was dropped is of no use.
+                if chunk.is_err() || (left > 0 && lingering == LINGERING) {
+                    room.store(left.saturating_sub(length), Ordering::Relaxed);
+                    rests = true;
+                    return Poll::Ready(Some(chunk));
+                }
+                if lingering == 0 {
+                    break;
+                }
+                lingering = lingering.saturating_sub(length.max(1));
             }
-            lingering = lingering.saturating_sub(bytes.len());
-            None
-        };
-        chunks.filter_map(move |chunk| std::future::ready(pass(chunk)))
+            let ended = lingering == LINGERING;
+            Poll::Ready((!ended).then(|| Err(axum::Error::new(coding::NoPart))))
+        })
     }
 }
 
 async fn receive_all(
     (parts, room): (&mut Multipart<'static>, &Room),
+    user_agent: Option<&HeaderValue>,
     directory: &DirectoryPath,
     (service, session): (&Service, &Session),
     received: &mut Vec<Received>,
@@ -128,7 +140,7 @@ async fn receive_all(
         if field.name() != Some("file") {
             continue;
         }
-        let name = file_name::meant(field.headers(), field.file_name().unwrap_or_default());
+        let name = file_name::of_part(field.headers(), user_agent)?;
         let path = FilePath::in_directory(directory, &name)?;
         if received.iter().any(|(other, _)| *other == path) {
             return Err(ApiError::invalid(
@@ -204,6 +216,7 @@ async fn in_time<T>(
 ) -> Result<Option<T>, ApiError> {
     match tokio::time::timeout(SILENCE, step).await {
         Ok(Ok(step)) => Ok(step),
+        Ok(Err(multer::Error::StreamReadFailed(error))) => Err(coding::unreadable(&*error)),
         Ok(Err(error)) => Err(ApiError::invalid(format!(
             "the multipart body is malformed: {error}"
         ))),
@@ -248,6 +261,7 @@ async fn sniff(mut chunks: BodyDataStream) -> Result<(String, Chunks), ApiError>
                 let message = "the body stopped arriving";
                 return Err(ApiError::new(ErrorCode::RequestTimeout, message));
             }
+            Ok(Some(Err(error))) => return Err(coding::unreadable(&error)),
             Ok(_) => return Err(ApiError::invalid("the body is not multipart/form-data")),
         }
     }
@@ -292,6 +306,7 @@ mod tests {
         let field = in_time(parts.next_field())
             .await?
             .ok_or_else(|| ApiError::invalid("none"))?;
+        room.for_content();
         let name = field.file_name().unwrap_or_default().to_owned();
         let bytes = field
             .bytes()
@@ -325,6 +340,23 @@ mod tests {
         let refused = first_file(&headers, Body::from_stream(endless)).await;
         assert_eq!(refused.unwrap_err().code.status().as_u16(), 400);
         assert!(sent.load(Ordering::Relaxed) <= BETWEEN_PARTS + LINGERING + 2048);
+    }
+
+    /// As HTTP/2 and packed bodies are.
+    #[tokio::test]
+    async fn a_body_that_is_here_at_once_is_read_whole() {
+        let content: String = (0..300_000).map(|n| format!("{n},")).collect();
+        for cut in [1000, 16_384, 100_000] {
+            let (_, bytes) = first_file(&HeaderMap::new(), body(&form(&content), cut))
+                .await
+                .unwrap();
+            assert!(
+                bytes == content.as_bytes(),
+                "{} of {}",
+                bytes.len(),
+                content.len()
+            );
+        }
     }
 
     #[tokio::test]

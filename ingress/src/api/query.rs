@@ -16,6 +16,10 @@ pub const API_VERSIONS: [&str; 6] = [
     "2025-10-02-preview",
 ];
 
+/// An api-version that was withdrawn before it was announced. It is known where `executions` have the name that they
+/// had in it.
+pub const WITHDRAWN: &str = "2024-09-01";
+
 /// First api-version of the new contract, which answers in other shapes.
 pub const NEW_CONTRACT: &str = "2024-10-02";
 /// First api-version that knows pools of shells.
@@ -81,14 +85,17 @@ impl Query {
         Ok(own.is_some_and(|own| own >= version))
     }
 
-    /// Checks the api-version.
+    /// Checks the api-version of a request for an operation.
     ///
     /// # Errors
-    /// It is unknown, or missing where it is required.
-    pub fn check_version(&self, required: bool) -> Result<(), ApiError> {
+    /// It is unknown there, or missing where it is required.
+    pub fn check_version(&self, operation: &str) -> Result<(), ApiError> {
+        let is_oldest = operation.starts_with("/python/");
+        let is_withdrawn = operation == "/execute" || operation.starts_with("/execute/");
         match self.get("api-version")? {
             Some(version) if API_VERSIONS.contains(&version) => Ok(()),
-            None if !required => Ok(()),
+            Some(WITHDRAWN) if is_withdrawn => Ok(()),
+            None if is_oldest => Ok(()),
             None => Err(ApiError::invalid(format!(
                 "the query parameter `api-version` is missing; known are {}",
                 API_VERSIONS.join(", ")
@@ -120,7 +127,7 @@ mod tests {
         assert_eq!(query.get("identifier").unwrap(), Some("a|b+c"));
         assert_eq!(query.get("x").unwrap(), Some(""));
         assert_eq!(query.get("y").unwrap(), None);
-        assert!(query.check_version(true).is_ok());
+        assert!(query.check_version("/files").is_ok());
     }
 
     #[test]
@@ -166,13 +173,26 @@ mod tests {
     #[test]
     fn a_missing_version_is_fine_only_where_it_is_optional() {
         let none = Query::default();
-        assert!(none.check_version(false).is_ok() && none.check_version(true).is_err());
-        assert!(
-            Query::parse("api-version=2020-01-01")
-                .unwrap()
-                .check_version(false)
-                .is_err()
-        );
+        assert!(none.check_version("/python/execute").is_ok());
+        assert!(none.check_version("/code/execute").is_err());
+        assert!(none.check_version("/execute").is_err());
+        let unknown = Query::parse("api-version=2020-01-01").unwrap();
+        assert!(unknown.check_version("/python/execute").is_err());
+    }
+
+    #[test]
+    fn a_withdrawn_version_is_known_at_its_own_paths_alone() {
+        let withdrawn = Query::parse("api-version=2024-09-01").unwrap();
+        for (operation, known) in [
+            ("/execute", true),
+            ("/execute/some-id", true),
+            ("/executions", false),
+            ("/executed", false),
+            ("/files", false),
+        ] {
+            let checked = withdrawn.check_version(operation);
+            assert_eq!(checked.is_ok(), known, "{operation}");
+        }
     }
 
     proptest! {

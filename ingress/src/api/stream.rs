@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
@@ -22,8 +22,9 @@ use serde_json::{Map, Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    accept::EVENT_STREAM,
     execution::{self, Render, Request},
-    extension::{Kind, Shown},
+    extension::{Kind, ShownOutput},
     front::Caller,
 };
 use crate::{
@@ -35,8 +36,6 @@ use crate::{
 /// The body of an answer, or the refusal.
 type Answer = Result<Vec<u8>, ApiError>;
 
-/// Type of such answers.
-pub const EVENT_STREAM: &str = "text/event-stream";
 /// Some proxies collect answers before they pass them on.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Longest display output on the bus: that of a frame in another encoding, with what this adds to each of
@@ -44,19 +43,6 @@ const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const DISPLAY_BYTES: usize = limits::KERNEL_FRAME_BYTES + limits::MIME_TYPES * 16;
 /// After so long without an event a comment is sent, so that nobody takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-/// Whether the caller asks for events.
-#[must_use]
-pub fn is_wanted(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::ACCEPT).iter();
-    let mut accepted = values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
-    accepted.any(|one| {
-        let kind = one.split(';').next().unwrap_or_default();
-        kind.trim().eq_ignore_ascii_case(EVENT_STREAM)
-    })
-}
 
 /// Runs the request and answers with events. What fails before a worker has it is answered as ever.
 ///
@@ -175,7 +161,8 @@ impl Telling {
                     };
                     return Some(said("truncated", &dropped(lost).to_string()));
                 };
-                let shown = serde_json::to_string(&Shown::new(Kind::Display, &bundle)).ok()?;
+                let shown =
+                    serde_json::to_string(&ShownOutput::new(Kind::Display, &bundle)).ok()?;
                 Some(said("display", &shown))
             }
             Event::Output(Output::Dropped(lost)) => {
@@ -224,19 +211,6 @@ fn said(event: &str, data: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn events_are_sent_to_those_who_accept_them() {
-        let wanted = |accept: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-            is_wanted(&headers)
-        };
-        assert!(wanted("text/event-stream"));
-        assert!(wanted("application/json;q=0.1, Text/Event-Stream; q=1"));
-        assert!(!wanted("*/*") && !wanted("application/json"));
-        assert!(!is_wanted(&HeaderMap::new()));
-    }
 
     #[test]
     fn an_event_is_lines_that_nothing_in_it_can_end() {

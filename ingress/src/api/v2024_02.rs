@@ -16,10 +16,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    content,
     execution::{self, Ran},
-    extension::Told,
-    files,
+    extension::HearthAnswer,
+    file_name, files,
     front::Caller,
     multipart,
     openapi::{
@@ -121,7 +120,10 @@ pub async fn download_by_query(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     match caller.query.get("filename")? {
-        Some(name) => content::send(&app, &caller, &headers, name).await,
+        Some(name) => {
+            let names = file_name::candidates(name, name);
+            files::send_first(&app, &caller, &headers, &names).await
+        }
         None => Err(ApiError::invalid(
             "the query parameter `filename` is missing",
         )),
@@ -173,7 +175,7 @@ pub(super) struct Executed {
     /// If the request had one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    hearth: Option<Told>,
+    hearth: Option<HearthAnswer>,
 }
 
 /// How code ended.
@@ -212,7 +214,7 @@ impl Executed {
             execution_result: result.clone(),
             result,
             execution_time_in_milliseconds: outcome.duration_ms,
-            hearth: extended.then(|| Told::new(outcome, (false, false))),
+            hearth: extended.then(|| HearthAnswer::new(outcome, (false, false))),
         }
     }
 }

@@ -113,6 +113,8 @@ codes! {
     OperationConflict: CONFLICT, Useless;
     /// The upload, the code or the file is too long.
     RequestTooLarge: PAYLOAD_TOO_LARGE, Useless;
+    /// The body is packed in a way (`Content-Encoding`) that is not understood.
+    UnsupportedContentEncoding: UNSUPPORTED_MEDIA_TYPE, Useless;
     /// The part of a file that was asked for is not in it.
     RangeNotSatisfiable: RANGE_NOT_SATISFIABLE, Useless;
     /// The pool's maximum of live sessions is reached.

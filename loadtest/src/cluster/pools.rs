@@ -32,6 +32,7 @@ impl PoolSpec {
             write_behind_ms: None,
             queued_executions: limits::QUEUED_OF_POOL,
             recorded_executions: limits::RECORDED_OF_POOL,
+            cors_origins: vec![],
             limits: Limits::default(),
         }))
     }
@@ -97,6 +98,13 @@ impl PoolSpec {
         self
     }
 
+    /// Whose answers pages of these origins may read.
+    #[must_use]
+    pub fn cors_origins(mut self, origins: &[&str]) -> Self {
+        self.0.cors_origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
+        self
+    }
+
     /// With a way out, which no server accepts yet.
     #[must_use]
     pub fn egress(mut self) -> Self {
@@ -139,6 +147,15 @@ pub(super) fn file(pools: &[PoolSpec]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Versions before a setting refuse a file that has it.
+    #[test]
+    fn a_pool_file_has_no_origins_unless_they_are_set() {
+        let plain = PoolSpec::new().unwrap();
+        let set = plain.clone().cors_origins(&["*"]);
+        assert!(!file(&[plain]).unwrap().contains("cors"));
+        assert!(file(&[set]).unwrap().contains("cors_origins"));
+    }
 
     #[test]
     fn a_pool_file_reads_as_what_was_built() {

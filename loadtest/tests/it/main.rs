@@ -9,6 +9,8 @@ mod auth;
 #[cfg(test)]
 mod az_extension;
 #[cfg(test)]
+mod bodies;
+#[cfg(test)]
 mod bus_lost;
 #[cfg(test)]
 mod chaos;
@@ -22,6 +24,8 @@ mod command;
 mod contract;
 #[cfg(test)]
 mod contradictions;
+#[cfg(test)]
+mod cors;
 #[cfg(test)]
 mod counted;
 #[cfg(test)]
@@ -38,6 +42,8 @@ mod exported;
 mod extension;
 #[cfg(test)]
 mod failover;
+#[cfg(test)]
+mod file_names;
 #[cfg(test)]
 mod files;
 #[cfg(test)]

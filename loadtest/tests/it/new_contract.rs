@@ -558,3 +558,43 @@ async fn a_pool_tells_what_its_sandboxes_hold() {
         assert!(told[time].as_str().unwrap().ends_with('Z'), "{told}");
     }
 }
+
+/// The names that executions had in the withdrawn 2024-09-01.
+#[tokio::test]
+async fn executions_are_reached_under_their_withdrawn_names() {
+    let stack = shared().await;
+    let session = stack.session();
+    for version in ["2024-09-01", "2024-02-02-preview", NEWEST] {
+        let id = format!("op-{version}");
+        let body = json!({ "code": "print('a')\n6 * 7" });
+        let request = session.versioned(Method::POST, "execute", version);
+        let request = request.header("operation-id", &id).json(&body);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200, "{version}");
+        let location = response.headers()["operation-location"].to_str().unwrap();
+        assert!(location.contains(&format!("/execute/{id}?")), "{location}");
+        let ran: Value = response.json().await.unwrap();
+        assert_eq!(
+            (&ran["id"], &ran["status"]),
+            (&json!(id), &json!("Succeeded"))
+        );
+        assert_eq!(ran["result"]["executionResult"], 42);
+        assert_eq!(ran["result"]["stdout"], "a\n");
+        let at = |method, path: String, version| answer(session.versioned(method, &path, version));
+        let (status, asked) = at(Method::GET, format!("execute/{id}"), version).await;
+        assert_eq!((status.as_u16(), &asked), (200, &ran), "{version}");
+        let (_, same) = at(Method::GET, format!("executions/{id}"), NEWEST).await;
+        assert_eq!(same, ran);
+        let (status, ended) = at(Method::DELETE, format!("execute/{id}"), version).await;
+        assert_eq!(
+            (status.as_u16(), &ended["status"]),
+            (200, &json!("Succeeded"))
+        );
+    }
+    // At all other paths the withdrawn version is as unknown as ever.
+    for path in ["executions", "code/execute"] {
+        let request = session.versioned(Method::POST, path, "2024-09-01");
+        let request = request.json(&json!({ "code": "1" }));
+        refused(request, 400, "SessionRequestValidationFailed").await;
+    }
+}

@@ -332,3 +332,29 @@ async fn commands_of_a_shell_stream_too() {
         "0"
     );
 }
+
+#[tokio::test]
+async fn events_are_for_who_prefers_them() {
+    let stack = shared().await;
+    let session = stack.session();
+    for (accept, kind) in [
+        ("text/event-stream", "text/event-stream"),
+        ("application/json, text/event-stream", "text/event-stream"),
+        ("text/event-stream;q=0", "application/json"),
+        ("text/event-stream;q=0, */*", "application/json"),
+        (
+            "text/event-stream;q=0.5, application/json",
+            "application/json",
+        ),
+        ("*/*", "application/json"),
+        ("image/png", "application/json"),
+    ] {
+        for path in ["executions", "code/execute", "python/execute"] {
+            let request = session.versioned(Method::POST, path, NEWEST);
+            let request = request.json(&python("1")).header("accept", accept);
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 200, "{accept} {path}");
+            assert_eq!(response.headers()["content-type"], kind, "{accept} {path}");
+        }
+    }
+}

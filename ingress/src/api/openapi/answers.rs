@@ -14,7 +14,7 @@ use utoipa::{
 };
 
 use crate::{
-    api::{outcome, stream},
+    api::{accept, outcome},
     error::{Body, ERROR_CODE, ErrorCode},
 };
 
@@ -44,9 +44,9 @@ refusals! {
     /// Of what sends a file.
     RefusedDownload: 400, 401, 403, 404, 409, 413, 416, 429, 500, 503;
     /// Of what brings a file.
-    RefusedUpload: 400, 401, 403, 404, 408, 409, 413, 429, 500, 503, 507;
+    RefusedUpload: 400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 503, 507;
     /// Of what runs code.
-    RefusedExecution: 400, 401, 403, 404, 408, 409, 413, 429, 500, 503, 504, 507;
+    RefusedExecution: 400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 503, 504, 507;
 }
 
 fn refused(statuses: &[u16]) -> Responses {
@@ -101,11 +101,18 @@ fn refusal(status: StatusCode, codes: &[ErrorCode]) -> Response {
             "application/json",
             ContentBuilder::new().schema(Some(body)).build(),
         )
-        .header(ERROR_CODE.as_str(), told("The body's `error.code`.", code));
+        .header(
+            ERROR_CODE.as_str(),
+            described("The body's `error.code`.", code),
+        );
     let seconds = ObjectBuilder::new().schema_type(Type::Integer);
     if codes.iter().any(|code| code.retry_after().is_some()) {
         let words = "Seconds after which trying again makes sense, for some codes.";
-        response = response.header(header::RETRY_AFTER.as_str(), told(words, seconds));
+        response = response.header(header::RETRY_AFTER.as_str(), described(words, seconds));
+    }
+    if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        let words = text("What is understood.");
+        response = response.header(header::ACCEPT_ENCODING.as_str(), words);
     }
     if status == StatusCode::UNAUTHORIZED {
         response = response.header(header::WWW_AUTHENTICATE.as_str(), text("`Bearer`."));
@@ -113,7 +120,7 @@ fn refusal(status: StatusCode, codes: &[ErrorCode]) -> Response {
     response.build()
 }
 
-fn told(words: &str, schema: impl Into<Schema>) -> Header {
+fn described(words: &str, schema: impl Into<Schema>) -> Header {
     HeaderBuilder::new()
         .schema(Some(schema.into()))
         .description(Some(words))
@@ -121,7 +128,7 @@ fn told(words: &str, schema: impl Into<Schema>) -> Header {
 }
 
 fn text(words: &str) -> Header {
-    told(words, ObjectBuilder::new().schema_type(Type::String))
+    described(words, ObjectBuilder::new().schema_type(Type::String))
 }
 
 /// The answer to whoever waited for code: a body of this type, or events.
@@ -145,12 +152,12 @@ impl<T: ToSchema> IntoResponses for Waited<T> {
                 ContentBuilder::new().schema(Some(schema)).build(),
             )
             .content(
-                stream::EVENT_STREAM,
+                accept::EVENT_STREAM,
                 ContentBuilder::new().schema(Some(text_)).build(),
             );
         for (name, kind, words) in outcome::described() {
             let schema = ObjectBuilder::new().schema_type(kind);
-            response = response.header(name.as_str(), told(words, schema));
+            response = response.header(name.as_str(), described(words, schema));
         }
         [("200".to_owned(), response.build().into())].into()
     }

@@ -91,7 +91,10 @@ const OLD_ALIASES: [Alias; 7] = [
     Alias::of("POST /python/uploadFile", "POST /files/upload"),
     Alias::of("GET /python/files", "GET /files"),
 ];
-const NEW_ALIASES: [Alias; 5] = [
+const NEW_ALIASES: [Alias; 8] = [
+    Alias::of("POST /execute", "POST /executions"),
+    Alias::of("GET /execute/{id}", "GET /executions/{id}"),
+    Alias::of("DELETE /execute/{id}", "DELETE /executions/{id}"),
     Alias::of("POST /executions/{id}/cancel", "DELETE /executions/{id}"),
     Alias::of(
         "POST /.management/interruptSession",

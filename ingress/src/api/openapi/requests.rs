@@ -81,14 +81,14 @@ pub struct Options {
     pub retry_on_worker_loss: Option<bool>,
     /// Asks for what is beyond the contract.
     #[schema(nullable = false)]
-    pub hearth: Option<Asked>,
+    pub hearth: Option<HearthRequest>,
 }
 
 /// What is beyond the contract; an answer has its `hearth` only if the request has one.
 #[derive(Debug, ToSchema)]
 #[schema(as = HearthRequest)]
 #[serde(deny_unknown_fields)]
-pub struct Asked {
+pub struct HearthRequest {
     /// Environment variables of this execution alone.
     #[schema(schema_with = environment)]
     pub environment: Option<BTreeMap<String, String>>,
@@ -191,7 +191,7 @@ pub struct OldOptions {
     pub timeout_in_seconds: Option<i64>,
     /// Asks for what is beyond the contract.
     #[schema(nullable = false)]
-    pub hearth: Option<Asked>,
+    pub hearth: Option<HearthRequest>,
 }
 
 /// How code is written.

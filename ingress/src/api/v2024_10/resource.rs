@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    api::{execution::Ran, extension::Told, outcome, result::CellResult},
+    api::{execution::Ran, extension::HearthAnswer, outcome, result::CellResult},
     error::{ApiError, Failure},
     executions::Execution,
     service::{Session, Wishes},
@@ -35,7 +35,7 @@ pub struct Answered<'a> {
     /// If the request had one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    hearth: Option<Told>,
+    hearth: Option<HearthAnswer>,
 }
 
 /// Whether somebody waits for it.
@@ -70,7 +70,7 @@ struct Resource {
     /// What it left, if it ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    result: Option<Left>,
+    result: Option<ExecutionResult>,
     /// What the platform failed in.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -94,13 +94,13 @@ struct ExitStatus(String);
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ExecutionResult)]
 #[serde(rename_all = "camelCase")]
-struct Left {
+struct ExecutionResult {
     stdout: String,
     stderr: String,
     /// Not of a command. All forms by mime type, or null, if the request asked for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
-    execution_result: Option<Shown>,
+    execution_result: Option<ResultForms>,
     execution_time_in_milliseconds: u64,
     /// Which streams were cut to the length that the caller wishes.
     #[serde(skip)]
@@ -110,7 +110,7 @@ struct Left {
 /// `executionResult`.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Shown {
+enum ResultForms {
     One(CellResult),
     AllForms(Value),
 }
@@ -126,7 +126,7 @@ impl<'a> Answered<'a> {
             execution_type: ExecutionType::Synchronous,
             hearth: ran
                 .extended
-                .then(|| Told::new(&ran.outcome, resource.cut())),
+                .then(|| HearthAnswer::new(&ran.outcome, resource.cut())),
             resource,
         }
     }
@@ -139,13 +139,13 @@ impl<'a> Answered<'a> {
             submission,
             end,
         } = execution;
-        let asked = Asked::of(submission.as_ref());
+        let submitted = Submitted::of(submission.as_ref());
         let mut hearth = None;
         let resource = match end {
             Some(Ok(outcome)) => {
-                let resource = Resource::of(asked.language, &outcome, asked.wishes);
-                if asked.extended {
-                    hearth = Some(Told::new(&outcome, resource.cut()));
+                let resource = Resource::of(submitted.language, &outcome, submitted.wishes);
+                if submitted.extended {
+                    hearth = Some(HearthAnswer::new(&outcome, resource.cut()));
                 }
                 resource
             }
@@ -164,13 +164,13 @@ impl<'a> Answered<'a> {
 
 /// How an execution was asked for, by its record.
 #[derive(Default)]
-struct Asked {
+struct Submitted {
     language: Language,
     wishes: Wishes,
     extended: bool,
 }
 
-impl Asked {
+impl Submitted {
     fn of(submission: Option<&Submission>) -> Self {
         submission.map_or_else(Self::default, |submission| Self {
             language: submission.language,
@@ -260,13 +260,13 @@ impl Resource {
             _ => Status::Failed,
         };
         let shown = if wishes.all_forms {
-            Shown::AllForms(CellResult::all_forms(outcome))
+            ResultForms::AllForms(CellResult::all_forms(outcome))
         } else {
-            Shown::One(CellResult::of(outcome))
+            ResultForms::One(CellResult::of(outcome))
         };
         Self {
             status: StatusOrExit::Status(status),
-            result: Some(Left::new(
+            result: Some(ExecutionResult::new(
                 outcome,
                 outcome.ending.explanation(),
                 Some(shown),
@@ -281,17 +281,17 @@ impl Resource {
         let explanation = outcome.ending.explanation_of_command();
         Self {
             status: StatusOrExit::Exit(ExitStatus(outcome.ending.exit_status().to_string())),
-            result: Some(Left::new(outcome, explanation, None, wishes)),
+            result: Some(ExecutionResult::new(outcome, explanation, None, wishes)),
             error: None,
         }
     }
 }
 
-impl Left {
+impl ExecutionResult {
     fn new(
         outcome: &Outcome,
         explanation: Option<String>,
-        execution_result: Option<Shown>,
+        execution_result: Option<ResultForms>,
         wishes: Wishes,
     ) -> Self {
         let mut stdout = outcome.stdout.clone();
@@ -355,7 +355,7 @@ mod tests {
         }
     }
 
-    fn told(resource: Resource) -> Value {
+    fn as_json(resource: Resource) -> Value {
         let execution = Answered {
             id: &"op-1".parse().unwrap(),
             identifier: &"user-1".parse().unwrap(),
@@ -373,12 +373,15 @@ mod tests {
             "id": "op-1", "identifier": "user-1", "executionType": "Synchronous",
             "status": "Succeeded", "result": { "stdout": "out", "stderr": "err",
                 "executionResult": 42, "executionTimeInMilliseconds": 8 } });
-        assert_eq!(told(Resource::of_cell(&ran, Wishes::default())), expected);
+        assert_eq!(
+            as_json(Resource::of_cell(&ran, Wishes::default())),
+            expected
+        );
         let forms = Wishes {
             all_forms: true,
             ..Wishes::default()
         };
-        let told = told(Resource::of_cell(&ran, forms));
+        let told = as_json(Resource::of_cell(&ran, forms));
         assert_eq!(
             told["result"]["executionResult"],
             json!({ "text/plain": "42" })
@@ -387,7 +390,7 @@ mod tests {
 
     #[test]
     fn what_the_platform_ended_says_whether_it_may_have_run() {
-        let of = |state, fault| told(Resource::of_failure(state, fault));
+        let of = |state, fault| as_json(Resource::of_failure(state, fault));
         let lost = of(RecordState::Lost, proto::record::lost());
         let error = (&lost["status"], &lost["error"]["code"]);
         assert_eq!(error, (&json!("Failed"), &json!("ExecutionLost")));
@@ -406,7 +409,7 @@ mod tests {
             (RecordState::Queued, "NotStarted"),
             (RecordState::Running, "Running"),
         ] {
-            let told = told(Resource::under_way(state));
+            let told = as_json(Resource::under_way(state));
             assert_eq!(told["status"], expected);
             assert_eq!((told.get("result"), told.get("error")), (None, None));
         }
@@ -415,7 +418,7 @@ mod tests {
     #[test]
     fn a_command_has_its_exit_status_as_text_and_no_result() {
         let ran = outcome(Ending::Exited { status: 3 });
-        let told = told(Resource::of_command(&ran, Wishes::default()));
+        let told = as_json(Resource::of_command(&ran, Wishes::default()));
         let result = json!({ "stdout": "out", "stderr": "err", "executionTimeInMilliseconds": 8 });
         assert_eq!((&told["status"], &told["result"]), (&json!("3"), &result));
     }

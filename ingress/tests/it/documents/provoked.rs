@@ -49,6 +49,9 @@ pub(super) fn of_code(code: ErrorCode) -> &'static str {
         ErrorCode::RequestTooLarge => {
             "loadtest/tests/it/hostile_files.rs::a_file_of_holes_is_refused_instead_of_sent"
         }
+        ErrorCode::UnsupportedContentEncoding => {
+            "loadtest/tests/it/bodies.rs::a_body_that_is_packed_otherwise_is_refused_by_name"
+        }
         ErrorCode::RangeNotSatisfiable => {
             "loadtest/tests/it/new_contract.rs::a_part_of_a_file_is_sent"
         }

@@ -100,6 +100,7 @@ impl Bus {
             write_behind_ms: None,
             queued_executions: limits::QUEUED_OF_POOL,
             recorded_executions: limits::RECORDED_OF_POOL,
+            cors_origins: vec![],
             limits: Limits::default(),
         };
         let neighbour = Pool {
