@@ -7,8 +7,9 @@ use std::path::Path;
 /// The image's interpreter.
 pub(super) const PYTHON: &str = "/usr/bin/python3";
 
-/// Isolated: neither the environment nor a user's directories decide what is imported.
-pub(super) const ARGUMENTS: [&str; 2] = ["-I", "/opt/hearth/boot.py"];
+/// Isolated: neither the environment nor a user's directories decide what is imported. Without byte code:
+/// it would lie among the session's files, beside the modules that it imports.
+pub(super) const ARGUMENTS: [&str; 3] = ["-I", "-B", "/opt/hearth/boot.py"];
 
 /// The Python side, beside the library in `/opt/hearth`.
 const FILES: [(&str, &str); 8] = [
