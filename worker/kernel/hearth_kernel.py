@@ -19,6 +19,7 @@ import traceback
 
 import hearth_command
 import hearth_frames
+import hearth_share
 import hearth_shell
 import hearth_variables
 
@@ -304,6 +305,7 @@ def _become_a_session(shell):
         numpy.random.seed(int.from_bytes(os.urandom(4), "little"))
     os.umask(0o022)
     _begin_in_the_sessions_directory(shell)
+    hearth_share.take()
     sys.argv = [""]
     sys.stdin = sys.__stdin__ = _NoInput(io.FileIO(0, closefd=False), encoding="utf-8")
     _use_streams(_stream(1), _stream(2))

@@ -12,7 +12,7 @@ pub(super) const PYTHON: &str = "/usr/bin/python3";
 pub(super) const ARGUMENTS: [&str; 3] = ["-I", "-B", "/opt/hearth/boot.py"];
 
 /// The Python side, beside the library in `/opt/hearth`.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("boot.py", include_str!("../../kernel/boot.py")),
     (
         "hearth_command.py",
@@ -29,6 +29,10 @@ const FILES: [(&str, &str); 8] = [
     (
         "hearth_pickle.py",
         include_str!("../../kernel/hearth_pickle.py"),
+    ),
+    (
+        "hearth_share.py",
+        include_str!("../../kernel/hearth_share.py"),
     ),
     (
         "hearth_shell.py",
