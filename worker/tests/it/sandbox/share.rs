@@ -199,3 +199,14 @@ print(json.dumps({
     );
     host.stop().await;
 }
+
+#[tokio::test]
+async fn the_host_has_a_name_that_can_be_looked_up() {
+    let host = Host::start().await;
+    let (_cage, mut session) = host.session().await;
+    let seen = session
+        .json("import json, socket\nprint(json.dumps([socket.gethostbyname(name) for name in (socket.gethostname(), 'localhost')]))")
+        .await;
+    assert_eq!(seen, json!(["127.0.0.1", "127.0.0.1"]));
+    host.stop().await;
+}
