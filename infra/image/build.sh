@@ -56,6 +56,7 @@ echo 'session:x:1000:' >>"$root/etc/group"
 mkdir -p "$root"/{mnt/data,opt/hearth,home/session,opt/mpl-cache,run,tmp,proc,sys,dev}
 : >"$root/etc/resolv.conf"
 echo sandbox >"$root/etc/hostname"
+printf '%s\n' '127.0.0.1 localhost' '127.0.0.1 sandbox' '::1 localhost ip6-localhost' >"$root/etc/hosts"
 ln -sf python3 "$root/usr/bin/python"
 # The image is read-only: byte code that is missing now would be compiled anew in every session.
 chroot "$root" python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash \

@@ -7,6 +7,7 @@ interpreter and may break everything in it; then the kernel ends, and the worker
 import base64
 import ctypes
 import io
+import multiprocessing.process
 import os
 import random
 import select
@@ -18,6 +19,7 @@ import traceback
 
 import hearth_command
 import hearth_frames
+import hearth_share
 import hearth_shell
 import hearth_variables
 
@@ -25,12 +27,15 @@ import hearth_variables
 _alarm, _signal, _SIGINT = signal.alarm, signal.signal, signal.SIGINT
 _exit, _getpid, _get_ident = os._exit, os.getpid, threading.get_ident
 _close, _fstat = os.close, os.fstat
+_chdir, _getcwd, _write = os.chdir, os.getcwd, os.write
 _encode, _read, _TooLong = hearth_frames.encode, hearth_frames.read, hearth_frames.TooLong
 _run, _describe = hearth_shell.run, hearth_shell.describe
 _save, _load, _ALL = hearth_variables.save, hearth_variables.load, hearth_variables.ALL
 _to_base64, _from_base64 = base64.b64encode, base64.b64decode
 _ENVIRONMENT = os.environ
 _fflush = ctypes.CDLL(None).fflush
+# Where the session's files are, and where its code begins.
+_DIRECTORY = "/mnt/data"
 # Whoever joins a kernel for a session that waits sends the first cell within this time.
 _AT_ONCE_SECONDS = 0.02
 
@@ -167,6 +172,7 @@ def _cell(shell, channel, request):
         if interrupts:
             signal.raise_signal(_SIGINT)
 
+    _leave_a_removed_directory()
     before = _set(request.get("environment", {}))
     try:
         _signal(_SIGINT, signal.default_int_handler)
@@ -186,6 +192,20 @@ def _cell(shell, channel, request):
     elif error:
         os.write(2, error["traceback"].encode("utf-8", "backslashreplace") + b"\n")
     return error
+
+
+def _leave_a_removed_directory():
+    """Nothing can be read, written or started in a directory that is gone."""
+    try:
+        _getcwd()
+        return
+    except FileNotFoundError:
+        pass
+    try:
+        _chdir(now := _DIRECTORY)
+    except OSError:  # the session has closed it to itself
+        _chdir(now := "/")
+    _write(2, f"The working directory was removed: from now on it is {now}\n".encode())
 
 
 def _set(environment):
@@ -283,15 +303,25 @@ def _become_a_session(shell):
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed(int.from_bytes(os.urandom(4), "little"))
-    os.chdir(os.environ["HOME"])
     os.umask(0o022)
-    sys.path.insert(0, "")
+    _begin_in_the_sessions_directory(shell)
+    hearth_share.take()
     sys.argv = [""]
     sys.stdin = sys.__stdin__ = _NoInput(io.FileIO(0, closefd=False), encoding="utf-8")
     _use_streams(_stream(1), _stream(2))
     for name in ("boot", "hearth_warm"):
         sys.modules.pop(name, None)
     sys.modules["__main__"] = shell.user_module
+
+
+def _begin_in_the_sessions_directory(shell):
+    """Where the join has put this process. Modules there are found last: whatever a file is named, it takes
+    the place of none that a library or this kernel imports."""
+    directory = os.getcwd()
+    shell.history_manager.dir_hist[:] = [directory]
+    # Both remember where the zygote was, and processes that are spawned look for modules there.
+    shell.starting_dir = multiprocessing.process.ORIGINAL_DIR = directory
+    sys.path[:] = [*(entry for entry in sys.path if entry), ""]
 
 
 class _NoInput(io.TextIOWrapper):

@@ -204,8 +204,15 @@ def _tell_inspect_of_cells(trace):
     for frame, _ in traceback.walk_tb(trace):
         name = frame.f_code.co_filename
         if name.startswith("<ipython-input-"):
-            for known in (name, os.path.abspath(name)):
+            for known in (name, _absolute(name)):
                 inspect.modulesbyfile[known] = "__main__"
+
+
+def _absolute(name):
+    try:
+        return os.path.abspath(name)
+    except FileNotFoundError:  # the working directory is gone
+        return name
 
 
 def _has_a_group(error):

@@ -9,6 +9,7 @@ import warnings
 
 def warm():
     """Warms this process up and returns the shell. Exits if a thread or an open file was left behind."""
+    import hearth_share
     import hearth_shell
 
     shell = hearth_shell.build()
@@ -16,6 +17,7 @@ def warm():
         warnings.simplefilter("ignore")
         _libraries()
         _cells(shell)
+    hearth_share.find_pools()
     _close_files()
     gc.collect()
     _check()

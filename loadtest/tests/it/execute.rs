@@ -220,23 +220,6 @@ async fn code_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn the_working_directory_is_not_the_data_directory() {
-    let stack = shared().await;
-    let session = stack.session();
-    assert_ne!(
-        printed(&session, "import os\nprint(os.getcwd())").await,
-        "/mnt/data\n"
-    );
-    assert_eq!(
-        value(&session, "os.listdir('/mnt/data')").await,
-        serde_json::json!([])
-    );
-    succeed(&session, "os.chdir('/mnt/data')").await;
-    assert_eq!(printed(&session, "print(os.getcwd())").await, "/mnt/data\n");
-    assert_eq!(value(&session, "open('x.txt', 'w').write('abc')").await, 3);
-}
-
-#[tokio::test]
 async fn executions_of_one_session_run_one_after_the_other() {
     let stack = shared().await;
     let session = stack.session();

@@ -87,6 +87,8 @@ mod operator_mistakes;
 #[cfg(test)]
 mod ownership;
 #[cfg(test)]
+mod place;
+#[cfg(test)]
 mod pools;
 #[cfg(test)]
 mod preflight;

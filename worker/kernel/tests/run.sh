@@ -46,5 +46,5 @@ ip link set lo up 2>/dev/null || true
 status=0
 # shellcheck disable=SC2046 # one word for each variable
 chroot --userspec=1000:1000 --groups= "$root" /usr/bin/env -i $(cat "$kernel/environment") \
-  /usr/bin/python3 -I /opt/hearth/tests/__main__.py "$@" </dev/null || status=$?
+  /usr/bin/python3 -I -B /opt/hearth/tests/__main__.py "$@" </dev/null || status=$?
 exit "$status"

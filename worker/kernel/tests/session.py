@@ -69,6 +69,7 @@ class Session:
             for number, end in enumerate(ends, 1):
                 os.dup2(end, number)
             os.closerange(4, 200)
+            os.chdir("/mnt/data")
             hearth_kernel.main(SHELL, 3)
         theirs.close()
         os.close(out)

@@ -7,15 +7,11 @@ import hearth_frames
 
 
 class Life(Case):
-    def test_a_session_is_the_main_program_in_its_home(self):
+    def test_a_session_is_the_main_program_beside_its_files(self):
         self.assertEqual(self.succeeds("__name__").text, "'__main__'")
         self.assertEqual(self.succeeds("import sys\nsys.argv").text, "['']")
-        self.assertEqual(self.succeeds("import os\nos.getcwd()").text, "'/home/session'")
+        self.assertEqual(self.succeeds("import os\nos.getcwd()").text, "'/mnt/data'")
         self.assertEqual(self.succeeds("sys.modules['__main__'].__dict__ is globals()").text, "True")
-
-    def test_modules_beside_the_code_can_be_imported(self):
-        self.succeeds("open('beside.py', 'w').write('x = 42')\nimport beside")
-        self.assertEqual(self.succeeds("beside.x").text, "42")
 
     def test_the_kernels_own_folder_is_not_searched(self):
         self.assertEqual(self.succeeds("import sys\n'/opt/hearth' in sys.path").text, "False")

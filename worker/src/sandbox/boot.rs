@@ -7,11 +7,12 @@ use std::path::Path;
 /// The image's interpreter.
 pub(super) const PYTHON: &str = "/usr/bin/python3";
 
-/// Isolated: neither the environment nor a user's directories decide what is imported.
-pub(super) const ARGUMENTS: [&str; 2] = ["-I", "/opt/hearth/boot.py"];
+/// Isolated: neither the environment nor a user's directories decide what is imported. Without byte code:
+/// it would lie among the session's files, beside the modules that it imports.
+pub(super) const ARGUMENTS: [&str; 3] = ["-I", "-B", "/opt/hearth/boot.py"];
 
 /// The Python side, beside the library in `/opt/hearth`.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("boot.py", include_str!("../../kernel/boot.py")),
     (
         "hearth_command.py",
@@ -28,6 +29,10 @@ const FILES: [(&str, &str); 8] = [
     (
         "hearth_pickle.py",
         include_str!("../../kernel/hearth_pickle.py"),
+    ),
+    (
+        "hearth_share.py",
+        include_str!("../../kernel/hearth_share.py"),
     ),
     (
         "hearth_shell.py",

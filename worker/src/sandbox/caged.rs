@@ -30,7 +30,7 @@ use super::message::{self, CagedSettings, Make, Reply, Request};
 use super::private;
 use super::reaper::Reaper;
 use super::spec::{self, Description};
-use super::still_files;
+use super::still_files::{self, Processors};
 use super::sys;
 use super::unified::HandDownError;
 use super::user_namespace;
@@ -149,6 +149,7 @@ struct Caged {
     control: OwnedFd,
     hierarchies: std::sync::Arc<Hierarchies>,
     image: PathBuf,
+    processors: Processors,
     reaper: Reaper,
     cages: HashMap<String, Held>,
     dying: Vec<Dying>,
@@ -197,6 +198,7 @@ impl Caged {
             control: control.try_clone()?,
             hierarchies,
             image,
+            processors: Processors::of_this_host()?,
             reaper: Reaper::of_this_process()?,
             cages: HashMap::new(),
             dying: Vec::new(),
@@ -293,9 +295,11 @@ impl Caged {
         let data = place(DATA).join(&make.cage);
         let bundle = place(BUNDLES).join(&make.cage);
         let made = self.make_at(make, &data, &bundle);
-        // The cage has its own mount of the data filesystem by now. With ours gone, no later cage
-        // gets a copy of it, and the table of mounts that libcontainer reads stays short.
-        let unmounted = unmount(&data);
+        // The cage has its own mounts of both by now. With ours gone, no later cage
+        // gets a copy of them, and the table of mounts that libcontainer reads stays short.
+        let still = detach(&place(STILL)).during("detaching the files that stand still");
+        let data = unmount(&data);
+        let unmounted = still.and(data);
         match made.and_then(|made| unmounted.map(|()| made)) {
             Ok((held, directory)) => {
                 let pid = held.pid.as_raw_nonzero().get().cast_unsigned();
@@ -323,7 +327,8 @@ impl Caged {
         // The process that enters it is a copy of this one, and so has this descriptor.
         let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
         let still = place(STILL);
-        still_files::write(&still, make.limits.memory_bytes)
+        mount_still(&still).during("mounting a place for the files that stand still")?;
+        still_files::write(&still, &self.processors, &make.limits)
             .during("writing the files that stand still")?;
         let spec = spec::spec(&Description {
             image: &self.image,
@@ -478,12 +483,23 @@ fn mount_data(make: &Make, target: &PathBuf) -> Result<OwnedFd, CageError> {
     Ok(directory)
 }
 
-fn unmount(target: &PathBuf) -> Result<(), CageError> {
+/// Mounts an empty filesystem for the files of one cage. In one of all cages, the numbers of its files would
+/// tell how many cages there were.
+fn mount_still(target: &Path) -> rustix::io::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("tmpfs", target, "tmpfs", flags, c"mode=755,size=16m")
+}
+
+fn detach(target: &Path) -> rustix::io::Result<()> {
     match rustix::mount::unmount(target, UnmountFlags::DETACH) {
         // It was never mounted.
-        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
-        unmounted => unmounted.during("detaching the data filesystem")?,
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
+        unmounted => unmounted,
     }
+}
+
+fn unmount(target: &PathBuf) -> Result<(), CageError> {
+    detach(target).during("detaching the data filesystem")?;
     match fs::remove_dir(target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.during("removing the mount point of the data filesystem"),

@@ -1,7 +1,7 @@
 //! The OCI description of a cage: an empty container in which only our PID 1 runs, until a
 //! session joins.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use zygote::wire::SESSION_ID;
@@ -13,7 +13,7 @@ use super::still_files;
 const REAPER_ID: u32 = 65_534;
 
 /// Processor time is handed out in periods of this many microseconds.
-const CPU_PERIOD_MICROS: u64 = 100_000;
+pub(super) const CPU_PERIOD_MICROS: u64 = 100_000;
 
 /// Inodes of each private in-memory directory.
 const SCRATCH_INODES: u32 = 65_536;
@@ -83,7 +83,7 @@ pub(super) struct Description<'a> {
     pub(super) image: &'a Path,
     /// The session's files on the data filesystem.
     pub(super) data: &'a Path,
-    /// Directory of the files of `/proc` that [stand still](still_files).
+    /// Directory of the cage's files that [stand still](still_files).
     pub(super) still: &'a Path,
     /// Path of the cgroup below each hierarchy's root.
     pub(super) cgroup: &'a str,
@@ -91,6 +91,13 @@ pub(super) struct Description<'a> {
     pub(super) user_namespace: &'a Path,
     pub(super) limits: CageLimits,
     pub(super) swap: Swap,
+}
+
+impl CageLimits {
+    /// Processor time in each period.
+    pub(super) fn cpu_quota_micros(&self) -> u64 {
+        u64::from(self.cpu_millis) * CPU_PERIOD_MICROS / 1000
+    }
 }
 
 /// The contents of the bundle's `config.json`.
@@ -151,11 +158,12 @@ fn mounts(cage: &Description<'_>) -> Value {
           "options": ["bind", "rw", "nosuid", "nodev", "noatime"] }
     ]);
     if let Some(mounts) = mounts.as_array_mut() {
-        mounts.extend(still_files::NAMES.map(|name| {
-            json!({ "destination": Path::new("/proc").join(name), "type": "bind",
-                    "source": cage.still.join(name),
+        let still = |destination: PathBuf, name: &str| {
+            json!({ "destination": destination, "type": "bind", "source": cage.still.join(name),
                     "options": ["bind", "ro", "nosuid", "nodev", "noexec"] })
-        }));
+        };
+        mounts.extend(still_files::PROC.map(|name| still(Path::new("/proc").join(name), name)));
+        mounts.push(still("/sys".into(), still_files::SYS));
     }
     mounts
 }
@@ -177,7 +185,7 @@ fn resources(limits: &CageLimits, swap: Swap) -> Value {
         "memory": memory,
         "pids": { "limit": limits.processes },
         "cpu": {
-            "quota": u64::from(limits.cpu_millis) * CPU_PERIOD_MICROS / 1000,
+            "quota": limits.cpu_quota_micros(),
             "period": CPU_PERIOD_MICROS
         }
     });

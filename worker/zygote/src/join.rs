@@ -134,6 +134,11 @@ fn lock_down(descriptors: &Descriptors<'_>, filter: &[u8]) {
         fail(Step::Leftovers);
     }
     raise_loopback();
+    // With the rights of the cage's root: the session may have closed its directory to itself.
+    // SAFETY: a terminated path.
+    require(Step::Directory, unsafe {
+        libc::chdir(c"/mnt/data".as_ptr())
+    });
     keep_descriptors(descriptors);
     // SAFETY: no arguments.
     require(Step::Session, unsafe { libc::setsid() });
@@ -142,10 +147,6 @@ fn lock_down(descriptors: &Descriptors<'_>, filter: &[u8]) {
     become_user();
     drop_capabilities();
     set(Step::NoNewPrivileges, libc::PR_SET_NO_NEW_PRIVS, 1);
-    // SAFETY: a terminated path.
-    require(Step::Directory, unsafe {
-        libc::chdir(c"/home/session".as_ptr())
-    });
     // SAFETY: passes a number; always succeeds.
     unsafe { libc::umask(0o022) };
     install(filter);

@@ -146,7 +146,7 @@ pub enum Step {
     Capabilities,
     /// Giving up new privileges for good.
     NoNewPrivileges,
-    /// Entering the home directory.
+    /// Entering the directory of the session's files.
     Directory,
     /// Installing the seccomp filter.
     Filter,

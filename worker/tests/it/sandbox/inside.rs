@@ -63,7 +63,7 @@ print(json.dumps({
         "ids": [[1000, 1000, 1000], [1000, 1000, 1000]],
         "descriptors": { "1": "pipe", "2": "pipe", "3": "socket" },
         "host": "sandbox",
-        "directory": "/home/session",
+        "directory": "/mnt/data",
         "leads": true
     });
     assert_eq!(seen, expected);

@@ -9,6 +9,7 @@ mod leftovers;
 mod lifecycle;
 mod limits;
 mod observation;
+mod share;
 mod stock;
 mod variables;
 

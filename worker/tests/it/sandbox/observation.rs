@@ -98,7 +98,7 @@ print(json.dumps({
     "told": {path: (after[path] or b"").decode() for path in
              ("/proc/diskstats", "/proc/partitions", "/proc/modules", "/proc/swaps", "/proc/locks", "/proc/cgroups")
              if path in after},
-    "directories": {path: os.listdir(path) for path in ("/proc/fs", "/proc/irq", "/proc/pressure", "/proc/bus", "/sys")
+    "directories": {path: os.listdir(path) for path in ("/proc/fs", "/proc/irq", "/proc/pressure", "/proc/bus")
                     if os.path.isdir(path)},
 }))
 "#,
@@ -137,8 +137,7 @@ with warnings.catch_warnings(record=True) as caught:
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
 print(json.dumps({
     "load": open("/proc/loadavg").read(), "load of the C library": len(os.getloadavg()),
-    "processors": [os.cpu_count(), multiprocessing.cpu_count(), psutil.cpu_count(), os.sysconf("SC_NPROCESSORS_ONLN")],
-    "joblib": joblib.cpu_count() > 0,
+    "processors": [os.cpu_count(), multiprocessing.cpu_count(), psutil.cpu_count(), joblib.cpu_count()],
     "memory": memory.total, "available": memory.available, "swap": swap.total,
     "percent": [psutil.cpu_percent(0.01), psutil.cpu_times_percent(0.01).user],
     "times": psutil.cpu_times().user, "switches": psutil.cpu_stats().ctx_switches,
@@ -153,12 +152,10 @@ print(json.dumps({
 "#,
         )
         .await;
-    let counters = std::fs::read_to_string("/proc/stat").unwrap();
-    let processors = counters.matches("\ncpu").count();
     let memory = super::limits().memory_bytes;
     let expected = json!({
         "load": "0.00 0.00 0.00 1/1 1\n", "load of the C library": 3,
-        "processors": vec![processors; 4], "joblib": true,
+        "processors": [1, 1, 1, 1],
         "memory": memory, "available": memory, "swap": 0, "percent": [0.0, 0.0], "times": 0.0, "switches": 0,
         "boot": true, "disks": null, "partitions": true, "usage": true,
         "processes": ["cage", "python3"], "age": true, "own": true, "uptime": true
