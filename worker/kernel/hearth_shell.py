@@ -14,6 +14,7 @@ import sys
 import traceback
 import warnings
 
+import traitlets
 from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.autocall import ExitAutocall
 from IPython.core.displayhook import DisplayHook
@@ -109,13 +110,23 @@ class Exit(ExitAutocall):
         raise SystemExit(*code)
 
 
-class Shell(InteractiveShell):
-    """The shell of a session."""
+class FrontEnd:
+    """What libraries look for to find out whether somebody sits at a terminal: nobody does."""
+
+    def __init__(self, shell):
+        self.shell = shell
+
+
+class ZMQInteractiveShell(InteractiveShell):
+    """The shell of a session. It has the name of ipykernel's, for some libraries ask for nothing else."""
+
+    kernel = traitlets.Any(help="What tells pandas and others that there is no terminal.")
 
     def __init__(self, **settings):
         # Exceptions of the running cell with their texts, as IPython comes to show them.
         self.shown = []
         super().__init__(**settings)
+        self.kernel = FrontEnd(self)
         self.exiter = Exit(self)
         self.loop_runner = self._run_in_loop
 
@@ -235,7 +246,9 @@ def build():
     config.InteractiveShell.cache_size = 1000
     config.InteractiveShell.xmode = "Context"
     config.InteractiveShell.autocall = 0
-    shell = Shell.instance(
+    # tqdm, plotly and others look whether there is such a section.
+    config.IPKernelApp = Config()
+    shell = ZMQInteractiveShell.instance(
         config=config, displayhook_class=Results, display_pub_class=Displays, user_module=None
     )
     shell.display_formatter.active_types = shell.display_formatter.format_types
