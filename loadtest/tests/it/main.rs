@@ -11,6 +11,8 @@ mod az_extension;
 #[cfg(test)]
 mod bus_lost;
 #[cfg(test)]
+mod cells;
+#[cfg(test)]
 mod chaos;
 #[cfg(test)]
 mod client_wire;

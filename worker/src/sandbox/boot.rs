@@ -11,7 +11,7 @@ pub(super) const PYTHON: &str = "/usr/bin/python3";
 pub(super) const ARGUMENTS: [&str; 2] = ["-I", "/opt/hearth/boot.py"];
 
 /// The Python side, beside the library in `/opt/hearth`.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 11] = [
     ("boot.py", include_str!("../../kernel/boot.py")),
     (
         "hearth_command.py",
@@ -32,6 +32,18 @@ const FILES: [(&str, &str); 8] = [
     (
         "hearth_shell.py",
         include_str!("../../kernel/hearth_shell.py"),
+    ),
+    (
+        "hearth_loop.py",
+        include_str!("../../kernel/hearth_loop.py"),
+    ),
+    (
+        "hearth_stdlib.py",
+        include_str!("../../kernel/hearth_stdlib.py"),
+    ),
+    (
+        "hearth_tracebacks.py",
+        include_str!("../../kernel/hearth_tracebacks.py"),
     ),
     (
         "hearth_variables.py",

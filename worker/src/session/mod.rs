@@ -20,6 +20,7 @@ pub mod answer;
 pub mod end;
 pub mod execution;
 pub mod file_job;
+mod grace;
 mod hand_over;
 mod inspect;
 pub mod machine;
