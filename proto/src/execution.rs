@@ -270,6 +270,11 @@ pub struct Truncated {
     pub displays: u64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// A piece of what running code shows, as it happens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -285,7 +290,15 @@ pub enum Output {
         part: Vec<u8>,
         /// Nothing of the bundle follows.
         last: bool,
+        /// By what an update of it refers to it, if one may.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<u32>,
+        /// It replaces those of its name.
+        #[serde(default, skip_serializing_if = "is_false")]
+        update: bool,
     },
+    /// Everything that was shown so far is taken back.
+    Cleared,
     /// What would have stood here and was dropped, since its reader was too slow.
     Dropped(Truncated),
     /// Sent by a newer peer.
@@ -300,7 +313,7 @@ impl Output {
         let bytes = match self {
             Self::Stdout(text) | Self::Stderr(text) => text.len(),
             Self::Display { part, .. } => part.len(),
-            Self::Dropped(_) | Self::Unknown => 0,
+            Self::Dropped(_) | Self::Cleared | Self::Unknown => 0,
         };
         bytes + limits::STREAM_PIECE_BYTES
     }

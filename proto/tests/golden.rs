@@ -322,8 +322,20 @@ fn frames_of_extensions() -> Vec<(&'static str, FrameBody)> {
             FrameBody::Output(Output::Display {
                 part: vec![1, 2],
                 last: true,
+                name: None,
+                update: false,
             }),
         ),
+        (
+            "output update",
+            FrameBody::Output(Output::Display {
+                part: vec![1, 2],
+                last: true,
+                name: Some(7),
+                update: true,
+            }),
+        ),
+        ("output cleared", FrameBody::Output(Output::Cleared)),
         (
             "output dropped",
             FrameBody::Output(Output::Dropped(truncated())),

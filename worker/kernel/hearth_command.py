@@ -43,6 +43,9 @@ class _Group:
         self.interrupted = False
 
     def interrupt(self, *_):
+        if self.interrupted:
+            # Another one gives it no more time.
+            return
         self.interrupted = True
         self._tell(signal.SIGINT)
         signal.alarm(_GRACE_SECONDS)

@@ -5,7 +5,9 @@ interpreter and may break everything in it; then the kernel ends, and the worker
 """
 
 import base64
+import contextlib
 import ctypes
+import fcntl
 import io
 import multiprocessing.process
 import os
@@ -13,21 +15,28 @@ import random
 import select
 import signal
 import socket
+import stat
+import struct
 import sys
+import termios
 import threading
+import time
 import traceback
 
 import hearth_command
 import hearth_frames
+import hearth_loop
 import hearth_share
 import hearth_shell
+import hearth_stdlib
 import hearth_variables
 
 # User code may replace what modules hold: keep what is needed after it ran.
 _alarm, _signal, _SIGINT = signal.alarm, signal.signal, signal.SIGINT
 _exit, _getpid, _get_ident = os._exit, os.getpid, threading.get_ident
-_close, _fstat = os.close, os.fstat
+_close, _fstat, _ioctl = os.close, os.fstat, fcntl.ioctl
 _chdir, _getcwd, _write = os.chdir, os.getcwd, os.write
+_now, _sleep, _wait = time.monotonic, time.sleep, hearth_loop.wait
 _encode, _read, _TooLong = hearth_frames.encode, hearth_frames.read, hearth_frames.TooLong
 _run, _describe = hearth_shell.run, hearth_shell.describe
 _save, _load, _ALL = hearth_variables.save, hearth_variables.load, hearth_variables.ALL
@@ -38,6 +47,9 @@ _fflush = ctypes.CDLL(None).fflush
 _DIRECTORY = "/mnt/data"
 # Whoever joins a kernel for a session that waits sends the first cell within this time.
 _AT_ONCE_SECONDS = 0.02
+# So long the worker is given to read what was printed before something is taken back.
+_READ_SECONDS = 1
+_LOOK_AGAIN_SECONDS = 0.0002
 
 
 def main(shell, descriptor):
@@ -65,7 +77,7 @@ def _serve(shell, descriptor):
         "restore": _restore,
         "probe": _probe,
     }
-    while (request := channel.read()) is not None:
+    while (request := _wait(channel.read)) is not None:
         failed = answers[request["type"]](shell, channel, request)
         if _getpid() != kernel:
             # The cell forked and both came back: only the first is the session.
@@ -112,12 +124,16 @@ class Channel:
         """From now on a cell's displays are sent."""
         self._cell = number
 
-    def display(self, frame):
-        """Sends a display of the cell that runs; one of another belongs to no cell."""
+    def tell(self, frame):
+        """Sends what the cell that runs has to say before its end; what another says belongs to no cell."""
         whole = _whole(frame)
         with self._sending:
             if self._cell == frame["id"]:
                 self._socket.sendall(whole)
+
+    def wait_until_read(self):
+        """Waits until what was sent has been taken by the worker."""
+        _until_read(self._socket, termios.TIOCOUTQ)
 
     def answer(self, frame):
         """Sends what nothing may follow before the next request."""
@@ -125,6 +141,20 @@ class Channel:
         with self._sending:
             self._cell = None
             self._socket.sendall(whole)
+
+
+def _until_read(file, question):
+    """Waits until a file holds nothing that the worker has not taken yet; not for long."""
+    until, unread = _now() + _READ_SECONDS, struct.Struct("i")
+    try:
+        if stat.S_ISREG(_fstat(file if type(file) is int else file.fileno()).st_mode):
+            # Code may have put a file there, which holds what was written for ever.
+            return
+        while unread.unpack(_ioctl(file, question, bytes(unread.size)))[0] and _now() < until:
+            _sleep(_LOOK_AGAIN_SECONDS)
+    except OSError:
+        # It is something else by now.
+        pass
 
 
 def _whole(frame):
@@ -146,7 +176,7 @@ def _identity(descriptor):
 
 def _instead(frame, why):
     said = f"OutputTooLong: {why}"
-    if frame["type"] == "display":
+    if frame["type"] in ("display", "update"):
         return {**frame, "data": {"text/plain": said}}
     return {**frame, "result": None, "error": {"name": "OutputTooLong", "message": why, "traceback": said}}
 
@@ -155,28 +185,53 @@ def _cell(shell, channel, request):
     number, kernel, thread = request["id"], _getpid(), _get_ident()
     channel.begin(number)
 
-    def displayed(data):
-        frame = {"type": "display", "id": number, "data": data}
+    def tell(frame):
         if _getpid() != kernel:
             return
         if _get_ident() != thread:
-            channel.display(frame)
+            channel.tell(frame)
             return
         # An interrupt in the middle of a frame would break all frames after it: let it wait.
         interrupts = []
         handler = _signal(_SIGINT, lambda *_: interrupts.append(True))
         try:
-            channel.display(frame)
+            channel.tell(frame)
         finally:
             _signal(_SIGINT, handler)
         if interrupts:
             signal.raise_signal(_SIGINT)
 
+    def displayed(data, name=None, update=False):
+        frame = {"type": "update" if update else "display", "id": number, "data": data}
+        tell(frame if name is None else {**frame, "name": name})
+
+    def cleared():
+        if _getpid() != kernel:
+            return
+        # What was printed before is read before, and what is printed from now on after it.
+        for pipe in (1, 2):
+            _until_read(pipe, termios.FIONREAD)
+        tell({"type": "clear", "id": number})
+        channel.wait_until_read()
+
+    @contextlib.contextmanager
+    def interrupted():
+        """The interrupt has been obeyed; what remains is to tell so, and needs no other."""
+        if _getpid() != kernel or _get_ident() != thread:
+            yield
+            return
+        handler = _signal(_SIGINT, signal.SIG_IGN)
+        try:
+            channel.tell({"type": "interrupted", "id": number})
+            yield
+        finally:
+            _signal(_SIGINT, handler)
+
     _leave_a_removed_directory()
     before = _set(request.get("environment", {}))
     try:
         _signal(_SIGINT, signal.default_int_handler)
-        result, error = _run(shell, request["code"], displayed)
+        result, error = _run(shell, request["code"], displayed, cleared, interrupted)
         _signal(_SIGINT, signal.SIG_IGN)
     except BaseException as failure:
         # An interrupt after the last of the cell's own code or before the first; or the shell is
@@ -307,7 +362,7 @@ def _become_a_session(shell):
     _begin_in_the_sessions_directory(shell)
     hearth_share.take()
     sys.argv = [""]
-    sys.stdin = sys.__stdin__ = _NoInput(io.FileIO(0, closefd=False), encoding="utf-8")
+    sys.stdin = sys.__stdin__ = hearth_stdlib.NoInput(io.FileIO(0, closefd=False), encoding="utf-8")
     _use_streams(_stream(1), _stream(2))
     for name in ("boot", "hearth_warm"):
         sys.modules.pop(name, None)
@@ -322,15 +377,6 @@ def _begin_in_the_sessions_directory(shell):
     # Both remember where the zygote was, and processes that are spawned look for modules there.
     shell.starting_dir = multiprocessing.process.ORIGINAL_DIR = directory
     sys.path[:] = [*(entry for entry in sys.path if entry), ""]
-
-
-class _NoInput(io.TextIOWrapper):
-    """Standard input: nobody is there, and to say so is better than an end of file."""
-
-    def _refuse(self, *_):
-        hearth_shell.refuse_input()
-
-    read = readline = readlines = __iter__ = __next__ = _refuse
 
 
 def _stream(descriptor):

@@ -6,7 +6,9 @@ What a cell shows goes to `SINK`; what it prints goes to the process's own stdou
 import asyncio
 import base64
 import contextlib
+import functools
 import inspect
+import io
 import json
 import os
 import subprocess
@@ -14,7 +16,11 @@ import sys
 import traceback
 import warnings
 
-from IPython.core.async_helpers import get_asyncio_loop
+import hearth_loop
+import hearth_stdlib
+import hearth_tracebacks
+import numpy
+import traitlets
 from IPython.core.autocall import ExitAutocall
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
@@ -26,19 +32,78 @@ TEXT_LIMIT = 4 * 1024 * 1024
 # Forms of one output, and bytes of a mime type. The worker takes no more for an output of the kernel.
 MIME_TYPES = 64
 MIME_TYPE_BYTES = 255
+# Images that are text.
+WRITTEN_IMAGES = ("image/svg+xml",)
 INLINE = "module://matplotlib_inline.backend_inline"
 
 
-def _nowhere(_):
-    """Displays of threads between cells belong to no cell, as their prints."""
+def _nowhere(*_):
+    """Displays of threads between cells belong to no cell."""
 
 
 class Sink:
-    """Takes the display outputs of the running cell."""
+    """Takes what the running cell shows."""
 
     def __init__(self):
-        self.displayed = _nowhere
+        self.begin(_nowhere, _nowhere, _nowhere)
+
+    def begin(self, displayed, cleared, interrupted):
+        """For a new cell: takes a display's forms, the number of its name and whether it replaces what has that
+        number; what was shown so far is taken back; an interrupt has hit the cell."""
+        self.displayed, self.cleared, self.interrupted = displayed, cleared, interrupted
         self.result = None
+        # Why the last expression's value cannot be shown.
+        self.unshown = None
+        # Names by which displays can be replaced, and their numbers.
+        self.numbers = {}
+        self.has_shown_an_image = False
+        self.was_interrupted = False
+        # Streams whose next output takes back what was shown so far.
+        self.clearing = []
+
+    def end(self):
+        """Nothing more belongs to the cell."""
+        self._go_on_writing()
+        self.displayed = self.cleared = self.interrupted = _nowhere
+
+    def display(self, data, name, update):
+        """One display. `name` is None where nothing will replace it."""
+        self.clear_if_due()
+        number = None
+        if name is not None:
+            number = self.numbers.setdefault(str(name), len(self.numbers))
+        if any(mime.startswith("image/") for mime in data):
+            self.has_shown_an_image = True
+        self.displayed(data, number, update)
+
+    def clear(self):
+        """Takes back what was shown so far."""
+        self._go_on_writing()
+        hearth_stdlib.flush()
+        self.has_shown_an_image = False
+        self.cleared()
+
+    def clear_with_the_next(self):
+        """Takes it back as soon as there is more to show."""
+        self._go_on_writing()
+        hearth_stdlib.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if type(stream) is io.TextIOWrapper:
+                stream.write = functools.partial(self._clear_and_write, stream)
+                self.clearing.append(stream)
+
+    def clear_if_due(self):
+        """Before something is shown."""
+        if self.clearing:
+            self.clear()
+
+    def _clear_and_write(self, stream, text):
+        self.clear_if_due()
+        return stream.write(text)
+
+    def _go_on_writing(self):
+        while self.clearing:
+            self.clearing.pop().__dict__.pop("write", None)
 
 
 SINK = Sink()
@@ -62,9 +127,9 @@ def texts(data):
                 content = json.dumps(content)
             except (TypeError, ValueError):
                 continue
-        if mime in ("image/png", "image/jpeg"):
-            # Some sources wrap the lines of their base64.
-            content = content.replace("\n", "")
+        if mime.startswith("image/"):
+            # Of no use if it is cut. Some sources wrap the lines of their base64.
+            content = content if mime in WRITTEN_IMAGES else content.replace("\n", "")
         elif len(content) > TEXT_LIMIT:
             # Characters have at least one byte: it is still longer than what is kept.
             content = content[: TEXT_LIMIT + 1]
@@ -75,6 +140,19 @@ def texts(data):
 class Results(DisplayHook):
     """Keeps the last expression's value for the answer instead of printing it."""
 
+    def __call__(self, result=None):
+        shown = len(self.shell.shown)
+        super().__call__(result)
+        if len(self.shell.shown) > shown and "text/plain" not in (SINK.result or ()):
+            SINK.unshown, _ = self.shell.shown[-1]
+
+    def compute_format_data(self, result):
+        data, metadata = super().compute_format_data(result)
+        if isinstance(result, (numpy.number, numpy.bool_)) and "text/plain" in data:
+            # `frame.a.sum()` shows as 3, as it does where clients come from, and not as np.int64(3).
+            data["text/plain"] = str(result)
+        return data, metadata
+
     def start_displayhook(self):
         pass
 
@@ -82,6 +160,7 @@ class Results(DisplayHook):
         pass
 
     def write_format_data(self, format_dict, md_dict=None):
+        SINK.clear_if_due()
         SINK.result = texts(format_dict)
 
     def finish_displayhook(self):
@@ -95,11 +174,11 @@ class Results(DisplayHook):
 class Displays(DisplayPublisher):
     """Sends display outputs as they happen."""
 
-    def publish(self, data, metadata=None, **_):
-        SINK.displayed(texts(data))
+    def publish(self, data, metadata=None, *_, transient=None, update=False, **__):
+        SINK.display(texts(data), (transient or {}).get("display_id"), bool(update))
 
     def clear_output(self, wait=False):
-        pass
+        SINK.clear_with_the_next() if wait else SINK.clear()
 
 
 class Exit(ExitAutocall):
@@ -109,13 +188,23 @@ class Exit(ExitAutocall):
         raise SystemExit(*code)
 
 
-class Shell(InteractiveShell):
-    """The shell of a session."""
+class FrontEnd:
+    """What libraries look for to find out whether somebody sits at a terminal: nobody does."""
+
+    def __init__(self, shell):
+        self.shell = shell
+
+
+class ZMQInteractiveShell(InteractiveShell):
+    """The shell of a session. It has the name of ipykernel's, for some libraries ask for nothing else."""
+
+    kernel = traitlets.Any(help="What tells pandas and others that there is no terminal.")
 
     def __init__(self, **settings):
         # Exceptions of the running cell with their texts, as IPython comes to show them.
         self.shown = []
         super().__init__(**settings)
+        self.kernel = FrontEnd(self)
         self.exiter = Exit(self)
         self.loop_runner = self._run_in_loop
 
@@ -148,31 +237,48 @@ class Shell(InteractiveShell):
 
     system_piped = system_raw = system
 
+    def init_traceback_handlers(self, custom_exceptions):
+        super().init_traceback_handlers(custom_exceptions)
+        self.InteractiveTB.__class__ = hearth_tracebacks.Tracebacks
+
     def _run_in_loop(self, coroutine):
         """A cell with `await`."""
-        loop = get_asyncio_loop()
+        loop = hearth_loop.current()
         task = loop.create_task(coroutine)
         try:
             return loop.run_until_complete(task)
         except KeyboardInterrupt as interrupt:
             # It hit the loop while the cell waited. Left alone, the cell would go on within the next.
+            SINK.was_interrupted = True
+            return self._cancelled(loop, task, interrupt)
+
+    def _cancelled(self, loop, task, interrupt):
+        for _ in range(3):
             task.cancel()
-            result = loop.run_until_complete(task)
-            cancelled = result.error_in_exec
-            if isinstance(cancelled, asyncio.CancelledError):
-                result.error_in_exec = interrupt
-                self.shown = [
-                    (interrupt, text.replace("CancelledError", "KeyboardInterrupt"))
-                    if error is cancelled
-                    else (error, text)
-                    for error, text in self.shown
-                ]
-            return result
+            try:
+                result = loop.run_until_complete(task)
+                break
+            except KeyboardInterrupt:
+                # It does not end by itself, and another interrupt hit the loop.
+                continue
+        else:
+            raise interrupt
+        cancelled = result.error_in_exec
+        if isinstance(cancelled, asyncio.CancelledError):
+            result.error_in_exec = interrupt
+            self.shown = [(interrupt if error is cancelled else error, text) for error, text in self.shown]
+        return result
 
     def showtraceback(self, exc_tuple=None, *args, **kwargs):
         try:
             kind, error, trace = self._get_exc_info(exc_tuple)
-            if _has_a_group(error):
+            SINK.clear_if_due()
+            if isinstance(error, KeyboardInterrupt):
+                SINK.was_interrupted = True
+            if SINK.was_interrupted and isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
+                with SINK.interrupted():
+                    self.shown.append((error, hearth_tracebacks.of_an_interrupt(trace, "KeyboardInterrupt")))
+            elif _has_a_group(error):
                 # IPython prints these to stderr. The first frame is its own.
                 own = trace and trace.tb_next
                 self._showtraceback(kind, error, "".join(traceback.format_exception(kind, error, own)))
@@ -225,9 +331,30 @@ def _has_a_group(error):
     return False
 
 
-def refuse_input(prompt=""):
-    """Instead of waiting for what nobody can type."""
-    raise EOFError("standard input is not available here: pass the values in the code instead")
+def _finish_figures(manager, inline):
+    """Before the figures that a cell did not show are shown at its end."""
+    open_ones = manager.get_all_fig_managers()
+    if not open_ones or not inline.instance().close_figures:
+        return
+    if SINK.was_interrupted:
+        # Whoever is interrupted has little time, and a figure takes much.
+        manager.destroy_all()
+        print(f"[{len(open_ones)} unfinished figure(s) not drawn: the execution was interrupted]", file=sys.stderr)
+    elif SINK.has_shown_an_image:
+        # `xlabel` after `show` opens another figure, which nobody wants to see.
+        for one in open_ones:
+            if _is_blank(one.canvas.figure):
+                manager.destroy(one)
+
+
+def _is_blank(figure):
+    labels = (figure._suptitle, figure._supxlabel, figure._supylabel)
+    drawn = (figure.lines, figure.patches, figure.images, figure.legends, figure.artists, figure.subfigs)
+    return (
+        not any(map(len, drawn))
+        and all(text in labels for text in figure.texts)
+        and not any(axes.has_data() or len(axes.texts) or len(axes.artists) or len(axes.tables) for axes in figure.axes)
+    )
 
 
 def build():
@@ -242,15 +369,23 @@ def build():
     config.InteractiveShell.cache_size = 1000
     config.InteractiveShell.xmode = "Context"
     config.InteractiveShell.autocall = 0
-    shell = Shell.instance(
+    # tqdm, plotly and others look whether there is such a section.
+    config.IPKernelApp = Config()
+    shell = ZMQInteractiveShell.instance(
         config=config, displayhook_class=Results, display_pub_class=Displays, user_module=None
     )
     shell.display_formatter.active_types = shell.display_formatter.format_types
     shell.builtin_trap.activate()
-    import builtins
-
-    builtins.input = refuse_input
+    hearth_stdlib.install()
+    hearth_loop.install()
     warnings.filterwarnings("ignore", "To exit: use", UserWarning)
+    # Before the backend's own, which it adds as soon as it is imported.
+    owners = []
+    shell.events.register("post_execute", lambda: _finish_figures(*owners))
+    from matplotlib._pylab_helpers import Gcf
+    from matplotlib_inline.config import InlineBackend
+
+    owners[:] = Gcf, InlineBackend
     from IPython.core.pylabtools import activate_matplotlib
     from matplotlib import pyplot
     from matplotlib_inline.backend_inline import configure_inline_support
@@ -294,15 +429,17 @@ def rehearse(shell):
     return told
 
 
-def run(shell, code, displayed, remember=True):
+def run(shell, code, displayed, cleared=_nowhere, interrupted=contextlib.nullcontext, remember=True):
     """Runs a cell; returns (result bundle or None, error or None)."""
-    SINK.displayed, SINK.result, shell.shown = displayed, None, []
+    SINK.begin(displayed, cleared, interrupted)
+    shell.shown = []
     try:
-        ran = shell.run_cell(code, store_history=remember)
-        failed = ran.error_before_exec or ran.error_in_exec
+        with hearth_loop.during(code):
+            ran = shell.run_cell(code, store_history=remember)
+        failed = ran.error_before_exec or ran.error_in_exec or SINK.unshown
     except BaseException as error:  # a KeyboardInterrupt between two of IPython's own steps
         failed = error
-    SINK.displayed = _nowhere
+    SINK.end()
     trace = None
     for error, text in shell.shown:
         if error is failed:

@@ -30,11 +30,11 @@ def warm():
 
 def _close_files():
     """A join closes all files, and who finds its own closed fails. They are opened anew on demand."""
-    from IPython.core import async_helpers
+    import hearth_loop
     from matplotlib import font_manager
 
     font_manager._get_font.cache_clear()
-    async_helpers.get_asyncio_loop().close()
+    hearth_loop.end()
 
 
 def _check():
@@ -54,8 +54,6 @@ def _libraries():
     import numpy as np
     import pandas as pd
 
-    # `frame.a.sum()` shows as 3, as it does where clients come from, and not as np.int64(3).
-    np.set_printoptions(legacy="1.25")
     frame = pd.DataFrame({"a": np.arange(50), "b": np.random.rand(50), "c": ["x", "y"] * 25})
     repr(frame), frame._repr_html_(), frame.describe(), frame.info(buf=io.StringIO())
     frame.groupby("c").b.mean(), frame.groupby("a").agg({"b": ["sum", "max"]})
@@ -95,7 +93,7 @@ def _cells(shell):
         "display(1)",
     )
     for cell in cells:
-        hearth_shell.run(shell, cell, lambda data: None)
+        hearth_shell.run(shell, cell, lambda *_: None)
     shell.reset(new_session=True)
     shell.execution_count = 1
     for name in ("last_exc", "last_type", "last_value", "last_traceback"):

@@ -1,6 +1,7 @@
 //! The one `result` of the contracts: not the Python value but its text form, passed through a JSON
 //! parse where it parses. What a strict parser might refuse stays text ([`super::strict`]).
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use proto::execution::{Bundle, Outcome};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
@@ -28,7 +29,29 @@ pub enum CellResult {
 }
 
 /// Image types in the order of preference.
-const IMAGES: [(&str, &str); 2] = [("image/png", "png"), ("image/jpeg", "jpeg")];
+const IMAGES: [(&str, &str); 5] = [
+    ("image/png", "png"),
+    ("image/jpeg", "jpeg"),
+    ("image/gif", "gif"),
+    ("image/webp", "webp"),
+    (DRAWING, "svg"),
+];
+/// The one that is text.
+const DRAWING: &str = "image/svg+xml";
+/// Bytes of what is shown beside an image, as far as it is told where there is but one result.
+const BESIDE_BYTES: usize = 256 * 1024;
+/// How the texts begin, or what is in them, of what plotting code returns and nobody wants to read.
+const HANDLES: [&str; 9] = [
+    "<matplotlib.",
+    "<mpl_toolkits.",
+    "<seaborn.",
+    "<Figure size ",
+    "<BarContainer ",
+    "<ErrorbarContainer ",
+    "Axes: ",
+    "Axes3D: ",
+    "<IPython.core.display.",
+];
 
 impl CellResult {
     /// The last image that the cell showed, else the value of its last expression, else the text of
@@ -59,6 +82,35 @@ impl CellResult {
         }
     }
 
+    /// Standard output, and where the one result is an image after it the texts of what else was shown, as of
+    /// a table after a plot. Those who get all that was shown get it as it is.
+    #[must_use]
+    pub fn stdout(outcome: &Outcome) -> String {
+        let mut stdout = outcome.stdout.clone();
+        let shown = || outcome.displays.iter().chain(&outcome.result);
+        if outcome.details.is_some() || !shown().any(|one| image(one).is_some()) {
+            return stdout;
+        }
+        let mut room = BESIDE_BYTES;
+        for bundle in shown().filter(|bundle| image(bundle).is_none()) {
+            let text = bundle.get("text/plain").unwrap_or_default();
+            if text.is_empty() || is_handle(text) {
+                continue;
+            }
+            if !stdout.is_empty() && !stdout.ends_with('\n') {
+                stdout.push('\n');
+            }
+            if text.len() > room {
+                stdout.push_str("[more was shown]\n");
+                break;
+            }
+            room -= text.len();
+            stdout.push_str(text);
+            stdout.push('\n');
+        }
+        stdout
+    }
+
     fn of_text(text: &str) -> Self {
         let json = strict::is_json(text).then(|| RawValue::from_string(text.to_owned()));
         match json {
@@ -85,9 +137,18 @@ pub fn forms(bundle: &Bundle) -> Value {
     Value::Object(forms.collect())
 }
 
+/// Whether it is what plotting code returns, such as axes.
+fn is_handle(text: &str) -> bool {
+    text.starts_with("Text(") || HANDLES.iter().any(|handle| text.contains(handle))
+}
+
 fn image(bundle: &Bundle) -> Option<CellResult> {
     IMAGES.iter().find_map(|(mime, format)| {
-        let base64_data = bundle.get(mime)?.to_owned();
+        let content = bundle.get(mime)?;
+        let base64_data = match *mime {
+            DRAWING => BASE64.encode(content),
+            _ => content.to_owned(),
+        };
         Some(CellResult::Image {
             format,
             base64_data,
@@ -223,6 +284,56 @@ mod tests {
             json(&shown),
             r#"{"type":"image","format":"png","base64_data":"two"}"#
         );
+    }
+
+    #[test]
+    fn images_of_all_kinds_are_results() {
+        for (mime, content, format, data) in [
+            ("image/gif", "R0lG", "gif", "R0lG"),
+            ("image/webp", "UklG", "webp", "UklG"),
+            ("image/svg+xml", "<svg/>", "svg", "PHN2Zy8+"),
+        ] {
+            let shown = outcome(Some(bundle(mime, content)), vec![]);
+            let expected =
+                format!(r#"{{"type":"image","format":"{format}","base64_data":"{data}"}}"#);
+            assert_eq!(json(&shown), expected);
+        }
+    }
+
+    #[test]
+    fn a_table_beside_an_image_is_told_on_standard_output() {
+        let image = || bundle("image/png", "one");
+        let text = |text: &str| bundle("text/plain", text);
+        let mut shown = outcome(Some(text("   a\n0  1")), vec![text("b"), image()]);
+        shown.stdout = "printed".to_owned();
+        assert_eq!(CellResult::stdout(&shown), "printed\nb\n   a\n0  1\n");
+        shown.displays.pop();
+        assert_eq!(CellResult::stdout(&shown), "printed");
+        let mut detailed = outcome(Some(text("a")), vec![image()]);
+        detailed.details = Some(Box::default());
+        assert_eq!(CellResult::stdout(&detailed), "");
+        let long = outcome(Some(text(&"x".repeat(BESIDE_BYTES + 1))), vec![image()]);
+        assert_eq!(CellResult::stdout(&long), "[more was shown]\n");
+    }
+
+    #[test]
+    fn what_plotting_code_returns_is_told_nowhere() {
+        for handle in [
+            "[<matplotlib.lines.Line2D at 0x7f>]",
+            "<Axes: title={'center': 't'}>",
+            "<Axes3D: >",
+            "Text(0.5, 1.0, 't')",
+            "(array([1.]), array([0., 1.]), <BarContainer object of 10 artists>)",
+            "<seaborn.axisgrid.FacetGrid at 0x7f>",
+            "<Figure size 640x480 with 0 Axes>",
+            "<IPython.core.display.HTML object>",
+        ] {
+            let shown = outcome(
+                Some(bundle("text/plain", handle)),
+                vec![bundle("image/png", "one")],
+            );
+            assert_eq!(CellResult::stdout(&shown), "", "{handle}");
+        }
     }
 
     #[test]

@@ -153,7 +153,12 @@ impl Telling {
             Event::Started => Some(":\n\n".to_owned()),
             Event::Output(Output::Stdout(shown)) => Some(said("stdout", &text(shown))),
             Event::Output(Output::Stderr(shown)) => Some(said("stderr", &text(shown))),
-            Event::Output(Output::Display { part, last }) => {
+            Event::Output(Output::Display {
+                part,
+                last,
+                name,
+                update,
+            }) => {
                 let Some(bundle) = self.display(&part, last)? else {
                     let lost = Truncated {
                         displays: 1,
@@ -161,9 +166,12 @@ impl Telling {
                     };
                     return Some(said("truncated", &dropped(lost).to_string()));
                 };
-                let shown =
-                    serde_json::to_string(&ShownOutput::new(Kind::Display, &bundle)).ok()?;
-                Some(said("display", &shown))
+                let shown = serde_json::to_value(ShownOutput::new(Kind::Display, &bundle)).ok()?;
+                Some(said("display", &named(shown, name, update).to_string()))
+            }
+            Event::Output(Output::Cleared) => {
+                self.display.clear();
+                Some(said("clear", "{}"))
             }
             Event::Output(Output::Dropped(lost)) => {
                 self.display.clear();
@@ -181,6 +189,15 @@ impl Telling {
         self.display.extend_from_slice(kept);
         last.then(|| wire::decode(&std::mem::take(&mut self.display)).ok())
     }
+}
+
+/// A display with the name that updates of it have, if there may be any.
+fn named(mut display: Value, name: Option<u32>, update: bool) -> Value {
+    if let (Value::Object(fields), Some(name)) = (&mut display, name) {
+        fields.insert("name".to_owned(), name.into());
+        fields.insert("update".to_owned(), update.into());
+    }
+    display
 }
 
 fn dropped(lost: Truncated) -> Value {

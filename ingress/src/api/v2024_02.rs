@@ -209,7 +209,7 @@ impl Executed {
             } else {
                 Status::Failure
             },
-            stdout: outcome.stdout.clone(),
+            stdout: CellResult::stdout(outcome),
             stderr: outcome::stderr(outcome, explanation),
             execution_result: result.clone(),
             result,

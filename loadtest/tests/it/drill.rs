@@ -1,12 +1,16 @@
 //! What an operator may meet, one after the other: `make drill`. Most of it is in tests that run by themselves, too;
 //! here each says what it did, and their count is the last line.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    path::PathBuf,
+    process::{Child, Command},
+    time::Duration,
+};
 
 use loadtest::{cluster::Cluster, wait::until};
 
 use crate::{
-    bus_lost, disk, hand_over, operator_mistakes, records, reload,
+    bus_lost, cells, disk, hand_over, operator_mistakes, records, reload,
     stack::{succeed, value},
 };
 
@@ -38,6 +42,43 @@ fn mount(options: &[&str], paths: &[&PathBuf]) {
 
 fn done(what: &str) {
     println!("drill: {what}");
+}
+
+/// Processes that keep all processors busy until this is dropped.
+struct BusyLoops(Vec<Child>);
+
+impl BusyLoops {
+    fn begin(count: usize) -> Self {
+        let begin = |_| {
+            Command::new("sh")
+                .args(["-c", "while :; do :; done"])
+                .spawn()
+        };
+        Self((0..count).map(begin).collect::<Result<_, _>>().unwrap())
+    }
+}
+
+impl Drop for BusyLoops {
+    fn drop(&mut self) {
+        for busy in &mut self.0 {
+            busy.kill().unwrap();
+            busy.wait().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "takes ten minutes: make drill"]
+async fn a_hundred_interrupts_of_libraries_on_a_busy_machine_keep_the_variables() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let session = cluster.client(0).unwrap().fresh();
+    succeed(&session, "kept = 42").await;
+    let busy = BusyLoops::begin(4);
+    for code in cells::LIBRARIES.iter().cycle().take(100) {
+        cells::interrupted(&session, code).await;
+    }
+    drop(busy);
+    done("100 interrupts of libraries beside four busy loops kept the variables");
 }
 
 #[tokio::test]

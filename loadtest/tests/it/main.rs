@@ -13,6 +13,8 @@ mod bodies;
 #[cfg(test)]
 mod bus_lost;
 #[cfg(test)]
+mod cells;
+#[cfg(test)]
 mod chaos;
 #[cfg(test)]
 mod client_wire;

@@ -32,6 +32,8 @@ class Cell:
     result: dict | None = None
     error: dict | None = None
     displays: list = field(default_factory=list)
+    # Other frames before the end, and displays that have a name.
+    said: list = field(default_factory=list)
     stdout: str = ""
     stderr: str = ""
     status: int | None = None
@@ -104,6 +106,10 @@ class Session:
         while "unix_stream" not in pathlib.Path(f"/proc/{self.pid}/wchan").read_text():
             os.sched_yield()
 
+    def says_within(self, seconds):
+        """Whether the kernel has sent something by then."""
+        return bool(select.select([self.socket], [], [], seconds)[0])
+
     def interrupt(self):
         """What the worker does to a cell that takes too long."""
         os.kill(self.pid, signal.SIGINT)
@@ -126,7 +132,12 @@ class Session:
                 assert frame["id"] == self.cells, frame
                 if frame["type"] in ("done", "exited"):
                     break
-                cell.displays.append(frame["data"])
+                if frame["type"] == "display":
+                    cell.displays.append(frame["data"])
+                if frame["type"] != "display" or "name" in frame:
+                    cell.said.append(frame)
+                if frame["type"] == "clear":
+                    captured = dict.fromkeys(captured, b"")
         for pipe in captured:
             while waiting(pipe):
                 captured[pipe] += os.read(pipe, waiting(pipe))

@@ -88,3 +88,40 @@ class Errors(Case):
     def test_the_last_error_can_be_shown_again(self):
         self.fails("1 / 0")
         self.assertIn("ZeroDivisionError: division by zero", self.succeeds("%tb").stderr)
+
+
+LIBRARY = """
+def down(n, then):
+    if n == 0: return then()
+    return [down, up][n % 2](n - 1, then)
+def up(n, then):
+    return down(n, then)
+def fail(): raise KeyError('deep inside')
+"""
+
+
+class LongOnes(Case):
+    def setUp(self):
+        super().setUp()
+        self.succeeds(
+            "import os, sys\nos.makedirs('/tmp/site-packages/deep', exist_ok=True)\n"
+            f"open('/tmp/site-packages/deep/__init__.py', 'w').write({LIBRARY!r})\n"
+            "sys.path.append('/tmp/site-packages')\nimport deep"
+        )
+
+    def test_of_many_frames_of_libraries_the_users_and_the_last_remain(self):
+        self.succeeds("def callback():\n    return deep.down(20, deep.fail)  # mine")
+        trace = self.fails("deep.down(20, callback)  # here")["traceback"]
+        for part in ("deep.down(20, callback)  # here", "# mine", "def fail(): raise KeyError", "KeyError: 'deep inside'"):
+            self.assertIn(part, trace)
+        self.assertEqual(trace.count("of libraries left out]"), 2)
+        self.assertLess(trace.count("site-packages"), 9)
+
+    def test_a_chain_of_long_ones_is_cut_in_each(self):
+        code = "try: deep.down(20, deep.fail)\nexcept KeyError as e: deep.down(20, lambda: 1 / 0)"
+        trace = self.fails(code)["traceback"]
+        self.assertEqual(trace.count("of libraries left out]"), 2)
+        self.assertIn("KeyError: 'deep inside'", trace)
+
+    def test_a_short_one_is_whole(self):
+        self.assertNotIn("left out", self.fails("deep.down(2, deep.fail)")["traceback"])

@@ -22,6 +22,25 @@ class Output(Case):
         cell = self.succeeds("print('1', end=' ')\n!echo 2; echo oops >&2\nprint('3')")
         self.assertEqual((cell.stdout, cell.stderr), ("1 2\n3\n", "oops\n"))
 
+    def test_what_was_printed_without_an_end_comes_before_what_a_child_prints(self):
+        self.succeeds("import multiprocessing, os, subprocess, sys")
+        for child in (
+            "subprocess.run(['echo', 'b'])",
+            "subprocess.run('echo b', shell=True)",
+            "subprocess.Popen(['echo', 'b'], preexec_fn=lambda: None).wait()",
+            "os.system('echo b')",
+            "os.waitpid(os.posix_spawn('/bin/echo', ['echo', 'b'], {}), 0)",
+            "pid = os.fork()\nif pid == 0:\n    print('b'); sys.stdout.flush(); os._exit(0)\nos.waitpid(pid, 0)",
+            "p = multiprocessing.get_context('fork').Process(target=print, args=('b',)); p.start(); p.join()",
+            "p = multiprocessing.get_context('spawn').Process(target=print, args=('b',)); p.start(); p.join()",
+        ):
+            cell = self.succeeds(f"print('a', end='')\n{child}\nprint('c');")
+            self.assertEqual(cell.stdout, "ab\nc\n", child)
+
+    def test_a_systems_function_can_be_sent_to_a_pool(self):
+        cell = self.succeeds("import os, multiprocessing\nwith multiprocessing.Pool(1) as pool: print(pool.map(os.system, ['exit 3']))")
+        self.assertEqual(cell.stdout, "[768]\n")
+
     def test_output_of_processes_counts(self):
         cell = self.succeeds("import subprocess\nsubprocess.run(['echo', 'hi']).returncode")
         self.assertEqual((cell.stdout, cell.text), ("hi\n", "0"))
@@ -80,6 +99,10 @@ class Magics(Case):
     def test_a_cell_of_bash(self):
         self.assertEqual(self.succeeds("%%bash\necho $((6 * 7))").stdout, "42\n")
 
+    def test_the_directory_before_is_where_the_session_started(self):
+        self.succeeds("import os\nstart = os.getcwd()\n%cd -q /tmp\n%cd -q -")
+        self.assertEqual(self.succeeds("os.getcwd() == start").text, "True")
+
     def test_changing_the_directory(self):
         self.succeeds("%cd /tmp")
         self.assertEqual(self.succeeds("import os\nos.getcwd()").text, "'/tmp'")
@@ -107,3 +130,27 @@ class Magics(Case):
         self.assertEqual(self.succeeds("%history").stdout, "%history\n")
         self.assertEqual(self.succeeds("Out").text, "{}")
         self.assertEqual(self.succeeds("len(In)").text, "4")
+
+
+class Debuggers(Case):
+    def test_a_debugger_says_at_once_that_nobody_is_there(self):
+        self.succeeds("import pdb\ndef f():\n    x = 1\n    1 / 0")
+        self.fails("f()")
+        for code in ("breakpoint()", "pdb.set_trace()", "pdb.run('f()')", "pdb.runcall(f)",
+                     "try: f()\nexcept ZeroDivisionError as e: pdb.post_mortem(e.__traceback__)",
+                     "from IPython.core.debugger import set_trace\nset_trace()\nx = 1", "%debug"):
+            error = self.fails(code)
+            self.assertEqual(error["name"], "EOFError", code)
+            self.assertIn("standard input is not available here", error["message"], code)
+            self.assertEqual(self.succeeds("x = 0\nfor n in range(3): x += n\nx").text, "3", code)
+
+        self.assertIn("standard input is not available here", self.succeeds("%debug f()").stdout)
+
+    def test_a_debugger_with_commands_of_its_own_works(self):
+        cell = self.succeeds(
+            "import io, pdb, sys\nsaid = io.StringIO()\n"
+            "debugger = pdb.Pdb(stdin=io.StringIO('p 6 * 7\\nc\\n'), stdout=said)\n"
+            "debugger.use_rawinput = False\ndebugger.run('x = 1')\n'42' in said.getvalue()"
+        )
+        self.assertEqual(cell.text, "True")
+        self.assertEqual(self.succeeds("import os\nos.environ['PYTHONBREAKPOINT'] = '0'\nbreakpoint()\n1").text, "1")

@@ -57,10 +57,34 @@ class Results(Case):
         self.assertEqual(cell.displays, [{"text/plain": "\\ud800"}])
         self.assertEqual(self.fails("raise ValueError('\\ud800')")["message"], "\\ud800")
 
-    def test_a_repr_that_fails_is_told_on_stderr(self):
-        cell = self.succeeds("class Bad:\n    def __repr__(self): 1 / 0\nBad()")
+    def test_a_repr_of_the_last_value_that_fails_is_a_failure(self):
+        error = self.fails("class Bad:\n    def __repr__(self): 1 / 0\nBad()")
+        self.assertEqual(error["name"], "ZeroDivisionError")
+        self.assertIn("def __repr__(self): 1 / 0", error["traceback"])
+        self.assertEqual(self.fails("10 ** 5000")["name"], "ValueError")
+        self.assertEqual(self.fails("await __import__('asyncio').sleep(0, Bad())")["name"], "ZeroDivisionError")
+        self.assertEqual(self.succeeds("1").text, "1")
+
+    def test_one_form_that_fails_beside_others_is_told_on_stderr(self):
+        cell = self.succeeds("class Odd:\n    def _repr_html_(self): 1 / 0\n    def __repr__(self): return 'odd'\nOdd()")
+        self.assertEqual(cell.result, {"text/plain": "odd"})
         self.assertIn("ZeroDivisionError", cell.stderr)
-        self.assertIn("4300 digits", self.succeeds("10 ** 5000").stderr)
+
+    def test_numpy_scalars_print_alike_wherever_code_runs(self):
+        self.succeeds(
+            "import concurrent.futures as futures, subprocess, sys\n"
+            "SHOW = 'import numpy as np; print([np.float64(1.5), np.int64(2)], str(np.float32(0.5)))'\n"
+            "def show(_=0):\n"
+            "    import contextlib, io\n"
+            "    with contextlib.redirect_stdout(io.StringIO()) as said: exec(SHOW, {})\n"
+            "    return said.getvalue()"
+        )
+        code = (
+            "with futures.ThreadPoolExecutor(1) as threads, futures.ProcessPoolExecutor(1) as processes:\n"
+            "    said = {show(), *threads.map(show, [0]), *processes.map(show, [0])}\n"
+            "said | {subprocess.run([sys.executable, '-c', SHOW], capture_output=True, text=True).stdout}"
+        )
+        self.assertEqual(self.succeeds(code).text, r"{'[np.float64(1.5), np.int64(2)] 0.5\n'}")
 
     def test_odd_mime_bundles_do_no_harm(self):
         self.succeeds(
@@ -126,6 +150,62 @@ class Displays(Case):
         self.assertEqual(cell.displays, [{"text/plain": "x" * 100_000}] * 200)
 
 
+class Replaced(Case):
+    """`clear_output` and `update_display`. What becomes of the frames is the worker's to test."""
+
+    def kinds(self, cell):
+        return [frame["type"] for frame in cell.said]
+
+    def test_clearing_comes_after_what_was_shown_before_and_before_the_rest(self):
+        cell = self.succeeds(
+            "from IPython.display import clear_output\nimport sys\n"
+            "print('old', end='')\nprint('old', file=sys.stderr)\ndisplay(1)\n"
+            "clear_output()\nprint('new')\ndisplay(2)"
+        )
+        self.assertEqual((cell.stdout, cell.stderr, self.kinds(cell)), ("new\n", "", ["clear"]))
+
+    def test_clearing_may_wait_for_the_next_output(self):
+        for output, stdout in (("print('new')", "new\n"), ("display('new')", "")):
+            cell = self.succeeds(f"from IPython.display import clear_output\nprint('old')\nclear_output(wait=True)\n{output}")
+            self.assertEqual((cell.stdout, self.kinds(cell)), (stdout, ["clear"]), output)
+        cell = self.succeeds("print('old')\nclear_output(wait=True)\n'new'")
+        self.assertEqual((cell.stdout, cell.text), ("", "'new'"))
+        cell = self.run_cell("print('old')\nclear_output(wait=True)\n1 / 0")
+        self.assertEqual((cell.stdout, self.kinds(cell)), ("", ["clear"]))
+        cell = self.succeeds("print('old')\nclear_output(wait=True)\nNone")
+        self.assertEqual((cell.stdout, cell.said), ("old\n", []))
+        self.assertEqual(self.succeeds("print('next')").said, [])
+
+    def test_the_last_of_many_steps_remains(self):
+        cell = self.succeeds(
+            "from IPython.display import clear_output\n"
+            "for n in range(200):\n    clear_output(wait=True)\n    print('epoch', n)"
+        )
+        self.assertEqual(cell.stdout, "epoch 199\n")
+
+    def test_an_update_names_what_it_replaces(self):
+        cell = self.succeeds(
+            "bar = display('0 of 2', display_id='bar')\nother = display('x', display_id=True)\n"
+            "for n in (1, 2): bar.update(f'{n} of 2')\nother.update('y')"
+        )
+        said = [(frame["type"], frame["name"], frame["data"]["text/plain"]) for frame in cell.said]
+        self.assertEqual(said, [
+            ("display", 0, "'0 of 2'"), ("display", 1, "'x'"),
+            ("update", 0, "'1 of 2'"), ("update", 0, "'2 of 2'"), ("update", 1, "'y'"),
+        ])
+
+    def test_clearing_works_whatever_became_of_the_streams(self):
+        for code in ("os.dup2(os.open('/tmp/out', os.O_WRONLY | os.O_CREAT), 2)", "os.close(2)", "sys.stderr = None"):
+            self.succeeds(f"import os, sys\nfrom IPython.display import clear_output\n{code}\nclear_output(); None")
+            self.assertEqual(self.succeeds("clear_output()\nprint('new')").stdout, "new\n")
+
+    def test_a_captured_cell_clears_nothing(self):
+        cell = self.succeeds("print('kept')\nfrom IPython.utils.capture import capture_output\n"
+                             "from IPython.display import clear_output\n"
+                             "with capture_output():\n    clear_output()")
+        self.assertEqual((cell.stdout, cell.said), ("kept\n", []))
+
+
 class Figures(Case):
     def test_a_plot_shown_is_one_image(self):
         cell = self.succeeds("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()")
@@ -164,3 +244,32 @@ class Figures(Case):
     def test_a_saved_figure_is_a_file(self):
         self.succeeds("import matplotlib.pyplot as plt\nplt.plot([1])\nplt.savefig('plot.png')")
         self.assertEqual(self.succeeds("open('plot.png', 'rb').read(4)").text, r"b'\x89PNG'")
+
+    def test_an_empty_figure_after_the_chart_is_not_shown(self):
+        self.succeeds("import matplotlib.pyplot as plt")
+        for late in ("plt.xlabel('x')", "plt.title('t')", "plt.suptitle('t')", "plt.grid(True)", "plt.xlim(0, 1)",
+                     "plt.legend()", "plt.gca()", "plt.xticks(rotation=45)"):
+            cell = self.succeeds(f"plt.plot([1, 3, 2])\nplt.show()\n{late};")
+            self.assertEqual([list(shown) for shown in cell.displays], [["text/plain", "image/png"]], late)
+            self.assertEqual(self.succeeds("plt.get_fignums()").text, "[]")
+
+    def test_a_second_chart_is_shown_and_so_is_an_empty_one_alone(self):
+        for code, images in (
+            ("plt.plot([1])\nplt.show()\nplt.plot([2]);", 2),
+            ("plt.plot([1])\nplt.show()\nplt.text(0.5, 0.5, 'words');", 2),
+            ("plt.plot([1])\nplt.show()\nplt.axhline(1);", 2),
+            ("plt.plot([1])\nplt.show()\nplt.imshow([[1]]);", 2),
+            ("plt.plot([1])\nplt.show()\nplt.figtext(0.5, 0.5, 'words');", 2),
+            ("plt.title('empty');", 1),
+        ):
+            cell = self.succeeds("import matplotlib.pyplot as plt\n" + code)
+            self.assertEqual(len(cell.displays), images, code)
+
+    def test_drawings_and_animations_are_whole(self):
+        cell = self.succeeds(
+            "from IPython.display import Image, SVG\nimport io, PIL.Image\nfile = io.BytesIO()\n"
+            "PIL.Image.new('P', (2, 2)).save(file, 'GIF')\nImage(file.getvalue(), format='gif')"
+        )
+        self.assertTrue(base64.b64decode(cell.result["image/gif"]).startswith(b"GIF8"))
+        long = "<svg xmlns=\"http://www.w3.org/2000/svg\"><!--' + ' ' * (5 << 20) + '--></svg>"
+        self.assertTrue(self.succeeds(f"SVG('{long}')").result["image/svg+xml"].rstrip().endswith("</svg>"))

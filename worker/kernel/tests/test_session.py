@@ -1,9 +1,18 @@
 """What a session is, and what survives in it."""
 
+import fcntl
+import os
+import struct
+import termios
 import unittest
 
 from session import Case, Session
 import hearth_frames
+
+
+def unread(socket):
+    """How much of what was sent the kernel has not read."""
+    return struct.unpack("i", fcntl.ioctl(socket, termios.TIOCOUTQ, bytes(4)))[0]
 
 
 class Life(Case):
@@ -74,6 +83,113 @@ class Life(Case):
     def test_a_hundred_cells_later_everything_still_works(self):
         for n in range(100):
             self.assertEqual(self.succeeds(f"{n} + 1").text, str(n + 1))
+
+
+class Loop(Case):
+    """One event loop for all cells, which also runs between them."""
+
+    WORK = (
+        "import asyncio, time\ndone = []\n"
+        "async def work(n, seconds=0):\n    await asyncio.sleep(seconds)\n    done.append(n)\n    return n"
+    )
+
+    def settled(self, code, text):
+        """Runs a cell until it answers so."""
+        for _ in range(2000):
+            if self.succeeds(code).text == text:
+                return
+        self.fail(f"{code} is never {text}")
+
+    def test_a_task_of_one_cell_is_awaited_in_the_next(self):
+        self.succeeds(self.WORK)
+        self.succeeds("task = asyncio.create_task(work(1, 0.05))")
+        self.assertEqual(self.succeeds("await task, done").text, "(1, [1])")
+        self.succeeds("await asyncio.sleep(0)\ntask = asyncio.ensure_future(work(2))")
+        self.assertEqual(self.succeeds("await task").text, "2")
+        self.succeeds("tasks = asyncio.gather(work(3), work(4))")
+        self.assertEqual(self.succeeds("await tasks").text, "[3, 4]")
+
+    def test_what_is_due_later_happens_between_cells(self):
+        self.succeeds(self.WORK)
+        self.succeeds("asyncio.get_running_loop().call_later(0.01, done.append, 'later'); None")
+        self.settled("done", "['later']")
+        self.succeeds("asyncio.create_task(work('a', 0.01)); asyncio.get_event_loop().create_task(work('b', 0.01)); None")
+        self.settled("sorted(done)", "['a', 'b', 'later']")
+        self.succeeds("f = asyncio.get_event_loop().run_in_executor(None, work, 1)\nawait asyncio.sleep(0)")
+        self.assertEqual(self.succeeds("await (await f)").text, "1")
+
+    def test_the_loop_is_the_same_in_all_cells_and_runs(self):
+        self.succeeds("import asyncio\nfirst = asyncio.get_running_loop()")
+        for code in (
+            "asyncio.get_running_loop() is first, first.is_running()",
+            "asyncio.get_event_loop() is first, first.is_running()",
+            "await asyncio.sleep(0)\nasyncio.get_running_loop() is first, first.is_running()",
+        ):
+            self.assertEqual(self.succeeds(code).text, "(True, True)", code)
+
+    def test_a_library_that_runs_a_loop_by_itself_needs_nobody_to_name_one(self):
+        self.succeeds("import sys\nopen('/tmp/quiet.py', 'w').write('import ' + 'asyn' + 'cio\\n'\n"
+                      "    'def run(): return ' + 'asyn' + 'cio.run(' + 'asyn' + 'cio.sleep(0, 7))')\n"
+                      "sys.path.append('/tmp')\nimport quiet")
+        self.assertEqual(self.succeeds("quiet.run()").text, "7")
+        self.assertEqual(self.succeeds("import asyncio\nasyncio.create_task(asyncio.sleep(0))\nquiet.run()").text, "7")
+
+    def test_running_a_program_works_and_breaks_nothing(self):
+        self.succeeds(self.WORK)
+        self.succeeds("task = asyncio.create_task(work('task', 0.01))")
+        for code in (
+            "asyncio.run(work(7))",
+            "with asyncio.Runner() as runner: got = runner.run(work(7))\ngot",
+            "asyncio.get_event_loop().run_until_complete(work(7))",
+            "loop = asyncio.new_event_loop()\nasyncio.set_event_loop(loop)\ngot = loop.run_until_complete(work(7))\nloop.close()\ngot",
+            "loop = asyncio.get_event_loop()\ngot = loop.run_until_complete(work(7))\nloop.close()\ngot",
+            "loop = asyncio.get_event_loop()\nloop.call_soon(loop.stop)\nloop.run_forever()\n7",
+            "import threading\ngot = []\n"
+            "t = threading.Thread(target=lambda: got.append(asyncio.run(work(7)))); t.start(); t.join()\ngot[0]",
+            "import multiprocessing\nwith multiprocessing.Pool(1) as pool: got = pool.map(asyncio.run, [])\n7",
+            "asyncio.get_event_loop().stop()\n7",
+        ):
+            self.assertEqual(self.succeeds(code).text, "7", code)
+            self.assertEqual(self.succeeds("await work(8)").text, "8", code)
+            self.succeeds("asyncio.create_task(work(9)); None")
+        self.assertEqual(self.succeeds("await task").text, "'task'")
+
+    def test_a_forked_child_can_run_programs_of_its_own(self):
+        self.succeeds(self.WORK)
+        cell = self.succeeds(
+            "import os\nif (pid := os.fork()) == 0:\n"
+            "    try: os._exit(asyncio.run(work(7)))\n    finally: os._exit(0)\n"
+            "os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])"
+        )
+        self.assertEqual(cell.text, "7")
+
+    def test_a_task_that_fails_or_leaves_between_cells_does_not_end_the_session(self):
+        self.succeeds("import asyncio, sys\nx = 42\nseen = []")
+        for end in ("1 / 0", "sys.exit()", "asyncio.get_running_loop().stop()", "raise KeyboardInterrupt"):
+            self.succeeds(f"async def bad():\n    await asyncio.sleep(0)\n    seen.append(0)\n    {end}")
+            self.succeeds("seen.clear()\ntask = asyncio.create_task(bad())")
+            self.settled("len(seen)", "1")
+            self.assertEqual(self.succeeds("await asyncio.sleep(0)\nx").text, "42", end)
+
+    def test_a_task_that_computes_between_cells_keeps_no_probe_waiting(self):
+        self.succeeds("import asyncio, threading\nbusy, go = threading.Event(), threading.Event()")
+        self.succeeds("def wait():\n    print('busy', flush=True)\n    go.wait()\n"
+                      "threading.Timer(3, go.set).start()\nasyncio.get_running_loop().call_later(0.01, wait); None")
+        os.read(self.session.stdout, 100)
+        self.session.socket.sendall(hearth_frames.encode({"type": "probe"}))
+        while unread(self.session.socket):
+            os.sched_yield()
+        self.assertEqual(self.succeeds("go.is_set()").text, "True")
+
+    def test_an_interrupted_cell_leaves_the_tasks_alone(self):
+        self.succeeds(self.WORK)
+        self.succeeds("event = asyncio.Event()\ntask = asyncio.create_task(event.wait())")
+        self.session.begin("print('go')\nawait asyncio.sleep(1000)")
+        self.session.end(until="go")
+        self.session.wait_until_asleep()
+        self.session.interrupt()
+        self.assertEqual(self.session.end().error["name"], "KeyboardInterrupt")
+        self.assertEqual(self.succeeds("event.set()\nawait task").text, "True")
 
 
 class Processes(Case):
@@ -156,6 +272,24 @@ class Processes(Case):
             )
             self.assertEqual(cell.text, "[2.0, 3.0]")
 
+    def test_what_a_cell_defines_is_refused_to_another_interpreter_at_once(self):
+        self.succeeds("import multiprocessing, concurrent.futures as futures\ndef double(x): return 2 * x\nclass Own: pass")
+        for method in ("spawn", "forkserver"):
+            self.succeeds(f"context = multiprocessing.get_context('{method}')")
+            for code in (
+                "with context.Pool(1) as pool: pool.map(double, [1])",
+                "with context.Pool(1) as pool: pool.apply_async(print, (Own(),)).get()",
+                "with context.Pool(1) as pool: list(pool.imap(double, [1]))",
+                "context.Process(target=double, args=(1,)).start()",
+                "with context.Pool(1, initializer=double, initargs=(1,)) as pool: pass",
+                "with futures.ProcessPoolExecutor(1, context) as pool: list(pool.map(double, [1]))",
+                "with futures.ProcessPoolExecutor(1, context) as pool: pool.submit(double, 1).result()",
+            ):
+                error = self.fails(code)
+                self.assertEqual(error["name"], "PicklingError", code)
+                self.assertIn("is defined in a cell", error["message"], code)
+                self.assertIn("get_context('fork')", error["message"], code)
+
     def test_nothing_follows_the_end_of_a_cell(self):
         # A thread that began to show something while its cell ran comes too late with it.
         self.succeeds(
@@ -218,6 +352,38 @@ class Interrupts(Case):
 
     def test_a_busy_coroutine_ends(self):
         self.interrupted("import asyncio\nawait asyncio.sleep(0)\nprint('go')\nwhile True: pass")
+
+    def test_an_interrupt_is_acknowledged_before_it_is_told(self):
+        cell = self.interrupted("print('go')\nwhile True: pass")
+        self.assertEqual([frame["type"] for frame in cell.said], ["interrupted"])
+        cell = self.interrupted("import asyncio\nprint('go')\nawait asyncio.sleep(1000)", asleep=True)
+        self.assertEqual([frame["type"] for frame in cell.said], ["interrupted"])
+        self.assertEqual(self.run_cell("raise KeyError").said, [])
+
+    def test_an_interrupt_in_a_library_shows_the_users_lines_and_the_last(self):
+        self.succeeds("import pandas as pd\ndef slow(x):\n    print('go')\n    while True: pass  # mine")
+        cell = self.interrupted("pd.DataFrame({'a': range(9)}).apply(slow, axis=1)  # here")
+        for part in ("# mine", "# here"):
+            self.assertIn(part, cell.error["traceback"])
+        self.assertTrue(cell.error["traceback"].endswith("KeyboardInterrupt"))
+
+    def test_unfinished_figures_are_not_drawn_after_an_interrupt(self):
+        cell = self.interrupted("import matplotlib.pyplot as plt\nplt.plot([1])\nprint('go')\nwhile True: pass")
+        self.assertEqual(cell.displays, [])
+        self.assertIn("1 unfinished figure(s) not drawn", cell.stderr)
+        self.assertEqual(self.succeeds("plt.get_fignums()").text, "[]")
+
+    def test_another_interrupt_ends_what_waits_for_its_threads(self):
+        self.succeeds("import threading\nfrom concurrent.futures import ThreadPoolExecutor\nend = threading.Event()\nx = 42")
+        self.session.begin("with ThreadPoolExecutor(2) as pool:\n    print('go')\n    list(pool.map(lambda _: end.wait(), range(2)))")
+        self.session.end(until="go")
+        self.session.wait_until_asleep()
+        for _ in range(100):
+            self.session.interrupt()
+            if self.session.says_within(0.2):
+                break
+        self.assertEqual(self.session.end().error["name"], "KeyboardInterrupt")
+        self.assertEqual(self.succeeds("end.set()\nx").text, "42")
 
     def test_frames_stay_whole(self):
         # The frame does not fit into the socket: the interrupt finds the kernel in the middle of it.

@@ -17,6 +17,11 @@ const BUS_ERROR: i32 = 7;
 /// What says that a write found no space, in whatever an interpreter or a program shows of it.
 const NO_SPACE: [&str; 2] = ["No space left on device", "Errno 28"];
 
+/// What is said of displays that were not kept.
+fn notice(missing: u64, kept: usize) -> String {
+    format!("\n[{missing} display outputs not kept: more than {kept}; the last one is there]\n")
+}
+
 /// What one cell left behind.
 #[derive(Debug)]
 pub struct Cell {
@@ -67,7 +72,8 @@ impl Cell {
         displays: Displays<'_>,
         output_bytes: u64,
     ) -> Self {
-        let (displays, mut dropped) = displays.into_kept();
+        let (displays, missing, cut) = displays.into_kept();
+        let mut dropped = missing + cut;
         let mut traceback_cut = 0;
         if let CellEnd::Done { result, error } = &mut end {
             if let Some(error) = error {
@@ -80,7 +86,10 @@ impl Cell {
             }
         }
         let (stdout, stdout_cut) = output.stdout.into_text();
-        let (stderr, stderr_cut) = output.stderr.into_text();
+        let (mut stderr, stderr_cut) = output.stderr.into_text();
+        if missing > 0 {
+            stderr.push_str(&notice(missing, displays.len()));
+        }
         Self {
             end,
             stdout,

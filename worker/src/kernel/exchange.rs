@@ -42,7 +42,7 @@ impl Kernel {
         &mut self,
         request: &ToKernel<'_>,
         output: &mut Output,
-        meaning: impl FnMut(FromKernel) -> Meaning<T>,
+        meaning: impl FnMut(FromKernel, &mut Output) -> Meaning<T>,
     ) -> Result<T, Gone> {
         self.pace.begin();
         // What came before the request cannot be its answer.
@@ -66,7 +66,7 @@ impl Kernel {
         &mut self,
         request: &[u8],
         output: &mut Output,
-        mut meaning: impl FnMut(FromKernel) -> Meaning<T>,
+        mut meaning: impl FnMut(FromKernel, &mut Output) -> Meaning<T>,
     ) -> Result<T, Gone> {
         let mut progress = Progress::of(request);
         let mut received = 0;
@@ -91,7 +91,7 @@ impl Kernel {
                     if received > KERNEL_CELL_BYTES {
                         return Err(Violation::TooMuch.into());
                     }
-                    if let Some(answer) = self.take_frames(&mut meaning)? {
+                    if let Some(answer) = self.take_frames(output, &mut meaning)? {
                         self.pace.read(count, turn.end());
                         return Ok(answer);
                     }
@@ -113,14 +113,15 @@ impl Kernel {
     /// Reads all whole frames, up to the answer.
     fn take_frames<T>(
         &mut self,
-        meaning: &mut impl FnMut(FromKernel) -> Meaning<T>,
+        output: &mut Output,
+        meaning: &mut impl FnMut(FromKernel, &mut Output) -> Meaning<T>,
     ) -> Result<Option<T>, Violation> {
         loop {
             let is_long = frame::first(&self.frames)?.is_some_and(|length| length > LONG_BYTES);
             let Some(frame) = aside(is_long, || frame::take(&mut self.frames))? else {
                 return Ok(None);
             };
-            match meaning(frame) {
+            match meaning(frame, output) {
                 Meaning::More => {}
                 Meaning::Answer(answer) if self.frames.is_empty() => return Ok(Some(answer)),
                 Meaning::Answer(_) | Meaning::OutOfTurn => return Err(Violation::OutOfTurn),

@@ -86,8 +86,29 @@ pub enum FromKernel {
     Display {
         /// The cell.
         id: u64,
+        /// By what an update of it refers to it, if one may.
+        name: Option<u32>,
         /// Mime type to content.
         data: Mime,
+    },
+    /// A display output that replaces those of its name.
+    Update {
+        /// The cell.
+        id: u64,
+        /// Their name.
+        name: Option<u32>,
+        /// Mime type to content.
+        data: Mime,
+    },
+    /// Everything that the cell has shown so far is taken back.
+    Clear {
+        /// The cell.
+        id: u64,
+    },
+    /// An interrupt has ended the cell's own code; what remains is to tell so.
+    Interrupted {
+        /// The cell.
+        id: u64,
     },
     /// The cell has ended and everything it printed is in the pipes.
     Done {
@@ -127,6 +148,7 @@ struct Flat {
     #[serde(rename = "type")]
     kind: Kind,
     id: Option<u64>,
+    name: Option<u32>,
     data: Option<Mime>,
     result: Option<Mime>,
     error: Option<Raised>,
@@ -140,6 +162,9 @@ struct Flat {
 enum Kind {
     Ready,
     Display,
+    Update,
+    Clear,
+    Interrupted,
     Done,
     Exited,
     Snapshot,
@@ -157,9 +182,27 @@ impl TryFrom<Flat> for FromKernel {
             Flat {
                 kind: Kind::Display,
                 id: Some(id),
+                name,
                 data: Some(data),
                 ..
-            } => Ok(Self::Display { id, data }),
+            } => Ok(Self::Display { id, name, data }),
+            Flat {
+                kind: Kind::Update,
+                id: Some(id),
+                name,
+                data: Some(data),
+                ..
+            } => Ok(Self::Update { id, name, data }),
+            Flat {
+                kind: Kind::Clear,
+                id: Some(id),
+                ..
+            } => Ok(Self::Clear { id }),
+            Flat {
+                kind: Kind::Interrupted,
+                id: Some(id),
+                ..
+            } => Ok(Self::Interrupted { id }),
             Flat {
                 kind: Kind::Done,
                 id: Some(id),
@@ -416,6 +459,10 @@ mod tests {
             r#"{"type":"display","id":1,"data":{},"x":[0,0,0]}"#.to_owned(),
             r#"{"type":"display","id":1}"#.to_owned(),
             r#"{"type":"done"}"#.to_owned(),
+            r#"{"type":"update","id":1}"#.to_owned(),
+            r#"{"type":"clear"}"#.to_owned(),
+            r#"{"type":"interrupted"}"#.to_owned(),
+            r#"{"type":"display","id":1,"name":4294967296,"data":{}}"#.to_owned(),
             r#"{"type":"snapshot","variables":""}"#.to_owned(),
             r#"{"type":"snapshot","lost":[]}"#.to_owned(),
             r#"{"type":"snapshot","variables":{},"lost":[]}"#.to_owned(),

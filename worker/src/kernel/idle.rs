@@ -4,7 +4,6 @@ use std::process::ExitStatus;
 
 use super::{
     Kernel,
-    output::Output,
     pace::Turn,
     ready::Ready,
     socket,
@@ -12,8 +11,8 @@ use super::{
 };
 
 impl Kernel {
-    /// Keeps the pipes empty, so that background threads and processes do not block on their output, which
-    /// belongs to no cell and is dropped. Returns when the process ends: by itself, or because it does not
+    /// Keeps the pipes empty, so that background threads and processes do not block on their output, of which
+    /// the beginning goes to the next cell. Returns when the process ends: by itself, or because it does not
     /// wait for a request but writes or runs.
     pub async fn idle(&mut self) -> ExitStatus {
         let gone = match self.until_gone().await {
@@ -27,7 +26,6 @@ impl Kernel {
     }
 
     async fn until_gone(&mut self) -> Gone {
-        let mut dropped = Output::new(0);
         loop {
             let ready = match self.ready_for(false, self.watch.due()).await {
                 Ok(ready) => ready,
@@ -44,8 +42,8 @@ impl Kernel {
                     Ok(()) => 0,
                     Err(violation) => return violation.into(),
                 },
-                Ready::Stdout => self.stdout.read_once(&mut dropped.stdout),
-                Ready::Stderr => self.stderr.read_once(&mut dropped.stderr),
+                Ready::Stdout => self.stdout.read_once(&mut self.between.stdout),
+                Ready::Stderr => self.stderr.read_once(&mut self.between.stderr),
                 Ready::Request => 0,
             };
             if read > 0 {

@@ -47,6 +47,7 @@ pub use self::{
 
 use crate::sandbox::KernelHandle;
 use descriptor::Descriptor;
+use output::Output;
 use pace::Pace;
 use pipe::Pipe;
 use watch::Watch;
@@ -62,6 +63,10 @@ pub struct Kernel {
     handle: KernelHandle,
     /// A frame has begun to arrive and is not whole.
     receiving: Arc<AtomicBool>,
+    /// The request that runs has obeyed an interrupt.
+    interrupted: Arc<AtomicBool>,
+    /// What was printed since the last request.
+    between: Output,
     pace: Pace,
     /// Whether a kernel without a request really waits.
     watch: Watch,
@@ -78,5 +83,12 @@ impl Kernel {
     #[must_use]
     pub fn receiving(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.receiving)
+    }
+
+    /// Whether an interrupt has ended the code that runs, and only its answer is missing: known to whoever
+    /// waits for the answer, too.
+    #[must_use]
+    pub fn interrupted(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.interrupted)
     }
 }

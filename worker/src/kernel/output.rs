@@ -6,6 +6,18 @@ use bytes::BytesMut;
 
 use crate::outlet::{Outlet, Stream};
 
+/// Bytes of each stream that are kept of what is printed between two executions.
+const BETWEEN_BYTES: u64 = 64 * 1024;
+/// Stands before them.
+const BETWEEN: &str = "[printed between executions]\n";
+/// Stands before what the execution itself prints.
+const NOW: &str = "[printed by this execution]\n";
+
+/// Room for what is printed between two executions.
+pub(super) fn between() -> Output {
+    Output::new(BETWEEN_BYTES)
+}
+
 /// What came out of both pipes.
 #[derive(Debug)]
 pub struct Output {
@@ -23,6 +35,18 @@ impl Output {
             stdout: Captured::new(limit),
             stderr: Captured::new(limit),
         }
+    }
+
+    /// Begins with what was printed between two executions, and says so.
+    pub(super) fn begin_with(&mut self, between: Self) {
+        self.stdout.begin_with(between.stdout);
+        self.stderr.begin_with(between.stderr);
+    }
+
+    /// Takes back what was printed so far. An outlet is told by whoever takes back the displays.
+    pub(super) fn clear(&mut self) {
+        self.stdout.clear();
+        self.stderr.clear();
     }
 
     /// Also lets an outlet have everything.
@@ -56,6 +80,22 @@ impl Captured {
             dropped: 0,
             outlet: None,
         }
+    }
+
+    fn begin_with(&mut self, between: Self) {
+        if between.kept.is_empty() {
+            return;
+        }
+        let (mut text, _) = between.into_text();
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        self.push(format!("{BETWEEN}{text}{NOW}").as_bytes());
+    }
+
+    fn clear(&mut self) {
+        self.kept.clear();
+        self.dropped = 0;
     }
 
     fn through(self, outlet: Option<&Arc<Outlet>>, stream: Stream) -> Self {
@@ -137,6 +177,38 @@ mod tests {
                 6
             )
         );
+    }
+
+    #[test]
+    fn what_was_printed_between_two_executions_comes_first_and_is_marked() {
+        let mut earlier = between();
+        earlier.stdout.push(b"late");
+        let mut output = Output::new(1000);
+        output.begin_with(earlier);
+        output.stdout.push(b"now");
+        output.stderr.push(b"now");
+        let expected = "[printed between executions]\nlate\n[printed by this execution]\nnow";
+        assert_eq!(output.stdout.into_text().0, expected);
+        assert_eq!(output.stderr.into_text().0, "now");
+    }
+
+    #[test]
+    fn what_was_printed_between_two_executions_is_bounded_twice() {
+        let mut earlier = between();
+        earlier.stdout.push(&vec![b'x'; 1 << 20]);
+        assert!(earlier.stdout.kept.len() <= 64 * 1024);
+        let mut output = Output::new(100);
+        output.begin_with(earlier);
+        assert_eq!(output.stdout.kept.len(), 100);
+    }
+
+    #[test]
+    fn what_is_taken_back_leaves_all_the_room() {
+        let mut output = Output::new(4);
+        output.stdout.push(b"too much");
+        output.clear();
+        output.stdout.push(b"new");
+        assert_eq!(output.stdout.into_text(), ("new".to_owned(), 0));
     }
 
     #[test]

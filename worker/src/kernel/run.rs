@@ -1,6 +1,9 @@
 //! Cells and shell commands, run to their end.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use proto::execution::Bundle;
 use ulid::Ulid;
@@ -11,7 +14,7 @@ use super::{
     displays::Displays,
     exchange::Meaning,
     frame::{FromKernel, ToKernel},
-    output::Output,
+    output::{Output, between},
     violation::Gone,
 };
 use crate::outlet::Outlet;
@@ -47,12 +50,14 @@ impl Kernel {
     /// Runs a cell to its end, whatever ends it.
     pub async fn run(&mut self, program: &Program<'_>) -> Cell {
         let id = unguessable();
+        // Of commands the output is their own alone.
+        let between = self.take_between();
         let request = ToKernel::Execute {
             id,
             code: program.text,
             environment: program.environment,
         };
-        self.run_to_the_end(id, &request, program).await
+        self.run_to_the_end(id, &request, between, program).await
     }
 
     /// Runs a shell command in the same way.
@@ -63,17 +68,27 @@ impl Kernel {
             command: program.text,
             environment: program.environment,
         };
-        self.run_to_the_end(id, &request, program).await
+        drop(self.take_between());
+        self.run_to_the_end(id, &request, between(), program).await
+    }
+
+    /// What was printed since the last execution.
+    fn take_between(&mut self) -> Output {
+        let mut taken = std::mem::replace(&mut self.between, between());
+        self.drain(&mut taken);
+        taken
     }
 
     async fn run_to_the_end(
         &mut self,
         id: u64,
         request: &ToKernel<'_>,
+        between: Output,
         program: &Program<'_>,
     ) -> Cell {
         let outlet = program.outlet.as_ref();
         let mut output = Output::new(program.output_bytes).through(outlet);
+        output.begin_with(between);
         let mut displays = Displays::through(outlet);
         let end = self.until_end(id, request, &mut output, &mut displays);
         let end = end.await.unwrap_or_else(CellEnd::from);
@@ -88,7 +103,9 @@ impl Kernel {
         output: &mut Output,
         displays: &mut Displays<'_>,
     ) -> Result<CellEnd, Gone> {
-        let meaning = |frame| match frame {
+        self.interrupted.store(false, Ordering::Relaxed);
+        let interrupted = self.interrupted();
+        let meaning = |frame, output: &mut Output| match frame {
             FromKernel::Done {
                 id: of,
                 result,
@@ -100,8 +117,21 @@ impl Kernel {
             FromKernel::Exited { id: of, status } if of == id => {
                 Meaning::Answer(CellEnd::Exited(status))
             }
-            FromKernel::Display { id: of, data } if of == id => {
-                displays.push(data);
+            FromKernel::Display { id: of, name, data } if of == id => {
+                displays.push(name, data);
+                Meaning::More
+            }
+            FromKernel::Update { id: of, name, data } if of == id => {
+                displays.update(name, data);
+                Meaning::More
+            }
+            FromKernel::Clear { id: of } if of == id => {
+                output.clear();
+                displays.clear();
+                Meaning::More
+            }
+            FromKernel::Interrupted { id: of } if of == id => {
+                interrupted.store(true, Ordering::Relaxed);
                 Meaning::More
             }
             _ => Meaning::OutOfTurn,

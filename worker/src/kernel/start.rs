@@ -10,7 +10,7 @@ use super::{
     descriptor::Descriptor,
     exchange::Meaning,
     frame::FromKernel,
-    output::Output,
+    output::{Output, between},
     pace::Pace,
     pipe::Pipe,
     violation::{Gone, Violation},
@@ -60,10 +60,12 @@ impl Kernel {
             stderr: Pipe::new(stderr.into_nonblocking_fd().map_err(closed)?),
             handle,
             receiving: Arc::default(),
+            interrupted: Arc::default(),
+            between: between(),
             pace: Pace::new(allowance),
             watch: Watch::default(),
         };
-        let meaning = |frame| match frame {
+        let meaning = |frame, _: &mut Output| match frame {
             FromKernel::Ready => Meaning::Answer(()),
             _ => Meaning::OutOfTurn,
         };

@@ -87,7 +87,7 @@ impl Kernel {
             max_bytes: SNAPSHOT_BYTES,
             within_ms: milliseconds(stop_after),
         };
-        let meaning = |frame| match frame {
+        let meaning = |frame, _: &mut Output| match frame {
             FromKernel::Snapshot {
                 variables: Variables(data),
                 lost: Lost(lost),
@@ -115,7 +115,7 @@ impl Kernel {
             variables: data,
             within_ms: milliseconds(earlier(within)),
         };
-        let meaning = |frame| match frame {
+        let meaning = |frame, _: &mut Output| match frame {
             FromKernel::Restored { lost: Lost(lost) } => Meaning::Answer(lost),
             _ => Meaning::OutOfTurn,
         };
@@ -127,7 +127,7 @@ impl Kernel {
     async fn ask_about_variables<T>(
         &mut self,
         request: &ToKernel<'_>,
-        meaning: impl FnMut(FromKernel) -> Meaning<T>,
+        meaning: impl FnMut(FromKernel, &mut Output) -> Meaning<T>,
     ) -> Result<T, VariablesError> {
         let mut dropped = Output::new(0);
         let answer = self.ask(request, &mut dropped, meaning).await?;

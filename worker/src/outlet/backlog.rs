@@ -61,7 +61,16 @@ impl Backlog {
         self.say(stream, &String::from_utf8_lossy(&half));
     }
 
-    pub(super) fn display(&mut self, bundle: &Bundle) {
+    pub(super) fn clear(&mut self) {
+        // What waits is taken back as well. A code that shows and clears for ever fills nothing like this.
+        self.waiting.clear();
+        self.cost = 0;
+        self.stdout.half.clear();
+        self.stderr.half.clear();
+        self.push(Output::Cleared);
+    }
+
+    pub(super) fn display(&mut self, bundle: &Bundle, name: Option<u32>, update: bool) {
         let encoded = wire::encode(bundle).unwrap_or_default();
         let fits = self.cost + encoded.len() <= STREAM_BACKLOG_BYTES;
         if encoded.is_empty() || !(fits || self.waiting.is_empty()) {
@@ -75,6 +84,8 @@ impl Backlog {
             self.push(Output::Display {
                 part: part.to_vec(),
                 last: number == parts,
+                name,
+                update,
             });
         }
     }
@@ -114,7 +125,7 @@ impl Backlog {
                 Output::Stderr(text) => lost.stderr += text.len() as u64,
                 Output::Display { last, .. } => lost.displays += u64::from(last),
                 Output::Dropped(more) => add(&mut lost, more),
-                Output::Unknown => {}
+                Output::Cleared | Output::Unknown => {}
             }
         }
         self.cost = 0;
@@ -232,6 +243,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_back_waits_for_nobody() {
+        let mut backlog = Backlog::default();
+        for _ in 0..100_000 {
+            backlog.text(Stream::Stdout, b"step \xc5");
+            backlog.clear();
+        }
+        backlog.text(Stream::Stdout, b"last");
+        let expected = [Output::Cleared, Output::Stdout("last".to_owned())];
+        assert_eq!(all(&mut backlog), expected);
+    }
+
+    #[test]
     fn order_is_kept_and_small_pieces_that_wait_are_joined() {
         let mut backlog = Backlog::default();
         backlog.text(Stream::Stdout, b"a");
@@ -277,13 +300,13 @@ mod tests {
             "x".repeat(3 * STREAM_BACKLOG_BYTES),
         )]);
         let mut backlog = Backlog::default();
-        backlog.display(&bundle);
-        backlog.display(&bundle);
+        backlog.display(&bundle, None, false);
+        backlog.display(&bundle, None, false);
         let mut bytes = Vec::new();
         let mut lasts = 0;
         for output in all(&mut backlog) {
             match output {
-                Output::Display { part, last } => {
+                Output::Display { part, last, .. } => {
                     bytes.extend(part);
                     lasts += usize::from(last);
                 }
@@ -299,7 +322,7 @@ mod tests {
     fn what_is_given_up_is_counted() {
         let mut backlog = Backlog::default();
         backlog.text(Stream::Stderr, b"abc");
-        backlog.display(&Bundle::default());
+        backlog.display(&Bundle::default(), None, false);
         let lost = Truncated {
             stderr: 3,
             displays: 1,

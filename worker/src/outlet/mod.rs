@@ -33,9 +33,14 @@ impl Outlet {
         self.change(|backlog| backlog.text(stream, bytes));
     }
 
-    /// Puts in a display output.
-    pub fn display(&self, bundle: &Bundle) {
-        self.change(|backlog| backlog.display(bundle));
+    /// Puts in a display output, with the name by which it can be replaced, or that it replaces.
+    pub fn display(&self, bundle: &Bundle, name: Option<u32>, update: bool) {
+        self.change(|backlog| backlog.display(bundle, name, update));
+    }
+
+    /// Takes back what was shown so far.
+    pub fn clear(&self) {
+        self.change(Backlog::clear);
     }
 
     /// Nothing more comes of a stream.

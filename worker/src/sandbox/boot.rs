@@ -12,7 +12,7 @@ pub(super) const PYTHON: &str = "/usr/bin/python3";
 pub(super) const ARGUMENTS: [&str; 3] = ["-I", "-B", "/opt/hearth/boot.py"];
 
 /// The Python side, beside the library in `/opt/hearth`.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 12] = [
     ("boot.py", include_str!("../../kernel/boot.py")),
     (
         "hearth_command.py",
@@ -37,6 +37,18 @@ const FILES: [(&str, &str); 9] = [
     (
         "hearth_shell.py",
         include_str!("../../kernel/hearth_shell.py"),
+    ),
+    (
+        "hearth_loop.py",
+        include_str!("../../kernel/hearth_loop.py"),
+    ),
+    (
+        "hearth_stdlib.py",
+        include_str!("../../kernel/hearth_stdlib.py"),
+    ),
+    (
+        "hearth_tracebacks.py",
+        include_str!("../../kernel/hearth_tracebacks.py"),
     ),
     (
         "hearth_variables.py",

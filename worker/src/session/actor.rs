@@ -436,11 +436,11 @@ impl Actor {
             Some(Running {
                 alarm: Some(alarm), ..
             }) if now >= *alarm => {
-                let event = match self.state {
-                    State::Running => Event::Deadline,
-                    _ => Event::GraceOver,
-                };
-                self.step(event).await;
+                if self.state == State::Running {
+                    self.step(Event::Deadline).await;
+                } else if self.grace_is_over() {
+                    self.step(Event::GraceOver).await;
+                }
             }
             None if now >= self.last_used + self.pool.cooldown() => self.cooldown_over().await,
             _ => {}

@@ -1,6 +1,10 @@
 //! Executions of a session: those that wait and the one that runs.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use proto::{
     execution::Details,
@@ -13,7 +17,7 @@ use proto::{
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::work::Source;
+use super::{grace::Grace, work::Source};
 use crate::{
     bus::Responder,
     outlet::Outlet,
@@ -69,6 +73,10 @@ pub struct Running {
     pub caller: Caller,
     /// The interpreter's process.
     pub kernel: KernelHandle,
+    /// Whether it has obeyed an interrupt, and only its answer is missing.
+    pub obeyed: Arc<AtomicBool>,
+    /// What is granted to it after an interrupt.
+    pub grace: Grace,
     /// When its code started.
     pub started: Instant,
     /// When it ended; what comes after is the saving of its files.
@@ -86,6 +94,17 @@ pub struct Running {
 }
 
 impl Running {
+    /// Interrupts its code.
+    pub fn interrupt(&self) {
+        if let Err(error) = self.kernel.interrupt() {
+            // It is ending by itself, or the grace ends it.
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "kernel not interrupted"
+            );
+        }
+    }
+
     /// How long the code ran, so far.
     #[must_use]
     pub fn duration(&self) -> Duration {

@@ -21,6 +21,7 @@ pub mod claim;
 pub mod end;
 pub mod execution;
 pub mod file_job;
+mod grace;
 mod hand_over;
 mod inspect;
 pub mod machine;

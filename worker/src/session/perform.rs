@@ -1,12 +1,14 @@
 //! What a session does when its machine says so.
 
-use std::{slice, sync::Arc};
+use std::{
+    slice,
+    sync::{Arc, atomic::Ordering},
+};
 
 use proto::{
     execution::{Details, Outcome},
     fault::{Fault, FaultCode},
     id::OperationId,
-    limits,
 };
 use store::StagingScope;
 use tokio::time::Instant;
@@ -17,6 +19,7 @@ use super::{
     answer::{self, Finished},
     execution::{Caller, Running, Waiting},
     file_job,
+    grace::{self, Grace, Next},
     machine::{Action, Verdict},
     saver::Saved,
     table::Note,
@@ -79,7 +82,7 @@ impl Actor {
         let store = &self.context.store;
         let span = trace::execution(next.trace);
         let run = self.work.run(next.code, store, limits, started, &span);
-        let Some(kernel) = run else {
+        let Some((kernel, obeyed)) = run else {
             return;
         };
         if let Some(meter) = &mut meter {
@@ -89,6 +92,8 @@ impl Actor {
             operation: next.operation,
             caller,
             kernel,
+            obeyed,
+            grace: Grace::default(),
             started,
             ended: None,
             alarm: Some(started + next.timeout),
@@ -103,14 +108,22 @@ impl Actor {
         let Some(running) = &mut self.running else {
             return;
         };
-        running.alarm = Some(Instant::now() + limits::INTERRUPT_GRACE);
-        if let Err(error) = running.kernel.interrupt() {
-            // It is ending by itself, or the grace ends it.
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "kernel not interrupted"
-            );
+        running.alarm = Some(Instant::now() + grace::STEP);
+        running.interrupt();
+    }
+
+    /// What becomes of an execution that goes on after an interrupt; whether its time is over.
+    pub(super) fn grace_is_over(&mut self) -> bool {
+        let Some(running) = &mut self.running else {
+            return true;
+        };
+        let obeyed = running.obeyed.load(Ordering::Relaxed);
+        let next = running.grace.next(obeyed);
+        if next == Next::Again {
+            running.interrupt();
         }
+        running.alarm = (next != Next::Over).then(|| Instant::now() + grace::STEP);
+        next == Next::Over
     }
 
     fn save(&mut self) {

@@ -1,6 +1,10 @@
 //! What a session's kernel is doing.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use futures_util::future::BoxFuture;
 use process::spans;
@@ -96,7 +100,8 @@ impl Work {
         Self::Restarting(tokio::spawn(restart.in_current_span()))
     }
 
-    /// Runs a cell from this moment on, if a kernel waits; returns its handle. What is logged on the
+    /// Runs a cell from this moment on, if a kernel waits; returns its handle, and what says that it has
+    /// obeyed an interrupt. What is logged on the
     /// way belongs to the span.
     pub fn run(
         &mut self,
@@ -105,10 +110,10 @@ impl Work {
         limits: &Limits,
         from: Instant,
         span: &Span,
-    ) -> Option<KernelHandle> {
+    ) -> Option<(KernelHandle, Arc<AtomicBool>)> {
         match std::mem::replace(self, Self::Nothing) {
             Self::Idle(mut kernel) => {
-                let handle = kernel.handle().clone();
+                let (handle, interrupted) = (kernel.handle().clone(), kernel.interrupted());
                 let (store, output) = (store.clone(), limits.output_bytes);
                 let run = async move {
                     if from > Instant::now() {
@@ -137,7 +142,7 @@ impl Work {
                     (kernel, ran)
                 };
                 *self = Self::Running(Box::pin(run.instrument(span.clone())));
-                Some(handle)
+                Some((handle, interrupted))
             }
             other => {
                 *self = other;

@@ -294,7 +294,7 @@ impl ExecutionResult {
         execution_result: Option<ResultForms>,
         wishes: Wishes,
     ) -> Self {
-        let mut stdout = outcome.stdout.clone();
+        let mut stdout = CellResult::stdout(outcome);
         let mut stderr = outcome::stderr(outcome, explanation);
         let whole = (stdout.len(), stderr.len());
         if let Some(most) = wishes.stream_characters {
