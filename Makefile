@@ -39,7 +39,7 @@ drill: build image nats ## what an operator may meet: lost bus, full disk, wrong
 lint: prerequisites ## formatting, lints and documentation
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --release --workspace --no-deps --document-private-items
 
 deny: prerequisites ## licences, sources and banned crates of what the programs are made of (compiles cargo-deny once)
 	@test -x .hearth/tools/bin/cargo-deny || cargo install --locked --quiet --root .hearth/tools cargo-deny@0.20.2

@@ -76,7 +76,7 @@ fn row(argument: &Arg) -> Option<String> {
     let variable = argument
         .get_env()
         .map(|name| format!("`{}`", name.to_string_lossy()));
-    let help = argument.get_long_help().or(argument.get_help());
+    let help = argument.get_long_help().or_else(|| argument.get_help());
     let help = help.map(ToString::to_string).unwrap_or_default();
     let meaning = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let meaning = meaning.replace('|', "\\|");

@@ -84,7 +84,10 @@ async fn a_stream_tells_of_clears_and_updates_where_they_come() {
         if name == "display" {
             assert_eq!(
                 (&data["name"], &data["update"]),
-                (&json!(0), &json!(names.len() == 1))
+                (
+                    &json!(0),
+                    &json!(names.iter().any(|name| name == "display"))
+                )
             );
         }
         if name == "result" {
@@ -92,10 +95,13 @@ async fn a_stream_tells_of_clears_and_updates_where_they_come() {
         }
         names.push(name);
     }
-    assert_eq!(
-        names,
-        ["display", "display", "stdout", "clear", "stdout", "result"]
-    );
+    // Displays and prints come by ways of their own; a clear keeps its place among both.
+    let without = |other: &str| -> Vec<String> {
+        let kept = names.iter().filter(|name| *name != other);
+        kept.map(ToString::to_string).collect()
+    };
+    assert_eq!(without("stdout"), ["display", "display", "clear", "result"]);
+    assert_eq!(without("display"), ["stdout", "clear", "stdout", "result"]);
 }
 
 #[tokio::test]

@@ -107,15 +107,7 @@ pub(super) async fn end(mut actor: Actor, why: SessionEnd) {
     for message in jobs.leave().await {
         refuse(&context.client, message).await;
     }
-    let after = match why {
-        SessionEnd::HandedOver => After::Vacancy,
-        SessionEnd::Broken | SessionEnd::DiskFull if written => After::Vacancy,
-        SessionEnd::Expired
-        | SessionEnd::Stopped
-        | SessionEnd::Broken
-        | SessionEnd::DiskFull
-        | SessionEnd::Fenced => After::Nothing,
-    };
+    let after = after(why, written);
     let leaving = async {
         give_up(lease?, after, idle_since).await?;
         // Not before: another owner would go on with its files.
@@ -127,6 +119,19 @@ pub(super) async fn end(mut actor: Actor, why: SessionEnd) {
     let left = with_heartbeats(&mut stoppers, leaving).await;
     for responder in stoppers {
         responder.finish(stopped(&left)).await;
+    }
+}
+
+/// What a session's lease becomes; `written` says whether there are files that another worker can go on with.
+fn after(why: SessionEnd, written: bool) -> After {
+    match why {
+        SessionEnd::HandedOver => After::Vacancy,
+        SessionEnd::Broken | SessionEnd::DiskFull if written => After::Vacancy,
+        SessionEnd::Expired
+        | SessionEnd::Stopped
+        | SessionEnd::Broken
+        | SessionEnd::DiskFull
+        | SessionEnd::Fenced => After::Nothing,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use ingress::error::ErrorCode;
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn of_code(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::SessionPropertiesMissing => {

@@ -28,9 +28,9 @@ pub(super) use account::Mounted;
 use account::Sample;
 use shares::{Plan, Role, Room, Use};
 
-/// The part of a disk that is its reserve unless set otherwise,
+/// The part of a disk that is its reserve unless set otherwise.
 const RESERVE_PART: u64 = 10;
-/// and the most that it is then.
+/// The largest reserve of a disk where none is set.
 const RESERVE_BYTES_MAX: u64 = 4 << 30;
 
 /// Time between two looks at a disk on which nothing is held back.

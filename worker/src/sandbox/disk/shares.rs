@@ -19,9 +19,9 @@ pub(super) const GROWTH_BYTES: u64 = 64 << 10;
 /// The fastest that a session is expected to fill its part, in bytes per second.
 const RATE: u64 = 2 << 30;
 
-/// Shortest and longest time between two looks where filesystems could fill the disk,
+/// Shortest and longest time between two looks where filesystems could fill the disk.
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
-/// and where all of them together could not: then only others can take its room.
+/// Time between two looks where all filesystems together cannot fill it: then only others can take its room.
 const LOOK_AT_EASE: Duration = Duration::from_secs(1);
 
 /// The disk below all data filesystems of a worker, in bytes.

@@ -119,7 +119,10 @@ async fn the_helpers_know_nothing_of_the_worker() {
         assert!(reviewed.lines().any(|line| line == pair), "{pair}");
     }
     let arguments = fs::read(format!("/proc/{zygote}/cmdline")).unwrap();
-    assert_eq!(arguments, b"/usr/bin/python3\0-I\0-B\0/opt/hearth/boot.py\0");
+    assert_eq!(
+        arguments,
+        b"/usr/bin/python3\0-I\0-B\0/opt/hearth/boot.py\0"
+    );
     assert_eq!(
         fs::read_dir(format!("/proc/{zygote}/task"))
             .unwrap()
