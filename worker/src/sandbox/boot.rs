@@ -27,6 +27,10 @@ const FILES: [(&str, &str); 12] = [
         include_str!("../../kernel/hearth_kernel.py"),
     ),
     (
+        "hearth_loop.py",
+        include_str!("../../kernel/hearth_loop.py"),
+    ),
+    (
         "hearth_pickle.py",
         include_str!("../../kernel/hearth_pickle.py"),
     ),
@@ -37,10 +41,6 @@ const FILES: [(&str, &str); 12] = [
     (
         "hearth_shell.py",
         include_str!("../../kernel/hearth_shell.py"),
-    ),
-    (
-        "hearth_loop.py",
-        include_str!("../../kernel/hearth_loop.py"),
     ),
     (
         "hearth_stdlib.py",

@@ -351,19 +351,16 @@ mod tests {
 
     #[test]
     fn one_more_of_many_gets_its_part_without_a_look_at_the_others() {
-        let room = Room {
-            free: 20 << 30,
-            reserve: 4 << 30,
-        };
-        let many = vec![session(0); 200];
-        let part = newcomer(room, &many, false, session(0)).unwrap();
+        let mut many = vec![session(0); 199];
+        many.push(session(8 * MIB));
+        let part = newcomer(SMALL, &many, false, session(0)).unwrap();
         let uses: Vec<Use> = many.iter().copied().chain([session(0)]).collect();
-        assert_eq!(Some(&part), plan(room, &uses).parts.last());
-        let before: u64 = plan(room, &many).parts.iter().sum();
-        assert!(before + part + room.reserve / 3 <= room.free);
+        assert_eq!(Some(&part), plan(SMALL, &uses).parts.last());
+        let before: u64 = plan(SMALL, &many).parts.iter().sum();
+        assert!(before + part + SMALL.reserve / 3 <= SMALL.free);
         let roomy = Room {
             free: 500 << 30,
-            ..room
+            ..SMALL
         };
         assert_eq!(newcomer(roomy, &many, true, session(0)), Some(1 << 30));
     }
