@@ -15,6 +15,8 @@ pub const OWNER_GROUP: &str = "o";
 pub const PLACE_GROUP: &str = "place";
 /// Last token of the messages that a leaving owner sends itself.
 pub const FAREWELL: &str = "bye";
+/// Where nobody listens, since no pool has that name: the server answers a request there by itself.
+pub const NOBODY: &str = "h1.nobody.s.nobody.bye";
 /// Stream behind the workers' keys.
 pub const WORKERS_STREAM: &str = "KV_h1_workers";
 /// Stream behind the records of all pools' executions, readable as a key-value bucket.

@@ -5,18 +5,21 @@
 //! `Command::Drain`). A subscription that ends after a number of messages ends at the same message
 //! on both sides. So whoever leaves sends to the group the messages that are missing from that number:
 //! what others sent before the last of them arrives, and what they send later goes to another member
-//! or meets no listener.
+//! or meets no listener. The number must be one that the server has not reached when it hears of it,
+//! or what it sent beyond is lost.
 
 use std::time::Duration;
 
-use async_nats::{Client, Message, SubscribeError, Subscriber, connection::State};
+use async_nats::{
+    Client, Message, RequestErrorKind, SubscribeError, Subscriber, connection::State,
+};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
+use proto::subject;
 
-/// Most markers that are sent at once: other members have room for as many beside their own messages.
-const MARKERS: u64 = 512;
-/// Silence after which other members of the group must have got the missing markers.
-const SILENCE: Duration = Duration::from_millis(50);
+/// Markers that are sent at once, the next only when the server has sent these on. Whoever leaves at the
+/// same time has its share of them on the way to it: fewer than these, however many leave.
+const MARKERS: u64 = 128;
 /// How long leaving may take; without a connection it never would end.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -72,43 +75,64 @@ impl Listener {
     /// Stops listening; returns every message that arrived until then, markers included.
     pub async fn leave(mut self) -> Vec<Message> {
         let mut arrived = vec![];
-        while let Some(message) = self.next().now_or_never() {
-            arrived.push(message);
-        }
         match tokio::time::timeout(LEAVE_WITHIN, self.send_markers(&mut arrived)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(error = &*error, "failed to unsubscribe"),
             // The rest ends with the subscription, which is dropped here.
             Err(_) => tracing::warn!("failed to end a subscription in time"),
         }
+        self.take_arrived(&mut arrived);
         arrived
     }
 
-    /// Each member of the group gets its share of the markers, so more and more are sent.
+    /// Each member of the group gets its share of the markers, so they are sent until enough came here.
     async fn send_markers(&mut self, arrived: &mut Vec<Message>) -> Result<(), async_nats::Error> {
-        let LeaveMarker {
-            subject,
-            on_their_way,
-        } = &self.marker;
-        let last = self.received + on_their_way;
-        self.subscriber.unsubscribe_after(last).await?;
-        let mut markers = *on_their_way;
         // Without a connection nothing arrives, and what is sent waits for one, before whatever else must
         // be sent.
-        while self.client.connection_state() == State::Connected {
-            for _ in 0..markers {
-                self.client.publish(subject.clone(), Bytes::new()).await?;
+        if !self.is_connected() {
+            return Ok(());
+        }
+        self.round_trip().await?;
+        self.take_arrived(arrived);
+        let last = self.received + self.marker.on_their_way + MARKERS;
+        self.subscriber.unsubscribe_after(last).await?;
+        while self.is_connected() {
+            for _ in 0..MARKERS {
+                let subject = self.marker.subject.clone();
+                self.client.publish(subject, Bytes::new()).await?;
             }
-            loop {
-                match tokio::time::timeout(SILENCE, self.subscriber.next()).await {
-                    Ok(Some(message)) => arrived.push(message),
-                    Ok(None) => return Ok(()),
-                    Err(_) => break,
-                }
+            self.round_trip().await?;
+            if self.take_arrived(arrived) == Subscription::Ended {
+                break;
             }
-            markers = MARKERS.min(markers * 2);
         }
         Ok(())
+    }
+
+    /// To the server and back: what it sent before has arrived then. It says at once that nobody listens.
+    async fn round_trip(&self) -> Result<(), async_nats::Error> {
+        match self.client.request(subject::NOBODY, Bytes::new()).await {
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => Err("somebody listens where nobody does".into()),
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Takes what is here, and waits for nothing.
+    fn take_arrived(&mut self, arrived: &mut Vec<Message>) -> Subscription {
+        // Tokio has a channel say "nothing yet" to a task that took much of it at once.
+        while let Some(next) = tokio::task::unconstrained(self.subscriber.next()).now_or_never() {
+            let Some(message) = next else {
+                return Subscription::Ended;
+            };
+            self.received += 1;
+            arrived.push(message);
+        }
+        Subscription::Open
     }
 
     /// Stops listening at once: another member is to get whatever is on its way.
@@ -120,4 +144,10 @@ impl Listener {
             );
         }
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Subscription {
+    Open,
+    Ended,
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use async_nats::{Client, ConnectOptions, Message};
 use loadtest::cluster::{Cluster, Member};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use worker::listener::{LeaveMarker, Listener};
 
@@ -69,6 +69,23 @@ async fn send(client: Client, mut heard: mpsc::UnboundedReceiver<u32>, stop: Can
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_message_is_lost_while_members_leave_one_after_the_other() {
+    leave(|leavers| {
+        let each = leavers.iter_mut();
+        each.map(|leaver| vec![leaver]).collect()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_message_is_lost_while_all_members_but_one_leave_together() {
+    leave(|leavers| vec![leavers.iter_mut().collect()]).await;
+}
+
+/// A member: what tells it to leave, and its life.
+type Leaver = (CancellationToken, JoinHandle<()>);
+
+/// Has the members leave in groups, one after the other.
+async fn leave(groups: impl FnOnce(&mut [Leaver]) -> Vec<Vec<&mut Leaver>>) {
     let bus = Bus::start().await;
     let (heard, hears) = mpsc::unbounded_channel();
     let hear = move |message: Message| {
@@ -91,9 +108,11 @@ async fn no_message_is_lost_while_members_leave_one_after_the_other() {
     }
     let sending = tokio::spawn(send(bus.client("ingress").await, hears, stop.clone()));
     let (_stays, leavers) = group.split_first_mut().unwrap();
-    for (told, listening) in leavers {
-        told.cancel();
-        listening.await.unwrap();
+    for leaving in groups(leavers) {
+        leaving.iter().for_each(|(told, _)| told.cancel());
+        for (_, listening) in leaving {
+            listening.await.unwrap();
+        }
     }
     stop.cancel();
     sending.await.unwrap();
