@@ -18,6 +18,7 @@ pub mod files;
 pub mod front;
 pub mod health;
 pub mod host;
+pub mod linger;
 pub mod link;
 pub mod multipart;
 pub mod openapi;
@@ -50,6 +51,7 @@ pub fn router(app: App) -> Router {
         .merge(openapi::router())
         .route_layer(middleware::from_fn(host::demand))
         .fallback_service(routing::any(front::enter).with_state(front))
+        .layer(middleware::map_request(linger::over_rest))
         .with_state(app)
 }
 

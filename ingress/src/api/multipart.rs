@@ -36,8 +36,6 @@ const SILENCE: Duration = Duration::from_secs(30);
 const SNIFFED: usize = 256;
 /// Bytes between the content of one part and that of the next.
 const BETWEEN_PARTS: usize = 64 * 1024;
-/// Bytes of a refused body that are read and dropped.
-const LINGERING: usize = 16 * 1024 * 1024;
 /// Most files in one request.
 pub const FILES: usize = 64;
 
@@ -91,36 +89,30 @@ impl Room {
 
     /// The chunks for as long as there is room, one at a time: the parser takes whatever is there before it looks
     /// for a part, so that it rests after each and meets no end of room in the middle of a content. The last chunk
-    /// may be larger than the room: it is here already. Then some more are dropped, because a sender that is cut
-    /// off while it sends sees no answer.
+    /// may be larger than the room: it is here already.
     fn bound<S>(&self, chunks: S) -> impl Stream<Item = Result<Bytes, axum::Error>> + use<S>
     where
         S: Stream<Item = Result<Bytes, axum::Error>>,
     {
         let mut chunks = Box::pin(chunks);
-        let (room, mut lingering, mut rests) = (self.0.clone(), LINGERING, false);
+        let (room, mut rests) = (self.0.clone(), false);
         stream::poll_fn(move |context| {
             if rests {
                 rests = false;
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            while let Some(chunk) = ready!(chunks.as_mut().poll_next(context)) {
-                let left = room.load(Ordering::Relaxed);
-                let length = chunk.as_ref().map_or(0, Bytes::len);
-                // What comes after something was dropped is of no use.
-                if chunk.is_err() || (left > 0 && lingering == LINGERING) {
-                    room.store(left.saturating_sub(length), Ordering::Relaxed);
-                    rests = true;
-                    return Poll::Ready(Some(chunk));
-                }
-                if lingering == 0 {
-                    break;
-                }
-                lingering = lingering.saturating_sub(length.max(1));
+            let Some(chunk) = ready!(chunks.as_mut().poll_next(context)) else {
+                return Poll::Ready(None);
+            };
+            let left = room.load(Ordering::Relaxed);
+            if left == 0 && chunk.is_ok() {
+                return Poll::Ready(Some(Err(axum::Error::new(coding::NoPart))));
             }
-            let ended = lingering == LINGERING;
-            Poll::Ready((!ended).then(|| Err(axum::Error::new(coding::NoPart))))
+            let length = chunk.as_ref().map_or(0, Bytes::len);
+            room.store(left.saturating_sub(length), Ordering::Relaxed);
+            rests = true;
+            Poll::Ready(Some(chunk))
         })
     }
 }
@@ -339,7 +331,7 @@ mod tests {
         });
         let refused = first_file(&headers, Body::from_stream(endless)).await;
         assert_eq!(refused.unwrap_err().code.status().as_u16(), 400);
-        assert!(sent.load(Ordering::Relaxed) <= BETWEEN_PARTS + LINGERING + 2048);
+        assert!(sent.load(Ordering::Relaxed) <= BETWEEN_PARTS + 2048);
     }
 
     /// As HTTP/2 and packed bodies are.

@@ -242,6 +242,26 @@ class Bodies(unittest.TestCase):
         self.assertEqual(curl.download(session, "0.bin"), content)
 
 
+class Refusals(unittest.TestCase):
+    def test_who_still_sends_sees_why_it_is_refused(self):
+        upload = address("files/upload", new_id(), endpoint=ENDPOINT.rsplit("/", 1)[0] + "/none")
+        content = bytes(20_000_000)
+        answer = requests.post(upload, headers=HEADERS, files={"file": ("x", content)})
+        self.assertEqual(answer.status_code, 404)
+        answer = httpx.post(upload, headers=HEADERS, files={"file": ("x", content)})
+        self.assertEqual(answer.status_code, 404)
+
+        async def status():
+            form = aiohttp.FormData({"file": io.BytesIO(content)})
+            async with (
+                aiohttp.ClientSession(headers=HEADERS) as client,
+                client.post(upload, data=form) as answer,
+            ):
+                return answer.status
+
+        self.assertEqual(asyncio.run(status()), 404)
+
+
 class Accepted(unittest.TestCase):
     def test_events_that_are_refused_are_not_sent(self):
         body = json.dumps({"code": "1"})
