@@ -66,8 +66,10 @@ async fn lost(address: &str, subject: &'static str, drains: bool) -> usize {
     let group = || "group".to_owned();
     let mut leaves = leaver.queue_subscribe(subject, group()).await.unwrap();
     let stays = other.queue_subscribe(subject, group()).await.unwrap();
-    leaver.flush().await.unwrap();
-    other.flush().await.unwrap();
+    for client in [&leaver, &other] {
+        // To the server and back, which says that nobody listens: it knows of the subscriptions then.
+        client.request("nobody", "".into()).await.unwrap_err();
+    }
     let sending = tokio::spawn(async move {
         for _ in 0..MESSAGES {
             sender.publish(subject, "x".into()).await.unwrap();

@@ -99,7 +99,7 @@ impl Figures for Requests {
     fn enter(&self, registry: &mut Registry) {
         registry.register(
             "requests",
-            "Requests that were answered, by operation, status and code of the error",
+            "Requests that were answered, by method, route, status and code of the error",
             self.answered.clone(),
         );
         registry.register_with_unit(

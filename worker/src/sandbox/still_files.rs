@@ -64,11 +64,16 @@ impl Processors {
         limits.cpu_millis.div_ceil(MILLIS).clamp(1, self.count)
     }
 
-    /// `/proc/cpuinfo` of a machine with this many cores.
+    /// `/proc/cpuinfo` of a machine with this many cores, which not every kernel tells of.
     fn cpuinfo(&self, count: u32) -> String {
+        let told = |name: &str| self.first.lines().any(|line| line.starts_with(name));
+        let untold: Vec<_> = ["physical id\t:", "core id\t\t:", "cpu cores\t:"]
+            .into_iter()
+            .filter(|line| !told(line.trim_end_matches(['\t', ':'])))
+            .collect();
         let mut text = String::new();
         for number in 0..count {
-            for line in self.first.lines() {
+            for line in self.first.lines().chain(untold.iter().copied()) {
                 let name = line.split(':').next().unwrap_or(line);
                 let value = match name.trim_end() {
                     "processor" | "core id" | "apicid" | "initial apicid" => number,
@@ -277,6 +282,13 @@ mod tests {
             )
         };
         assert_eq!(Processors::told(CPUINFO).cpuinfo(2), core(0) + &core(1));
+    }
+
+    #[test]
+    fn a_kernel_without_cores_gets_some() {
+        let first = Processors::told("processor\t: 0\nmodel name\t: UML\n\n").cpuinfo(1);
+        let cores = "physical id\t: 0\ncore id\t\t: 0\ncpu cores\t: 1\n\n";
+        assert_eq!(first, format!("processor\t: 0\nmodel name\t: UML\n{cores}"));
     }
 
     #[test]

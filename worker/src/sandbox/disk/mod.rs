@@ -33,7 +33,7 @@ const RESERVE_PART: u64 = 10;
 /// The largest reserve of a disk where none is set.
 const RESERVE_BYTES_MAX: u64 = 4 << 30;
 
-/// Time between two looks at a disk on which nothing is held back.
+/// Time between two looks at a disk on which nothing is held back or that cannot be looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How long the space of a stopped session may take to come back before another is stopped.

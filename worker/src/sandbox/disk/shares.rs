@@ -20,7 +20,7 @@ pub(super) const GROWTH_BYTES: u64 = 64 << 10;
 const RATE: u64 = 2 << 30;
 
 /// Shortest and longest time between two looks where filesystems could fill the disk.
-const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 /// Time between two looks where all filesystems together cannot fill it: then only others can take its room.
 const LOOK_AT_EASE: Duration = Duration::from_secs(1);
 
@@ -116,7 +116,7 @@ pub(super) fn plan(room: Room, uses: &[Use]) -> Plan {
         / 4;
     let part = |one: &Use| match one.role {
         Role::Stopping | Role::Stopped => 0,
-        Role::Stock => floor,
+        Role::Stock => coarse(floor),
         Role::Session => {
             let equal = share(shared / 2, sessions);
             let more = if grows(one) {
@@ -124,7 +124,7 @@ pub(super) fn plan(room: Room, uses: &[Use]) -> Plan {
             } else {
                 0
             };
-            (floor + equal + more + one.expected).max(burst)
+            (coarse(floor + equal + more) + one.expected).max(coarse(burst))
         }
     };
     let parts: Vec<u64> = uses.iter().map(|one| part(one).min(one.left)).collect();
@@ -194,6 +194,13 @@ fn share(bytes: u64, count: usize) -> u64 {
     bytes / u64::try_from(count).unwrap_or(u64::MAX).max(1)
 }
 
+/// A little less. The disk always changes a little, and telling the kernel of hundreds of parts that are
+/// nearly what they were costs more than looking at them.
+fn coarse(bytes: u64) -> u64 {
+    let dropped = bytes.checked_ilog2().unwrap_or(0).saturating_sub(5);
+    bytes >> dropped << dropped
+}
+
 fn sum(uses: &[Use], of: impl Fn(&Use) -> u64) -> u64 {
     uses.iter().map(of).fold(0, u64::saturating_add)
 }
@@ -204,6 +211,8 @@ fn time_to_fill(bytes: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -393,6 +402,24 @@ mod tests {
         };
         let plan = plan(room, &vec![session(0); 600]);
         assert!(plan.parts.iter().all(|part| *part == 1 << 30), "{plan:?}");
+    }
+
+    #[test]
+    fn parts_stay_as_they_are_while_the_disk_changes_a_little() {
+        let parts = |free_mib, sessions| {
+            let room = Room {
+                free: free_mib * MIB,
+                reserve: 4 << 30,
+            };
+            plan(room, &vec![session(0); sessions]).parts[0]
+        };
+        let told: BTreeSet<u64> = (5_000..5_100).map(|free| parts(free, 270)).collect();
+        assert!(told.len() <= 9, "{told:?}");
+        let told: BTreeSet<u64> = (200..300).map(|sessions| parts(30_000, sessions)).collect();
+        assert!(told.len() <= 32, "{told:?}");
+        for bytes in [0, 1, 63, 64, 65, 1000, u64::MAX] {
+            assert!((bytes - bytes / 32..=bytes).contains(&coarse(bytes)));
+        }
     }
 
     #[test]
