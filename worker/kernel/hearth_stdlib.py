@@ -101,7 +101,8 @@ def _starting(owner, function):
         try:
             return function(*arguments, **named)
         except BlockingIOError as error:
-            if (why := _no_more_tasks()) is not None:
+            # One of these functions may have called another.
+            if (why := _no_more_tasks()) is not None and why not in error.strerror:
                 error.strerror = f"{error.strerror}: {why}"
                 error.args = (error.errno, error.strerror)
             raise
