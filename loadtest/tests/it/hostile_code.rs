@@ -210,7 +210,7 @@ async fn code_that_may_start_nothing_more_hears_how_much_it_may() {
         ),
     ] {
         let failed = fail(&session, code).await.stderr;
-        let last = failed.trim_end().lines().last();
+        let last = failed.trim_end().lines().next_back();
         assert_eq!(last, Some(format!("{error}: {said}").as_str()), "{failed}");
     }
     succeed(&session, "event.set()").await;
