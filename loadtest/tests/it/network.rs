@@ -9,7 +9,13 @@ const NONE: &str = "this session has no network, so do not try again: \
 
 async fn last_line(session: &Session, code: &str) -> String {
     let failed = fail(session, code).await;
-    failed.stderr.trim_end().lines().next_back().unwrap().to_owned()
+    failed
+        .stderr
+        .trim_end()
+        .lines()
+        .next_back()
+        .unwrap()
+        .to_owned()
 }
 
 #[tokio::test]
