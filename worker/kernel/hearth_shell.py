@@ -17,6 +17,7 @@ import traceback
 import warnings
 
 import hearth_loop
+import hearth_network
 import hearth_stdlib
 import hearth_tracebacks
 import numpy
@@ -224,6 +225,17 @@ class ZMQInteractiveShell(InteractiveShell):
     def enable_gui(self, gui=None):
         pass
 
+    def enable_matplotlib(self, gui=None):
+        """`%matplotlib`: nobody has a window or a live widget, so whoever asks for one gets images."""
+        try:
+            if gui not in ("widget", "ipympl"):
+                return super().enable_matplotlib(gui)
+        except ImportError:
+            # It would hold for whatever is asked for next.
+            self.pylab_gui_select = None
+        print(f"[%matplotlib {gui}: figures are images here, as with %matplotlib inline]", file=sys.stderr)
+        return super().enable_matplotlib("inline")
+
     def init_virtualenv(self):
         pass
 
@@ -378,6 +390,7 @@ def build():
     shell.builtin_trap.activate()
     hearth_stdlib.install()
     hearth_loop.install()
+    hearth_network.install()
     warnings.filterwarnings("ignore", "To exit: use", UserWarning)
     # Before the backend's own, which it adds as soon as it is imported.
     owners = []
@@ -452,4 +465,4 @@ def run(shell, code, displayed, cleared=_nowhere, interrupted=contextlib.nullcon
         return SINK.result, None
     if trace is None:
         trace = "".join(traceback.format_exception(failed))
-    return None, describe(failed, trace)
+    return None, describe(failed, hearth_network.ended(failed, trace))

@@ -1,5 +1,5 @@
 """What the standard library is told about a session: nobody answers a debugger, what was printed comes
-before what a child prints, and another interpreter does not have what cells define."""
+before what a child prints, tasks are few, and another interpreter does not have what cells define."""
 
 import builtins
 import functools
@@ -8,6 +8,8 @@ import os
 import pickle
 import sys
 
+# How many processes and threads a session may have: `still_files.rs`.
+_TASKS = "/sys/fs/cgroup/pids.max"
 _DEBUGGER = "standard input is not available here, so a debugger cannot be used: print what it would show"
 
 
@@ -38,7 +40,8 @@ def install():
     """Tells it."""
     builtins.input = refuse_input
     _refuse_debuggers()
-    _print_before_children()
+    _start_children()
+    _start_threads()
     _refuse_cells_to_other_interpreters()
 
 
@@ -72,7 +75,7 @@ def _refuse_debuggers():
     pdb.Pdb.interaction, pdb.set_trace, sys.breakpointhook = refused, refused_at_once, breakpoint_
 
 
-def _print_before_children():
+def _start_children():
     import multiprocessing.util
     import subprocess
 
@@ -80,23 +83,75 @@ def _print_before_children():
     for owner, name in (
         (subprocess.Popen, "_execute_child"),
         (multiprocessing.util, "spawnv_passfds"),
+        (os, "fork"),
+        (os, "forkpty"),
         (os, "system"),
         (os, "posix_spawn"),
         (os, "posix_spawnp"),
     ):
-        setattr(owner, name, _flushing(owner, getattr(owner, name)))
+        setattr(owner, name, _starting(owner, getattr(owner, name)))
 
 
-def _flushing(owner, function):
+def _starting(owner, function):
+    """A function that starts a process: what was printed comes before what that prints."""
+
     @functools.wraps(function)
-    def flushing(*arguments, **named):
+    def starting(*arguments, **named):
         flush()
-        return function(*arguments, **named)
+        try:
+            return function(*arguments, **named)
+        except BlockingIOError as error:
+            # One of these functions may have called another.
+            if (why := _no_more_tasks()) is not None and why not in error.strerror:
+                error.strerror = f"{error.strerror}: {why}"
+                error.args = (error.errno, error.strerror)
+            raise
 
     if owner is os:
         # It is pickled by its name, which is not that of C's function any more.
-        flushing.__module__ = "os"
-    return flushing
+        starting.__module__ = "os"
+    return starting
+
+
+def _start_threads():
+    import threading
+
+    start = threading._start_joinable_thread
+
+    @functools.wraps(start)
+    def starting(*arguments, **named):
+        try:
+            return start(*arguments, **named)
+        except RuntimeError as error:
+            if (why := _no_more_tasks()) is not None:
+                error.args = (f"{error}: {why}",)
+            raise
+
+    threading._start_joinable_thread = starting
+
+
+def _no_more_tasks():
+    """Why no process and no thread can be started; None if it is not for their number."""
+    try:
+        with open(_TASKS) as file:
+            most = int(file.read())
+        now = sum(map(_threads, filter(str.isdigit, os.listdir("/proc"))))
+    except (OSError, ValueError):
+        return None
+    # Some may have ended meanwhile.
+    if now < most // 2:
+        return None
+    return (
+        f"this session may have {most} processes and threads at a time, so end some or start fewer; "
+        "whoever runs this service can allow more with `processes` in the pool's limits"
+    )
+
+
+def _threads(process):
+    try:
+        return len(os.listdir(f"/proc/{process}/task"))
+    except OSError:  # it has ended
+        return 0
 
 
 def _refuse_cells_to_other_interpreters():

@@ -14,6 +14,7 @@ _CONTEXT = 2
 # Frames of the user's own that are shown of an interrupt: recursion may be deep.
 _OWN = 20
 _LIBRARIES = ("/usr/", "/opt/", "<frozen ")
+_KERNEL = "/opt/hearth/"
 _PACKAGES = ("/site-packages/", "/dist-packages/")
 
 
@@ -59,12 +60,12 @@ def _links(trace):
 
 
 class Tracebacks(AutoFormattedTB):
-    """IPython's, without most frames of libraries."""
+    """IPython's, without most frames of libraries and without those of this kernel."""
 
     def get_records(self, etb, context, tb_offset):
-        links = [link for link in _links(etb) if not _is_the_shells(link)]
+        links = [link for link in _links(etb) if not _is_the_kernels(link)]
         kept = cut([not is_of_a_library(link.tb_frame.f_code.co_filename) for link in links])
-        if len(kept) == len(links):
+        if not kept:
             return super().get_records(etb, context, tb_offset)
         short, gaps = None, {}
         for count, index in reversed(kept):
@@ -98,13 +99,16 @@ class _Gap:
         self.count = count
 
 
-def _is_the_shells(link):
-    return link.tb_frame.f_globals.get("__name__", "").partition(".")[0] in ("IPython", "hearth_shell")
+def _is_the_kernels(link):
+    """Whether a frame is of the shell, or stands before what it calls in the place of a library's function."""
+    frame = link.tb_frame
+    module = frame.f_globals.get("__name__", "")
+    return module.partition(".")[0] == "IPython" or frame.f_code.co_filename.startswith(_KERNEL)
 
 
 def of_an_interrupt(trace, name):
     """Where an interrupt hit: cheap to write, for whoever is interrupted has little time."""
-    links = [link for link in _links(trace) if not _is_the_shells(link)]
+    links = [link for link in _links(trace) if not _is_the_kernels(link)]
     own = [not is_of_a_library(link.tb_frame.f_code.co_filename) for link in links]
     kept, lines = cut(own), []
     if len(kept) > 2 * _OWN:

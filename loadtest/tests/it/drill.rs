@@ -4,10 +4,11 @@
 use std::{
     path::PathBuf,
     process::{Child, Command},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use loadtest::{cluster::Cluster, wait::until};
+use loadtest::{client::Status, cluster::Cluster, wait::until};
+use tokio::task::JoinSet;
 
 use crate::{
     bus_lost, cells, disk, hand_over, operator_mistakes, records, reload,
@@ -79,6 +80,46 @@ async fn a_hundred_interrupts_of_libraries_on_a_busy_machine_keep_the_variables(
     }
     drop(busy);
     done("100 interrupts of libraries beside four busy loops kept the variables");
+}
+
+#[tokio::test]
+#[ignore = "takes four minutes: make drill"]
+async fn a_limit_of_220_seconds_is_answered_within_225_on_a_busy_machine() {
+    const LIMIT: u32 = 220;
+    const ANSWERED_WITHIN: Duration = Duration::from_secs(225);
+    let cluster = Cluster::builder().start().await.unwrap();
+    let busy = BusyLoops::begin(4);
+    let mut running = JoinSet::new();
+    for (code, keeps_variables) in [
+        ("while True: pass", true),
+        ("import time\nwhile True: time.sleep(1000)", true),
+        ("await __import__('asyncio').sleep(1000)", true),
+        ("!sleep 1000", true),
+        (
+            "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass",
+            false,
+        ),
+        ("sum(range(10 ** 13))", false),
+    ] {
+        let session = cluster.client(0).unwrap().fresh();
+        succeed(&session, "kept = 42").await;
+        running.spawn(async move {
+            let begun = Instant::now();
+            let executed = session.execute_within(LIMIT, code).await.unwrap();
+            let took = begun.elapsed();
+            assert_eq!(executed.status, Status::Failure, "{code}: {executed:?}");
+            assert!(took < ANSWERED_WITHIN, "{code}: {took:?}");
+            let kept = value(&session, "globals().get('kept') == 42").await;
+            assert_eq!(kept == "True", keeps_variables, "{code}: {executed:?}");
+            took
+        });
+    }
+    let longest = running.join_all().await.into_iter().max().unwrap();
+    drop(busy);
+    done(&format!(
+        "limits of 220 s beside four busy loops were answered within {:.1} s",
+        longest.as_secs_f64()
+    ));
 }
 
 #[tokio::test]

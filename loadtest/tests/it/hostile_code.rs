@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use loadtest::{
     client::{Executed, Session, Status},
-    cluster::Member,
+    cluster::{Cluster, Member},
     wait::patiently,
 };
 
-use crate::stack::{Stack, beside_a_neighbour, refusal, shared, succeed, value};
+use crate::stack::{Stack, beside_a_neighbour, fail, refusal, shared, succeed, value};
 
 const TIMED_OUT: &str = "Request timed out waiting for code execution to complete";
 const ABORTED: &str = "Execution aborted";
@@ -185,6 +185,53 @@ async fn the_limit_of_processes_is_an_error_that_code_can_catch() {
     let limit = u64::from(crate::stack::SMALL_PROCESSES);
     let count = value(&session, "len(children)").await.as_u64().unwrap();
     assert!((limit / 2..limit).contains(&count), "{count}");
+}
+
+#[tokio::test]
+async fn code_that_may_start_nothing_more_hears_how_much_it_may() {
+    let stack = shared().await;
+    let session = stack.small_session();
+    let threads = "import threading\nevent = threading.Event()\n\
+                   for _ in range(100): threading.Thread(target=event.wait, daemon=True).start()";
+    let limit = crate::stack::SMALL_PROCESSES;
+    let said = format!(
+        "this session may have {limit} processes and threads at a time, so end some or start fewer; \
+         whoever runs this service can allow more with `processes` in the pool's limits"
+    );
+    for (code, error) in [
+        (threads, "RuntimeError: can't start new thread"),
+        (
+            "import os; os.fork()",
+            "BlockingIOError: [Errno 11] Resource temporarily unavailable",
+        ),
+        (
+            "import subprocess; subprocess.run('true')",
+            "BlockingIOError: [Errno 11] Resource temporarily unavailable",
+        ),
+    ] {
+        let failed = fail(&session, code).await.stderr;
+        let last = failed.trim_end().lines().next_back();
+        assert_eq!(last, Some(format!("{error}: {said}").as_str()), "{failed}");
+    }
+    succeed(&session, "event.set()").await;
+}
+
+#[tokio::test]
+async fn a_pool_can_allow_a_session_many_processes_and_threads() {
+    let cluster = Cluster::builder()
+        .pool(|pool| pool.limits(|limits| limits.processes = 1024))
+        .worker_arguments(["--cages", "1", "--spares", "1"])
+        .start()
+        .await
+        .unwrap();
+    let session = cluster.client(0).unwrap().fresh();
+    let code = "import subprocess, threading\nevent = threading.Event()\n\
+                threads = [threading.Thread(target=event.wait) for _ in range(600)]\n\
+                for thread in threads: thread.start()\n\
+                children = [subprocess.Popen(['sleep', '1000']) for _ in range(200)]\n\
+                for child in children: child.kill(); child.wait()\n\
+                event.set()\nfor thread in threads: thread.join()\nlen(threads) + len(children)";
+    assert_eq!(value(&session, code).await, 800);
 }
 
 #[tokio::test]

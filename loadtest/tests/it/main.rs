@@ -79,6 +79,8 @@ mod malformed;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod new_contract;
 #[cfg(test)]
 mod object_store;

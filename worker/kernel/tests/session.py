@@ -18,6 +18,7 @@ KERNEL = "/opt/hearth"
 sys.path.insert(0, KERNEL)
 import hearth_frames  # noqa: E402
 import hearth_kernel  # noqa: E402
+import hearth_network  # noqa: E402
 import hearth_warm  # noqa: E402
 
 sys.path.remove(KERNEL)

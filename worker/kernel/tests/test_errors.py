@@ -16,6 +16,17 @@ class Errors(Case):
         cell = self.run_cell("1 / 0")
         self.assertEqual((cell.stdout, cell.stderr, cell.result), ("", "", None))
 
+    def test_nothing_of_the_kernel_is_shown(self):
+        for code in (
+            "import subprocess\nsubprocess.run('no such program')",
+            "import requests\nrequests.get('http://192.0.2.1')",
+            "input()",
+            "import asyncio\nasyncio.run(asyncio.sleep(1, 2, 3))",
+        ):
+            told = self.fails(code)["traceback"]
+            self.assertNotIn("hearth", told)
+            self.assertIn(f"----> {len(code.splitlines())} ", told)
+
     def test_a_syntax_error_points_at_the_place(self):
         error = self.fails("x = 1\ndef broken(:\n    pass")
         self.assertEqual(error["name"], "SyntaxError")

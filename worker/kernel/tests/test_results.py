@@ -226,6 +226,18 @@ class Figures(Case):
         self.assertEqual([is_png(shown["image/png"]) for shown in cell.displays], [True] * 3)
         self.assertEqual(self.succeeds("plt.get_fignums()").text, "[]")
 
+    def test_whoever_asks_for_a_window_gets_images(self):
+        for kind in ("notebook", "widget", "qt", "tk"):
+            cell = self.succeeds(f"%matplotlib {kind}\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()")
+            self.assertEqual([sorted(data) for data in cell.displays], [["image/png", "text/plain"]], kind)
+            self.assertEqual(
+                cell.stderr, f"[%matplotlib {kind}: figures are images here, as with %matplotlib inline]\n"
+            )
+        quiet = self.succeeds("%matplotlib inline\nplt.plot([1, 2])\nplt.show()")
+        self.assertEqual((len(quiet.displays), quiet.stdout, quiet.stderr), (1, "", ""))
+        self.succeeds("%matplotlib agg\nplt.plot([1, 2])\nplt.savefig('/tmp/a.png')")
+        self.assertIn("not a recognised", self.fails("%matplotlib inlin")["message"])
+
     def test_a_figure_as_last_expression_is_an_image(self):
         cell = self.succeeds(
             "from matplotlib.figure import Figure\nfigure = Figure()\nfigure.subplots().plot([1])\nfigure"

@@ -290,6 +290,36 @@ class Processes(Case):
                 self.assertIn("is defined in a cell", error["message"], code)
                 self.assertIn("get_context('fork')", error["message"], code)
 
+    def test_who_may_start_nothing_more_hears_how_much_there_may_be(self):
+        self.succeeds(
+            "import os, resource, subprocess, sys, threading\n"
+            "open('/tmp/pids.max', 'w').write('2')\n"
+            "sys.modules['hearth_stdlib']._TASKS = '/tmp/pids.max'\n"
+            "event = threading.Event()\n"
+            "waiting = threading.Thread(target=event.wait)\n"
+            "waiting.start()\n"
+            "most = resource.getrlimit(resource.RLIMIT_NPROC)\n"
+            "resource.setrlimit(resource.RLIMIT_NPROC, (1, most[1]))"
+        )
+        for start, name, message in (
+            ("threading.Thread(target=print).start()", "RuntimeError", "can't start new thread: "),
+            ("os.fork()", "BlockingIOError", "[Errno 11] Resource temporarily unavailable: "),
+            ("os.forkpty()", "BlockingIOError", "[Errno 11] Resource temporarily unavailable: "),
+            ("subprocess.run('true')", "BlockingIOError", "[Errno 11] Resource temporarily unavailable: "),
+            ("!true", "BlockingIOError", "[Errno 11] Resource temporarily unavailable: "),
+            ("os.posix_spawn('/bin/true', ['true'], {})", "BlockingIOError", "[Errno 11] Resource temporarily"),
+        ):
+            error = self.fails(start)
+            self.assertEqual(error["name"], name, start)
+            self.assertTrue(error["message"].startswith(message), error)
+            self.assertEqual(error["message"].count("this session may have 2 processes and threads"), 1, error)
+            self.assertIn("`processes` in the pool's limits", error["traceback"].splitlines()[-1])
+        # It is not their number.
+        self.succeeds("open('/tmp/pids.max', 'w').write('1000')")
+        self.assertEqual(self.fails("threading.Thread(target=print).start()")["message"], "can't start new thread")
+        self.succeeds("resource.setrlimit(resource.RLIMIT_NPROC, most)\nevent.set(); waiting.join()")
+        self.assertEqual(self.succeeds("threading.Thread(target=print).start()").stdout, "\n")
+
     def test_nothing_follows_the_end_of_a_cell(self):
         # A thread that began to show something while its cell ran comes too late with it.
         self.succeeds(
