@@ -12,7 +12,7 @@ pub(super) const PYTHON: &str = "/usr/bin/python3";
 pub(super) const ARGUMENTS: [&str; 3] = ["-I", "-B", "/opt/hearth/boot.py"];
 
 /// The Python side, beside the library in `/opt/hearth`.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
     ("boot.py", include_str!("../../kernel/boot.py")),
     (
         "hearth_command.py",
@@ -29,6 +29,10 @@ const FILES: [(&str, &str); 12] = [
     (
         "hearth_loop.py",
         include_str!("../../kernel/hearth_loop.py"),
+    ),
+    (
+        "hearth_packages.py",
+        include_str!("../../kernel/hearth_packages.py"),
     ),
     (
         "hearth_pickle.py",
