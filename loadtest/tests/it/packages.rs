@@ -269,7 +269,7 @@ async fn what_was_installed_is_named_as_lost_when_its_session_moves() {
     let lost = response.headers()["x-hearth-lost-variables"].to_str();
     let lost = lost.unwrap().to_owned();
     assert!(
-        lost.split(", ").any(|one| one == "package installed"),
+        lost.split(", ").any(|one| one == "package%20installed"),
         "{lost}"
     );
     let told = response.json::<Value>().await.unwrap();
