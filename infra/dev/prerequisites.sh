@@ -13,7 +13,7 @@ command -v curl >/dev/null || missing+=(curl)
 command -v python3 >/dev/null || missing+=(python3)
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3-venv)
-for package in ca-certificates debian-archive-keyring e2fsprogs erofs-utils libseccomp-dev mmdebstrap pkg-config systemd; do
+for package in ca-certificates debian-archive-keyring e2fsprogs erofs-utils libseccomp-dev mmdebstrap patch pkg-config systemd; do
   dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
     missing+=("$package")
 done

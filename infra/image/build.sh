@@ -8,7 +8,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 output=$(mkdir -p "$1" && cd "$1" && pwd)
-recipe=$(cat "$here"/{build.sh,packages.apt,requirements.txt} | sha256sum | cut -c1-16)
+recipe=$(cat "$here"/{build.sh,packages.apt,pip.conf,pip.patch,requirements.txt,uv.py,uv.toml} | sha256sum | cut -c1-16)
 image=$output/$recipe.erofs
 epoch=1767225600 # all times in the image: 2026-01-01
 
@@ -47,8 +47,30 @@ chroot "$root" env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tm
   python3 "$1/pip" install --quiet --root-user-action=ignore --no-compile \
     --break-system-packages --no-index --find-links /tmp/wheels --no-deps --require-hashes \
     --requirement /tmp/wheels/requirements.txt'
+# Sessions install into a directory of their own, so Debian need not be guarded from them. Their pip knows
+# that there is no network, and environments that they make get the same one.
+rm "$root/usr/lib/python3.13/EXTERNALLY-MANAGED"
+cp "$here/pip.conf" "$root/etc/pip.conf"
+patch --quiet --strip=1 --fuzz=0 --directory="$root/usr/local/lib/python3.13/dist-packages" <"$here/pip.patch"
+rm "$root"/usr/share/python-wheels/pip-*.whl
+(
+  cd "$wheels"
+  python3 -m zipfile -e pip-*.whl pip
+  patch --quiet --strip=1 --fuzz=0 --directory=pip <"$here/pip.patch"
+  find pip -exec touch --date="@$epoch" {} +
+  cd pip
+  TZ=UTC python3 -m zipfile -c "$root/usr/share/python-wheels/$(basename ../pip-*.whl)" ./*
+)
 rm -rf "$wheels"
 find "$root/usr/local/lib/python3.13" -type d -name tests -prune -exec rm -rf {} +
+
+# uv installs beside what it does not know, and is told of it.
+mkdir -p "$root"/usr/local/lib/uv "$root"/etc/uv
+mv "$root/usr/local/bin/uv" "$root/usr/local/lib/uv/uv"
+rm "$root/usr/local/bin/uvx"
+install --mode=755 "$here/uv.py" "$root/usr/local/bin/uv"
+cp "$here/uv.toml" "$root/etc/uv/uv.toml"
+sed -n 's/==.*//p' "$here/requirements.txt" >"$root/usr/local/lib/uv/present.txt"
 
 step "user, mount points, byte code and the font cache"
 echo 'session:x:1000:1000:session:/home/session:/bin/bash' >>"$root/etc/passwd"

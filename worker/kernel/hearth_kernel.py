@@ -26,6 +26,7 @@ import traceback
 import hearth_command
 import hearth_frames
 import hearth_loop
+import hearth_packages
 import hearth_share
 import hearth_shell
 import hearth_stdlib
@@ -360,6 +361,7 @@ def _become_a_session(shell):
         numpy.random.seed(int.from_bytes(os.urandom(4), "little"))
     os.umask(0o022)
     _begin_in_the_sessions_directory(shell)
+    hearth_packages.begin()
     hearth_share.take()
     sys.argv = [""]
     sys.stdin = sys.__stdin__ = hearth_stdlib.NoInput(io.FileIO(0, closefd=False), encoding="utf-8")

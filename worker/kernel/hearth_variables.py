@@ -16,6 +16,7 @@ import time
 import types
 
 import cloudpickle
+import hearth_packages
 import hearth_pickle
 
 # What is told of lost variables: so many names of so many characters. The worker has the same limits.
@@ -45,7 +46,7 @@ _MODULES = {f"__{n}__" for n in "builtin builtins doc loader name package spec w
 
 def save(shell, limit, seconds):
     """The variables in at most `limit` bytes, and the names of those that are not there: they cannot be
-    pickled, found no room, or were not reached within `seconds`. One that takes for ever is not ended."""
+    pickled, found no room, or were not reached within `seconds`; and the packages that were installed. One that takes for ever is not ended."""
     writer = _Writer(shell, limit, _now() + seconds)
     # What others are made of comes first: it can be read then whether those can or not.
     for name, value in sorted(list(shell.user_ns.items()), key=_is_a_part, reverse=True):
@@ -53,7 +54,9 @@ def save(shell, limit, seconds):
             writer.lost.append(f"<{_class_name(type(name))}>")
         elif not _is_the_shells_own(shell, name, value):
             writer.write(name, value)
-    return bytes(writer.data), told(writer.lost)
+    # They stay behind as well.
+    packages = (f"package {name}" for name in hearth_packages.names())
+    return bytes(writer.data), told([*writer.lost, *packages])
 
 
 def load(shell, data, seconds):

@@ -113,9 +113,14 @@ async fn no_host_path_shows_in_the_mounts() {
         let (root, point) = (fields[3], fields[4]);
         let device = point.starts_with("/dev/") && root.matches('/').count() == 1;
         let proc = point.starts_with("/proc");
-        // The session's files, and what the kernel tells it, are directories of filesystems of their own, wherever
-        // the host has these.
-        let own = [("/files", "/mnt/data"), ("/sys", "/sys")].contains(&(root, point));
+        // The session's files and packages, and what the kernel tells it, are directories of filesystems of their
+        // own, wherever the host has these.
+        let own = [
+            ("/files", "/mnt/data"),
+            ("/packages", "/home/session/.local"),
+            ("/sys", "/sys"),
+        ]
+        .contains(&(root, point));
         assert!(root == "/" || device || proc || own, "{line}");
     }
     for host in [

@@ -91,6 +91,8 @@ mod operator_mistakes;
 #[cfg(test)]
 mod ownership;
 #[cfg(test)]
+mod packages;
+#[cfg(test)]
 mod place;
 #[cfg(test)]
 mod pools;

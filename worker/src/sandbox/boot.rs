@@ -12,7 +12,7 @@ pub(super) const PYTHON: &str = "/usr/bin/python3";
 pub(super) const ARGUMENTS: [&str; 3] = ["-I", "-B", "/opt/hearth/boot.py"];
 
 /// The Python side, beside the library in `/opt/hearth`.
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 14] = [
     ("boot.py", include_str!("../../kernel/boot.py")),
     (
         "hearth_command.py",
@@ -33,6 +33,10 @@ const FILES: [(&str, &str); 13] = [
     (
         "hearth_network.py",
         include_str!("../../kernel/hearth_network.py"),
+    ),
+    (
+        "hearth_packages.py",
+        include_str!("../../kernel/hearth_packages.py"),
     ),
     (
         "hearth_pickle.py",

@@ -332,7 +332,7 @@ impl Caged {
             .during("writing the files that stand still")?;
         let spec = spec::spec(&Description {
             image: &self.image,
-            data: &data.join(layout::FILES),
+            data: data.as_path(),
             still: &still,
             cgroup: cgroups.path(),
             user_namespace: Path::new(&path),

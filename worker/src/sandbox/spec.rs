@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use zygote::wire::SESSION_ID;
 
+use super::layout;
 use super::message::CageLimits;
 use super::still_files;
 
@@ -81,7 +82,7 @@ pub(super) enum Swap {
 pub(super) struct Description<'a> {
     /// Mount point of the image.
     pub(super) image: &'a Path,
-    /// The session's files on the data filesystem.
+    /// The session's filesystem, as [`layout`] describes it.
     pub(super) data: &'a Path,
     /// Directory of the cage's files that [stand still](still_files).
     pub(super) still: &'a Path,
@@ -154,7 +155,9 @@ fn mounts(cage: &Description<'_>) -> Value {
           "options": ["nosuid", "nodev", "mode=1777", scratch, inodes] },
         { "destination": "/home/session", "type": "tmpfs", "source": "home",
           "options": ["nosuid", "nodev", "mode=700", owner.0, owner.1, scratch, inodes] },
-        { "destination": "/mnt/data", "type": "bind", "source": cage.data,
+        { "destination": layout::PACKAGES_INSIDE, "type": "bind", "source": cage.data.join(layout::PACKAGES),
+          "options": ["bind", "rw", "nosuid", "nodev", "noatime"] },
+        { "destination": "/mnt/data", "type": "bind", "source": cage.data.join(layout::FILES),
           "options": ["bind", "rw", "nosuid", "nodev", "noatime"] }
     ]);
     if let Some(mounts) = mounts.as_array_mut() {
@@ -202,7 +205,7 @@ mod tests {
     fn description(swap: Swap) -> Description<'static> {
         Description {
             image: Path::new("/run/hearth/worker-1/image"),
-            data: Path::new("/run/hearth/worker-1/data/7/files"),
+            data: Path::new("/run/hearth/worker-1/data/7"),
             still: Path::new("/run/still"),
             cgroup: "/hearth/worker-1/7",
             user_namespace: Path::new("/proc/self/fd/9"),

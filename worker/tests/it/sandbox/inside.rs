@@ -81,8 +81,8 @@ async fn no_host_path_shows_and_the_image_cannot_be_written() {
 mounts = [line.split(" ") for line in open("/proc/self/mountinfo")]
 print(json.dumps({
     "text": open("/proc/self/mountinfo").read(),
-    "roots": {mount[4]: mount[3] for mount in mounts if mount[4] in ("/", "/mnt/data", "/tmp", "/home/session")},
-    "data": next(mount[5] for mount in mounts if mount[4] == "/mnt/data"),
+    "roots": {mount[4]: mount[3] for mount in mounts if mount[4] in ("/", "/mnt/data", "/tmp", "/home/session", "/home/session/.local")},
+    "disk": [mount[5] for mount in mounts if mount[4] in ("/mnt/data", "/home/session/.local")],
     "writes": {path: opened(path, "w+") for path in
                ("/x", "/usr/bin/x", "/etc/passwd", "/dev/x", "/mnt/x", "/home/x", "/proc/sys/kernel/hostname")},
     "files": sorted(os.listdir("/mnt/data")),
@@ -90,18 +90,23 @@ print(json.dumps({
 "#,
         )
         .await;
-    let roots = json!({ "/": "/", "/mnt/data": "/files", "/tmp": "/", "/home/session": "/" });
+    let roots = json!({
+        "/": "/", "/mnt/data": "/files", "/tmp": "/", "/home/session": "/", "/home/session/.local": "/packages"
+    });
     assert_eq!(seen["roots"], roots);
     let directory = host.config.state_dir.parent().unwrap().to_str().unwrap();
     let table = seen["text"].as_str().unwrap();
     for path in [directory, "hearth", host.config.image.to_str().unwrap()] {
         assert!(!table.contains(path), "{path} in {table}");
     }
-    let flags = seen["data"].as_str().unwrap();
-    assert!(
-        flags.contains("nosuid") && flags.contains("nodev"),
-        "{flags}"
-    );
+    assert_eq!(seen["disk"].as_array().unwrap().len(), 2);
+    for flags in seen["disk"].as_array().unwrap() {
+        let flags = flags.as_str().unwrap();
+        assert!(
+            flags.contains("nosuid") && flags.contains("nodev"),
+            "{flags}"
+        );
+    }
     for (path, outcome) in seen["writes"].as_object().unwrap() {
         let refused = ["EROFS", "EACCES", "ENOENT"].contains(&outcome.as_str().unwrap());
         assert!(refused, "{path}: {outcome}");

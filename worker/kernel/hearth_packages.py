@@ -1,0 +1,63 @@
+"""What a session installs: `pip` puts it into the user's own directory, and cells find it there at once."""
+
+import contextlib
+import os
+import site
+import sys
+
+# User code may replace what modules hold: keep what is needed after it ran.
+_listdir, _stat = os.listdir, os.stat
+_DIRECTORY = site.getusersitepackages()
+_INSTALLED = (".dist-info", ".egg-info")
+
+
+def begin():
+    """Has this process look there, as every Python does: after the standard library, before what the system has.
+    So what is installed is taken, unless it is loaded already, as is all that the kernel itself needs."""
+    # It must be there before the first look: of one that is not, the importer remembers that.
+    with contextlib.suppress(OSError):  # the disk is full, or the session has closed it to itself
+        os.makedirs(_DIRECTORY, exist_ok=True)
+    site.ENABLE_USER_SITE = True
+    systems = (place for place, entry in enumerate(sys.path) if entry.endswith("-packages"))
+    sys.path.insert(next(systems, len(sys.path)), _DIRECTORY)
+    sys.meta_path.append(_Linked())
+
+
+def names():
+    """The packages in the session's own directory."""
+    try:
+        entries = sorted(_listdir(_DIRECTORY))
+    except OSError:
+        return []
+    return [entry.partition("-")[0] for entry in entries if entry.endswith(_INSTALLED)]
+
+
+class _Linked:
+    """Finds what is installed where it lies (`pip install --editable`). Files in the directory say where that is,
+    and Python reads those at its start; this process has to read them when something is missed."""
+
+    def __init__(self):
+        self._read = None
+
+    def find_spec(self, name, path=None, target=None):
+        if path is not None or not self._has_read_new_ones():
+            return None
+        # What they install there may be a finder, too.
+        for finder in list(sys.meta_path):
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None:
+                return spec
+        return None
+
+    def _has_read_new_ones(self):
+        try:
+            changed = _stat(_DIRECTORY).st_mtime_ns
+            if changed == self._read:
+                return False
+            self._read, entries = changed, _listdir(_DIRECTORY)
+        except OSError:
+            return False
+        if not any(entry.endswith(".pth") for entry in entries):
+            return False
+        site.addsitedir(_DIRECTORY, set(sys.path))
+        return True
