@@ -15,11 +15,15 @@ PLACES = ("-p", "--python", "-t", "--target", "--prefix")
 
 
 def is_of_a_place(arguments):
-    return any(one.split("=")[0] in PLACES for one in arguments) or is_in_an_environment()
+    named = any(one.split("=")[0] in PLACES or re.match("-p.", one) for one in arguments)
+    return named or is_in_an_environment()
 
 
 def is_in_an_environment():
-    directory = os.path.abspath(".")
+    try:
+        directory = os.getcwd()
+    except FileNotFoundError:
+        directory = "/"
     while not os.path.exists(os.path.join(directory, ".venv/pyvenv.cfg")):
         if directory == "/":
             return "VIRTUAL_ENV" in os.environ

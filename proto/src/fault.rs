@@ -27,7 +27,7 @@ pub enum FaultCode {
     WrongFileType,
     /// The path leaves `/mnt/data` or cannot be a file's.
     InvalidPath,
-    /// `/mnt/data` is full.
+    /// The session's disk is full, which `/mnt/data` and `~/.local` share.
     DiskFull,
     /// The disk of the session's worker is full, and the session, which took much of it, was stopped; the
     /// work may have begun, and what it left is not saved.

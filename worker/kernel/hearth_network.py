@@ -80,17 +80,21 @@ def _is_why(error):
             causes.extend(error.exceptions)
         if error.__cause__ is not None:
             causes.append(error.__cause__)
-        elif error.__context__ is not None and _is_of_a_library(error):
+        elif error.__context__ is not None and _is_raised_and_caught_by_libraries(error):
             # Code that tries something else, and fails at that, has another problem.
             causes.append(error.__context__)
     return False
 
 
-def _is_of_a_library(error):
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and hearth_tracebacks.is_of_a_library(trace.tb_frame.f_code.co_filename)
+def _is_raised_and_caught_by_libraries(error):
+    """The error by one, and what it came of by one: a trace begins where it was caught."""
+    raised, caught = error.__traceback__, error.__context__.__traceback__
+    while raised is not None and raised.tb_next is not None:
+        raised = raised.tb_next
+    return all(
+        trace is not None and hearth_tracebacks.is_of_a_library(trace.tb_frame.f_code.co_filename)
+        for trace in (raised, caught)
+    )
 
 
 def _tell_of_the_loopback():

@@ -38,14 +38,15 @@ class _Linked:
 
     def __init__(self):
         self._read = None
+        self._known = set()
 
     def find_spec(self, name, path=None, target=None):
         if path is not None or not self._has_read_new_ones():
             return None
         # What they install there may be a finder, too.
         for finder in list(sys.meta_path):
-            spec = None if finder is self else finder.find_spec(name, path, target)
-            if spec is not None:
+            find = getattr(finder, "find_spec", None)  # old ones have none, and Python skips them
+            if finder is not self and find is not None and (spec := find(name, path, target)) is not None:
                 return spec
         return None
 
@@ -54,10 +55,14 @@ class _Linked:
             changed = _stat(_DIRECTORY).st_mtime_ns
             if changed == self._read:
                 return False
-            self._read, entries = changed, _listdir(_DIRECTORY)
+            self._read = changed
+            links = (entry for entry in _listdir(_DIRECTORY) if entry.endswith(".pth"))
+            found = {(entry, _stat(os.path.join(_DIRECTORY, entry)).st_mtime_ns) for entry in links}
         except OSError:
             return False
-        if not any(entry.endswith(".pth") for entry in entries):
-            return False
-        site.addsitedir(_DIRECTORY, set(sys.path))
-        return True
+        new = found - self._known
+        self._known |= new
+        # Once each: what they run adds to the finders.
+        for entry, _ in sorted(new):
+            site.addpackage(_DIRECTORY, entry, set(sys.path))
+        return bool(new)

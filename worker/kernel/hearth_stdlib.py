@@ -139,7 +139,7 @@ def _no_more_tasks():
     except (OSError, ValueError):
         return None
     # Some may have ended meanwhile.
-    if now < most // 2:
+    if now < most - max(8, most // 8):
         return None
     return (
         f"this session may have {most} processes and threads at a time, so end some or start fewer; "

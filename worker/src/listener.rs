@@ -8,7 +8,7 @@
 //! or meets no listener. The number must be one that the server has not reached when it hears of it,
 //! or what it sent beyond is lost.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use async_nats::{
     Client, Message, RequestErrorKind, SubscribeError, Subscriber, connection::State,
@@ -30,6 +30,8 @@ pub struct Listener {
     subscriber: Subscriber,
     marker: LeaveMarker,
     received: u64,
+    /// Connections that the client had made when this began.
+    connects: u64,
 }
 
 /// How a listener leaves its group.
@@ -53,7 +55,9 @@ impl Listener {
         group: &str,
         marker: LeaveMarker,
     ) -> Result<Self, SubscribeError> {
+        let connects = connects(client);
         Ok(Self {
+            connects,
             subscriber: client.queue_subscribe(subject, group.to_owned()).await?,
             client: client.clone(),
             marker,
@@ -94,6 +98,13 @@ impl Listener {
         }
         self.round_trip().await?;
         self.take_arrived(arrived);
+        if connects(&self.client) != self.connects {
+            // The server counts anew since then and the library does not, so the two would not end at one
+            // message, and messages would go on coming to one who does not listen.
+            self.subscriber.unsubscribe().await?;
+            self.round_trip().await?;
+            return Ok(());
+        }
         let last = self.received + self.marker.on_their_way + MARKERS;
         self.subscriber.unsubscribe_after(last).await?;
         while self.is_connected() {
@@ -144,6 +155,10 @@ impl Listener {
             );
         }
     }
+}
+
+fn connects(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -74,7 +74,7 @@ pub const CAUGHT: [Row; 2] = [
     },
     Row {
         name: "DiskFull",
-        meaning: "`/mnt/data`, `/tmp` or the home directory is full: the code sees `OSError` with `ENOSPC`. \
+        meaning: "`/mnt/data` (with `~/.local`), `/tmp` or the home directory is full: the code sees `OSError` with `ENOSPC`. \
                   An upload is refused with the code of the same name.",
         session: KEPT,
     },

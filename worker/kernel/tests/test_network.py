@@ -91,6 +91,9 @@ class Network(Case):
         told = self.fails(f"import socket\n{handled}")
         self.assertEqual(last_line(told), "KeyError: 'kept'")
         self.assertIn("Errno -3", told["traceback"])
+        handled = "try:\n    socket.gethostbyname('example.com')\nexcept OSError:\n    pd.read_csv('/nosuch.csv')"
+        told = self.fails(f"import pandas as pd\n{handled}")
+        self.assertIn("FileNotFoundError", last_line(told))
         odd = "class Odd(OSError):\n    strerror = property(lambda self: 1 / 0)\n    def __str__(self): return 'odd'\n"
         self.assertEqual(last_line(self.fails(f"{odd}raise Odd()")), "Odd: odd")
         for code in (

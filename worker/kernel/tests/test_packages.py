@@ -49,6 +49,13 @@ class Packages(Case):
         self.assertEqual(self.succeeds("import linked\nlinked.x").text, "42")
         self.assertEqual(self.fails("import unlinked")["name"], "ModuleNotFoundError")
 
+    def test_a_file_is_run_once_and_old_finders_are_passed_over(self):
+        self.succeeds("import sys\nsys.meta_path.append(object())\nruns = sys.runs = []")
+        for number in range(3):
+            (DIRECTORY / f"{number}.pth").write_text(f"import sys; sys.runs.append({number})\n")
+            self.assertEqual(self.fails(f"import unknown{number}")["name"], "ModuleNotFoundError")
+        self.assertEqual(self.succeeds("runs").text, "[0, 1, 2]")
+
     def test_it_comes_after_the_standard_library_and_before_the_systems(self):
         (DIRECTORY / "tabulate.py").write_text("x = 42")
         (DIRECTORY / "colorsys.py").write_text("raise SystemError('the wrong module')")

@@ -87,7 +87,7 @@ pub enum FileError {
     #[error("the path leaves /mnt/data")]
     Escapes,
     /// The session's filesystem is full.
-    #[error("/mnt/data is full")]
+    #[error("the session's disk is full: /mnt/data and ~/.local share it")]
     Full,
     /// It has more bytes than its whole filesystem: holes, which would all have to be sent.
     #[error("the file is larger than /mnt/data: it has holes")]

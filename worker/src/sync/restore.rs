@@ -45,7 +45,7 @@ const AT_ONCE: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// The session's filesystem has not enough room.
-    #[error("/mnt/data is full")]
+    #[error("the session's disk is full: /mnt/data and ~/.local share it")]
     Full,
     /// The store does not give what the log says.
     #[error(transparent)]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use async_nats::{Client, ConnectOptions, Message};
+use futures_util::StreamExt;
 use loadtest::cluster::{Cluster, Member};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -79,6 +80,51 @@ async fn no_message_is_lost_while_members_leave_one_after_the_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_message_is_lost_while_all_members_but_one_leave_together() {
     leave(|leavers| vec![leavers.iter_mut().collect()]).await;
+}
+
+#[tokio::test]
+async fn who_leaves_after_a_reconnect_gets_nothing_any_more() {
+    const MESSAGES: usize = 200;
+    let bus = Bus::start().await;
+    let sender = bus.client("ingress").await;
+    let mut leaver = bus.member().await;
+    for _ in 0..MESSAGES {
+        sender.publish(SUBJECT, "0".into()).await.unwrap();
+        leaver.next().await;
+    }
+    bus.0.restart(Member::Nats(0)).await.unwrap();
+    let stays = bus.client("worker").await;
+    let mut stays = stays
+        .queue_subscribe(SUBJECT, "place".to_owned())
+        .await
+        .unwrap();
+    // Whoever is here again hears what is sent; the one who stays may get it as well.
+    let there = async {
+        loop {
+            sender.publish(SUBJECT, "0".into()).await.unwrap();
+            if tokio::time::timeout(Duration::from_millis(100), leaver.next())
+                .await
+                .is_ok()
+            {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, there).await.unwrap();
+    leaver.leave().await;
+    // What came before.
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(100), stays.next()).await {}
+    for sent in 0..MESSAGES {
+        sender
+            .publish(SUBJECT, sent.to_string().into())
+            .await
+            .unwrap();
+    }
+    for sent in 0..MESSAGES {
+        let message = tokio::time::timeout(PATIENCE, stays.next()).await;
+        let message = message.expect("it went to one who has left").unwrap();
+        assert_eq!(number(&message.payload), Some(u32::try_from(sent).unwrap()));
+    }
 }
 
 /// A member: what tells it to leave, and its life.
