@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use async_nats::{Client, ConnectOptions, Message};
 use futures_util::StreamExt;
 use loadtest::cluster::{Cluster, Member};
+use proto::subject;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use worker::listener::{LeaveMarker, Listener};
@@ -41,9 +42,15 @@ impl Bus {
             on_their_way: 64,
         };
         let listener = Listener::listen(&client, SUBJECT.to_owned(), "place", farewell).await;
-        client.flush().await.unwrap();
+        known(&client).await;
         listener.unwrap()
     }
+}
+
+/// Waits until the server knows what the client has sent, subscriptions included.
+async fn known(client: &Client) {
+    let nobody = client.request(subject::NOBODY, "".into()).await;
+    nobody.unwrap_err();
 }
 
 /// The number in a message; farewells have none.
@@ -90,14 +97,14 @@ async fn who_leaves_after_a_reconnect_gets_nothing_any_more() {
     let mut leaver = bus.member().await;
     for _ in 0..MESSAGES {
         sender.publish(SUBJECT, "0".into()).await.unwrap();
-        leaver.next().await;
+        let next = tokio::time::timeout(PATIENCE, leaver.next());
+        next.await.expect("the only member gets it");
     }
     bus.0.restart(Member::Nats(0)).await.unwrap();
-    let stays = bus.client("worker").await;
-    let mut stays = stays
-        .queue_subscribe(SUBJECT, "place".to_owned())
-        .await
-        .unwrap();
+    let client = bus.client("worker").await;
+    let group = "place".to_owned();
+    let mut stays = client.queue_subscribe(SUBJECT, group).await.unwrap();
+    known(&client).await;
     // Whoever is here again hears what is sent; the one who stays may get it as well.
     let there = async {
         loop {
