@@ -26,7 +26,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Has what is left of the request's body read and dropped when the body itself is dropped.
-pub async fn over_rest(request: Request) -> Request {
+pub fn over_rest(request: Request) -> Request {
     if request.body().is_end_stream() {
         return request;
     }
@@ -110,14 +110,14 @@ mod tests {
         (Body::from_stream(stream), read, closed)
     }
 
-    async fn drop_unread(request: Request) {
-        drop(over_rest(request).await);
+    fn drop_unread(request: Request) {
+        drop(over_rest(request));
     }
 
     #[tokio::test]
     async fn what_nobody_reads_is_read_and_dropped() {
         let (body, read, mut closed) = body(7);
-        drop_unread(Request::new(body)).await;
+        drop_unread(Request::new(body));
         assert_eq!(closed.recv().await, None);
         assert_eq!(read.load(Ordering::Relaxed), 7 * CHUNK);
     }
@@ -125,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_without_end_is_cut_off() {
         let (body, read, mut closed) = body(usize::MAX);
-        drop_unread(Request::new(body)).await;
+        drop_unread(Request::new(body));
         assert_eq!(closed.recv().await, None);
         assert_eq!(read.load(Ordering::Relaxed) as u64, BYTES);
     }
@@ -137,7 +137,7 @@ mod tests {
             closed.recv().await.map(|chunk| (chunk, closed))
         });
         let began = tokio::time::Instant::now();
-        drop_unread(Request::new(Body::from_stream(silent))).await;
+        drop_unread(Request::new(Body::from_stream(silent)));
         open.closed().await;
         assert_eq!(began.elapsed().as_secs(), SILENCE.as_secs());
     }
@@ -146,7 +146,7 @@ mod tests {
     async fn who_waits_to_be_asked_is_not_asked_in_vain() {
         let (body, read, mut closed) = body(7);
         let request = Request::builder().header(header::EXPECT, "100-continue");
-        drop_unread(request.body(body).unwrap()).await;
+        drop_unread(request.body(body).unwrap());
         assert_eq!(closed.recv().await, None);
         assert_eq!(read.load(Ordering::Relaxed), 0);
     }

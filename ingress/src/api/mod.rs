@@ -2,6 +2,7 @@
 //! router below, which is the table of contents, picks the operation.
 
 use axum::{Router, extract::DefaultBodyLimit, handler::Handler, middleware, routing};
+use tower::util::MapRequestLayer;
 
 use crate::{app::App, trace};
 
@@ -51,7 +52,7 @@ pub fn router(app: App) -> Router {
         .merge(openapi::router())
         .route_layer(middleware::from_fn(host::demand))
         .fallback_service(routing::any(front::enter).with_state(front))
-        .layer(middleware::map_request(linger::over_rest))
+        .layer(MapRequestLayer::new(linger::over_rest))
         .with_state(app)
 }
 
