@@ -36,13 +36,16 @@ impl Bus {
     }
 
     async fn member(&self) -> Listener {
-        let client = self.client("worker").await;
+        Self::member_of(&self.client("worker").await).await
+    }
+
+    async fn member_of(client: &Client) -> Listener {
         let farewell = LeaveMarker {
             subject: SUBJECT.to_owned(),
             on_their_way: 64,
         };
-        let listener = Listener::listen(&client, SUBJECT.to_owned(), "place", farewell).await;
-        known(&client).await;
+        let listener = Listener::listen(client, SUBJECT.to_owned(), "place", farewell).await;
+        known(client).await;
         listener.unwrap()
     }
 }
@@ -94,7 +97,9 @@ async fn who_leaves_after_a_reconnect_gets_nothing_any_more() {
     const MESSAGES: usize = 200;
     let bus = Bus::start().await;
     let sender = bus.client("ingress").await;
-    let mut leaver = bus.member().await;
+    // The connection outlives its member, as a worker's does.
+    let connection = bus.client("worker").await;
+    let mut leaver = Bus::member_of(&connection).await;
     for _ in 0..MESSAGES {
         sender.publish(SUBJECT, "0".into()).await.unwrap();
         let next = tokio::time::timeout(PATIENCE, leaver.next());
