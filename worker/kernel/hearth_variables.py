@@ -46,7 +46,8 @@ _MODULES = {f"__{n}__" for n in "builtin builtins doc loader name package spec w
 
 def save(shell, limit, seconds):
     """The variables in at most `limit` bytes, and the names of those that are not there: they cannot be
-    pickled, found no room, or were not reached within `seconds`; and the packages that were installed. One that takes for ever is not ended."""
+    pickled, found no room, or were not reached within `seconds`; and the packages that were installed. One that
+    takes for ever is not ended."""
     writer = _Writer(shell, limit, _now() + seconds)
     # What others are made of comes first: it can be read then whether those can or not.
     for name, value in sorted(list(shell.user_ns.items()), key=_is_a_part, reverse=True):

@@ -100,7 +100,8 @@ impl Listener {
         self.take_arrived(arrived);
         if connects(&self.client) != self.connects {
             // The server counts anew since then and the library does not, so the two would not end at one
-            // message, and messages would go on coming to one who does not listen.
+            // message, and messages would go on coming to one who does not listen. Those that are on their
+            // way now are lost, which is the lesser harm.
             self.subscriber.unsubscribe().await?;
             self.round_trip().await?;
             return Ok(());

@@ -145,8 +145,9 @@ codes! {
     ExecutionRecordsFull: SERVICE_UNAVAILABLE, Safe;
     /// The execution has not ended, or its end is not known yet.
     ExecutionPending: GATEWAY_TIMEOUT, SameId;
-    /// The session's disk is full, which `/mnt/data` and `~/.local` share; or the disk of the session's worker is, and
-    /// the session, which took much of it, was stopped without saving what the code wrote: then the body says that it may have run.
+    /// The session's disk is full, which `/mnt/data` and `~/.local` share; or the disk of the session's worker is,
+    /// and the session, which took much of it, was stopped without saving what the code wrote: then the body says
+    /// that it may have run.
     DiskFull: INSUFFICIENT_STORAGE, Unsafe;
     /// It was done, but nothing in `/mnt/data` is saved from now on: it holds more than 100,000 files,
     /// directories and links, or 32 MiB of their paths, or files in more than 400,000 pieces. Code may
