@@ -4,6 +4,7 @@
 
 mod durability;
 mod figures;
+mod libraries;
 mod memory;
 mod peers;
 mod sessions;
@@ -94,6 +95,11 @@ pub async fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     }
     let memory = memory::measure(&rounds.stacks).await?;
     let mut figures = rounds.times.figures(&memory, options);
+    for library in libraries::measure(&rounds.stacks).await? {
+        let name = format!("{}: with one thread / by default", library.name);
+        let (one, many) = (&library.single_threaded, &library.by_default);
+        figures.ratio(&name, one, many, Some(1.0 / 1.1));
+    }
     // Idle stacks take their share of the processors too.
     drop(rounds);
     let mut durability = Durability::start().await?;

@@ -135,6 +135,9 @@ pub const SESSION_FILE_JOBS: usize = 32;
 
 /// A delivered job that is not accepted within this time is never placed again.
 pub const ACCEPT_WITHIN: Duration = Duration::from_secs(1);
+/// How long an owner may keep a job before it says so: an answer that comes sooner says it, too, and
+/// spares the bus a message.
+pub const ACCEPT_AFTER: Duration = Duration::from_millis(25);
 /// Interval of the frames that an owner sends while it works.
 pub const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Silence after which an owner counts as lost.
@@ -222,5 +225,6 @@ const _: () = assert!(ENVIRONMENT_BYTES * 2 <= MESSAGE_BYTES - INLINE_BYTES);
 const _: () = assert!(STREAM_LINGER.as_millis() < SILENCE.as_millis());
 const _: () = assert!(STORE_REQUEST.as_millis() < STORE_PATIENCE.as_millis());
 const _: () = assert!(STORE_PATIENCE.as_millis() < DEAD_GRACE.as_millis());
+const _: () = assert!(ACCEPT_AFTER.as_millis() * 10 <= ACCEPT_WITHIN.as_millis());
 const _: () = assert!(HEARTBEAT.as_millis() * 3 <= SILENCE.as_millis());
 const _: () = assert!(WORKER_BEAT.as_millis() * 3 < WORKER_TTL.as_millis());

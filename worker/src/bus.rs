@@ -131,6 +131,8 @@ pub struct Responder {
     epoch: Epoch,
     next: u32,
     asked: Instant,
+    /// Whether the job was taken and its sender does not know yet.
+    owes_acceptance: bool,
     /// Output that it sends as it comes.
     outlet: Option<Arc<Outlet>>,
 }
@@ -145,6 +147,7 @@ impl Responder {
             epoch: Epoch::default(),
             next: 0,
             asked: Instant::now(),
+            owes_acceptance: false,
             outlet: None,
         }
     }
@@ -159,9 +162,28 @@ impl Responder {
         self.send(FrameBody::Accepted).await;
     }
 
+    /// Takes the job, and leaves it to the answer to say so: most come sooner than the next frame would.
+    /// Whoever calls this sees to a [`Self::heartbeat`] within [`limits::ACCEPT_AFTER`].
+    pub fn accept_soon(&mut self) {
+        self.owes_acceptance = true;
+    }
+
+    /// How long until it must speak, if there is no answer before.
+    #[must_use]
+    pub fn speaks_within(&self) -> Duration {
+        match self.owes_acceptance {
+            true => limits::ACCEPT_AFTER.saturating_sub(self.asked.elapsed()),
+            false => limits::HEARTBEAT,
+        }
+    }
+
     /// Says that the work goes on. After [`limits::ANSWERS_WITHIN`] the bus would not carry it, and
     /// whoever hears nothing asks again. Without a connection it would only wait, together with many more.
+    /// An acceptance that is owed goes out instead, in any case.
     pub async fn heartbeat(&mut self) {
+        if self.owes_acceptance {
+            return self.accept().await;
+        }
         let connected = self.client.connection_state() == State::Connected;
         if connected && self.asked.elapsed() < limits::ANSWERS_WITHIN {
             self.send(FrameBody::Heartbeat).await;
@@ -219,6 +241,16 @@ impl Responder {
     }
 
     async fn send(&mut self, body: FrameBody) {
+        // An answer says it, too. A failure does not: without acceptance it may mean "ask another".
+        if std::mem::take(&mut self.owes_acceptance)
+            && !matches!(body, FrameBody::Accepted | FrameBody::Done(_))
+        {
+            self.publish(FrameBody::Accepted).await;
+        }
+        self.publish(body).await;
+    }
+
+    async fn publish(&mut self, body: FrameBody) {
         let frame = Frame {
             epoch: self.epoch,
             n: self.next,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::bus::Bus;
 
 /// Time between two looks at the workers' pools, which keep new sessions from waiting for one.
-const COMPARE_EVERY: Duration = Duration::from_secs(2);
+const COMPARE_EVERY: Duration = Duration::from_secs(4);
 /// This ingress's pools are told so often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 

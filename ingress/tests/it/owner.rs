@@ -10,7 +10,11 @@ use async_nats::{
 use futures_util::StreamExt;
 use ingress::{
     bus::{Bus, NatsAuth},
-    route::once::{OnceError, route_once},
+    route::{
+        Missing, RouteError,
+        once::{OnceError, route_once},
+        route,
+    },
 };
 use loadtest::cluster::{Cluster, Member};
 use proto::{
@@ -199,6 +203,15 @@ impl Fleet {
     pub(crate) async fn ask(&self, record: RecordRef, wait: Duration) -> Result<Answer, OnceError> {
         let asked = route_once(&self.ingress, job(&record), record, wait, None);
         timeout(WITHIN, asked).await.unwrap()
+    }
+
+    /// Asks for an execution that has no record.
+    pub(crate) async fn ask_without_record(&self) -> Result<Answer, RouteError> {
+        let mut job = job(&record());
+        if let Request::Execute { record, .. } = &mut job.request {
+            *record = None;
+        }
+        route(&self.ingress, &job, Missing::Refuse, None).await
     }
 
     /// Writes the record over a revision.

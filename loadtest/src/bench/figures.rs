@@ -190,9 +190,9 @@ impl Figures {
             target,
         } in &self.ratios
         {
-            let text = target.map_or_else(String::new, |least| format!("≥ {least}"));
+            let text = target.map_or_else(String::new, |least| format!("≥ {least:.2}"));
             let holds = target.map(|least| *ratio >= least);
-            line([name, &format!("{ratio:.1}"), "", "", &text, verdict(holds)]);
+            line([name, &format!("{ratio:.2}"), "", "", &text, verdict(holds)]);
         }
         table
     }

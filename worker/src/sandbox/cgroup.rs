@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal};
 use tokio::time::Instant;
 
 use super::error::StartError;
+use super::kernel_file;
 use super::meter::Peak;
 use super::spec::Swap;
 use super::unified::{self, HandDownError};
@@ -330,7 +331,7 @@ impl Cgroups {
     /// Processes inside, as the caller's pid namespace numbers them.
     pub(super) fn processes(&self) -> io::Result<Vec<Pid>> {
         let path = self.file("pids", "cgroup.procs")?;
-        let list = fs::read_to_string(&path).map_err(|error| about(&path, error))?;
+        let list = kernel_file::read_text(&path).map_err(|error| about(&path, error))?;
         Ok(list
             .lines()
             .filter_map(|line| line.parse().ok().and_then(Pid::from_raw))
@@ -360,7 +361,7 @@ impl Cgroups {
             "memory.usage_in_bytes"
         };
         let path = self.file("memory", name)?;
-        let value = fs::read_to_string(&path).map_err(|error| about(&path, error))?;
+        let value = kernel_file::read_text(&path).map_err(|error| about(&path, error))?;
         value
             .trim()
             .parse()
@@ -373,7 +374,7 @@ impl Cgroups {
             return keyed(&self.file("cpu", "cpu.stat")?, "usage_usec");
         }
         let path = self.file("cpuacct", "cpuacct.usage")?;
-        let value = fs::read_to_string(&path).map_err(|error| about(&path, error))?;
+        let value = kernel_file::read_text(&path).map_err(|error| about(&path, error))?;
         let nanoseconds: u64 = value
             .trim()
             .parse()
@@ -429,7 +430,7 @@ impl Cgroups {
             return Ok(keyed(&self.file("freezer", "cgroup.events")?, "frozen")? == 1);
         }
         let path = self.file("freezer", "freezer.state")?;
-        let state = fs::read_to_string(&path).map_err(|error| about(&path, error))?;
+        let state = kernel_file::read_text(&path).map_err(|error| about(&path, error))?;
         Ok(state.trim() == "FROZEN")
     }
 
@@ -512,7 +513,7 @@ async fn pause_until(deadline: Instant) -> io::Result<()> {
 }
 
 fn keyed(path: &Path, key: &str) -> io::Result<u64> {
-    let text = fs::read_to_string(path).map_err(|error| about(path, error))?;
+    let text = kernel_file::read_text(path).map_err(|error| about(path, error))?;
     let value = text
         .lines()
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));

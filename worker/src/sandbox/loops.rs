@@ -10,9 +10,13 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::io::Errno;
 
+use super::kernel_file;
 use super::sys::{self, Access};
 
 const CONTROL: &str = "/dev/loop-control";
+
+/// Below a device's directory in `/sys`, as long as something is attached.
+const BACKING_FILE: &str = "loop/backing_file";
 
 /// Major number of loop devices.
 const MAJOR: u32 = 7;
@@ -111,7 +115,10 @@ impl Released {
     pub(super) fn is_attached(&self) -> bool {
         let Attached { device, file, life } = &self.0;
         let now = Attached::now(device.clone());
-        now.file.is_some() && (&now.file, &now.life) == (file, life)
+        match life {
+            Some(_) => now.life == *life && device.join(BACKING_FILE).exists(),
+            None => now.life.is_none() && now.file.is_some() && now.file == *file,
+        }
     }
 }
 
@@ -119,20 +126,21 @@ impl Released {
 #[derive(Clone, Debug)]
 struct Attached {
     device: PathBuf,
-    /// Name of the file; `None` if there is none.
-    file: Option<String>,
     /// Another one each time that something is attached (Linux 5.15).
     life: Option<String>,
+    /// Name of the file; only read where there is no `life`.
+    file: Option<String>,
 }
 
 impl Attached {
     fn now(device: PathBuf) -> Self {
-        let read = |name| std::fs::read_to_string(device.join(name)).ok();
-        Self {
-            file: read("loop/backing_file"),
-            life: read("diskseq"),
-            device,
-        }
+        let read = |name| kernel_file::read_text(&device.join(name)).ok();
+        let life = read("diskseq");
+        let file = match life {
+            Some(_) => None,
+            None => read(BACKING_FILE),
+        };
+        Self { device, life, file }
     }
 }
 
@@ -172,25 +180,38 @@ fn open(path: &Path, number: u32, access: Access) -> io::Result<File> {
 mod tests {
     use super::*;
 
-    fn attach(device: &Path, file: &str, life: &str) {
+    fn attach(device: &Path, file: &str, life: Option<&str>) {
         std::fs::create_dir_all(device.join("loop")).unwrap();
-        std::fs::write(device.join("loop/backing_file"), file).unwrap();
-        std::fs::write(device.join("diskseq"), life).unwrap();
+        std::fs::write(device.join(BACKING_FILE), file).unwrap();
+        if let Some(life) = life {
+            std::fs::write(device.join("diskseq"), life).unwrap();
+        }
     }
 
     #[test]
     fn a_device_that_was_given_to_another_file_is_not_attached_any_more() {
         let sys = tempfile::tempdir().unwrap();
         let device = sys.path().join("loop7");
-        attach(&device, "/data/one (deleted)", "7");
+        attach(&device, "/data/one (deleted)", Some("7"));
         let released = Released(Attached::now(device.clone()));
         assert!(released.is_attached());
-        attach(&device, "/data/two (deleted)", "7");
+        attach(&device, "/data/one (deleted)", Some("8"));
         assert!(!released.is_attached());
-        attach(&device, "/data/one (deleted)", "8");
-        assert!(!released.is_attached());
-        attach(&device, "/data/one (deleted)", "7");
+        attach(&device, "/data/one (deleted)", Some("7"));
         assert!(released.is_attached());
+        std::fs::remove_dir_all(device.join("loop")).unwrap();
+        assert!(!released.is_attached());
+    }
+
+    #[test]
+    fn an_older_kernel_tells_files_apart_by_name() {
+        let sys = tempfile::tempdir().unwrap();
+        let device = sys.path().join("loop7");
+        attach(&device, "/data/one (deleted)", None);
+        let released = Released(Attached::now(device.clone()));
+        assert!(released.is_attached());
+        attach(&device, "/data/two (deleted)", None);
+        assert!(!released.is_attached());
         std::fs::remove_dir_all(device.join("loop")).unwrap();
         assert!(!released.is_attached());
     }

@@ -1,12 +1,14 @@
 //! What one execution uses, as the kernel of the host counts it. Whatever cannot be read is not told:
 //! it is no reason to fail an execution.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::path::Path;
 
 use proto::execution::Resources;
 
 use super::cgroup::Cgroups;
+use super::kernel_file;
 
 /// Counts from its making to its reading.
 #[derive(Debug)]
@@ -65,7 +67,7 @@ impl Meter {
 
 impl Peak {
     /// Lets the count begin anew where the kernel can.
-    pub(super) fn begin(path: &std::path::Path) -> io::Result<Self> {
+    pub(super) fn begin(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path);
         if let Ok(mut file) = file {
             let begins_anew = file.write_all(b"0").is_ok();
@@ -87,7 +89,7 @@ impl Peak {
 
 /// Bytes that a process and those that it waited for caused to be written to disks.
 fn written(process: u32) -> io::Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{process}/io"))?;
+    let text = kernel_file::read_text(Path::new(&format!("/proc/{process}/io")))?;
     let value = text
         .lines()
         .find_map(|line| line.strip_prefix("write_bytes: "));

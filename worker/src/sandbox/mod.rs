@@ -33,6 +33,7 @@ pub(crate) mod host;
 mod host_lock;
 mod host_place;
 mod kernel;
+pub(crate) mod kernel_file;
 pub mod launcher;
 pub mod layout;
 mod loops;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use zygote::wire::SESSION_ID;
 
@@ -41,6 +42,18 @@ impl Namespaces {
         Ok(Self(names))
     }
 
+    /// Those of this process: only its helpers change theirs.
+    fn own() -> io::Result<&'static Self> {
+        static OWN: OnceLock<Namespaces> = OnceLock::new();
+        match OWN.get() {
+            Some(own) => Ok(own),
+            None => {
+                let own = Self::of("self")?;
+                Ok(OWN.get_or_init(|| own))
+            }
+        }
+    }
+
     /// Those of nothing; no process has them.
     pub(super) fn none() -> Self {
         Self([const { PathBuf::new() }; NAMESPACES.len()])
@@ -49,7 +62,7 @@ impl Namespaces {
     /// Those of a cage's PID 1. None of them may be the worker's own.
     pub(super) fn of_cage(pid: u32) -> Result<Self, Mismatch> {
         let cage = Self::of(&pid.to_string())?;
-        let own = Self::of("self")?;
+        let own = Self::own()?;
         for ((cage, own), kind) in cage.0.iter().zip(&own.0).zip(NAMESPACES) {
             if cage == own {
                 return Err(Mismatch::Namespace(kind));

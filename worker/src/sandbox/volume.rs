@@ -155,13 +155,15 @@ impl Volumes {
         let file = create(&path, bytes).map_err(image)?;
         let mut command = Command::new(MKFS);
         command
-            // No journal: the commit log is what survives a crash. No reserved blocks, no tables
-            // written ahead of their use.
+            // No journal: the commit log is what survives a crash. Inodes that have room for fine times. No
+            // reserved blocks, no tables written ahead of their use.
             .args([
                 "-q",
                 "-F",
                 "-b",
                 "4096",
+                "-I",
+                "256",
                 "-m",
                 "0",
                 "-O",

@@ -281,7 +281,7 @@ impl Actor {
     }
 
     /// Whether somebody must hear that the work goes on.
-    fn somebody_waits(&self) -> bool {
+    pub(super) fn somebody_waits(&self) -> bool {
         self.running.is_some()
             || !self.queue.is_empty()
             || !self.held.is_empty()

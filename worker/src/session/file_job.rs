@@ -160,8 +160,9 @@ async fn listed(
 /// Does `work` while telling those who wait that it goes on.
 pub async fn with_heartbeats<T>(waiting: &mut [Responder], work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
+    let first = waiting.iter().map(Responder::speaks_within).min();
     let mut beat = tokio::time::interval(limits::HEARTBEAT);
-    beat.reset();
+    beat.reset_after(first.unwrap_or(limits::HEARTBEAT));
     loop {
         tokio::select! {
             done = &mut work => return done,

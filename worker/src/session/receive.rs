@@ -58,7 +58,10 @@ impl Actor {
                 stream,
             } => {
                 self.used();
-                responder.accept().await;
+                match record.is_none() && !stream {
+                    true => self.accept_soon(&mut responder),
+                    false => responder.accept().await,
+                }
                 let queued = record.as_ref().is_some_and(RecordRef::is_queued);
                 let outlet = stream.then(|| self.open_stream(&job.operation, &mut responder));
                 let detailed = extension.is_some();
@@ -109,9 +112,23 @@ impl Actor {
         }
     }
 
+    fn accept_soon(&mut self, responder: &mut Responder) {
+        responder.accept_soon();
+        self.beat_soon();
+    }
+
+    /// Has the next beat say that a job was taken, if there is no answer before.
+    fn beat_soon(&mut self) {
+        let soon = Instant::now() + limits::ACCEPT_AFTER;
+        self.next_beat = match self.somebody_waits() {
+            true => self.next_beat.min(soon),
+            false => soon,
+        };
+    }
+
     async fn take_file_job(&mut self, job: Job, mut responder: Responder) {
         self.used();
-        responder.accept().await;
+        responder.accept_soon();
         if self.held.len() + self.file_jobs.len() >= limits::SESSION_FILE_JOBS {
             responder.finish(Err(self.busy(file_job::too_many()))).await;
         } else {
@@ -208,6 +225,7 @@ impl Actor {
     /// Begins a file operation, or keeps it until there is a sandbox.
     pub(super) fn start_file_job(&mut self, job: Job, mut responder: Responder) {
         let Some(Sandbox { data, saver, .. }) = &self.sandbox else {
+            self.beat_soon();
             self.held.push((job, responder));
             return;
         };

@@ -7,7 +7,8 @@
 //!
 //! A [`Syncer`] is one session's committer. After a cell it looks at the whole directory, with
 //! everything in the cage standing still as long as small files are read; after an upload or a
-//! removal it looks at that one path only. Whatever it cannot be sure about it looks at again the
+//! removal it looks at that one path only. A directory that was empty and was not changed since is not
+//! looked into (`empty.rs`). Whatever it cannot be sure about it looks at again the
 //! next time: what was changed while it was read, what was changed so shortly before that a later
 //! change would show the same times, and what can be written through a mapping.
 //!
@@ -16,6 +17,7 @@
 
 mod beneath;
 mod delta;
+mod empty;
 mod gather;
 mod look;
 mod mapped;

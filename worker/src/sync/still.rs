@@ -1,8 +1,9 @@
 //! Holds a cage still while its files are looked at.
 
 use std::io;
+use std::path::Path;
 
-use crate::sandbox::Cage;
+use crate::sandbox::{Cage, kernel_file};
 
 /// A cage in which nothing runs. It goes on when this is dropped, however that comes about.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ fn is_quiet(processes: &[u32], resident: u32) -> io::Result<bool> {
         [process] => process,
         _ => return Ok(false),
     };
-    match std::fs::read(format!("/proc/{process}/stat")) {
+    match kernel_file::read(Path::new(&format!("/proc/{process}/stat"))) {
         Ok(stat) => Ok(Status::parse(&stat)
             .is_some_and(|status| status.threads == 1 && status.parent != resident)),
         // It has ended, and may have left another.

@@ -13,6 +13,7 @@ use store::log::{
 use super::{
     beneath,
     delta::{ChangedFile, Delta},
+    empty::Stamp,
     look::{Found, Known, Look, LookError, Looked},
     resolve::{Last, resolve},
     restore::{self, RestoreError},
@@ -39,6 +40,8 @@ pub struct Syncer {
     /// What was seen when the log came to hold it. An entry without doubt vouches: as long as the
     /// file has this state, its contents are those of the manifest.
     seen: Arc<Tree>,
+    /// The directory when it was seen empty and the log said the same.
+    empty: Option<Stamp>,
     /// Pays for looks at everything, which code can make long.
     allowance: Arc<Allowance>,
 }
@@ -143,6 +146,7 @@ impl Syncer {
             data,
             transfers,
             seen: Arc::default(),
+            empty: None,
             allowance: Arc::default(),
         }
     }
@@ -173,17 +177,22 @@ impl Syncer {
         })
     }
 
-    /// Commits everything that is in the directory, after a cell. The cage stands still for as long
-    /// as it takes to look around and to read what is small; whatever happens, it goes on then.
+    /// Commits everything that is in the directory, after a cell. Unless the directory is known to be empty, the
+    /// cage stands still for as long as it takes to look around and to read what is small; whatever happens, it
+    /// goes on then.
     ///
     /// # Errors
     /// See [`SyncError`].
     pub async fn commit_all(&mut self, cage: &Cage) -> Result<Synced, SyncError> {
         self.writer.settle().await?;
+        let stamp = Stamp::of(self.data.root().as_fd())?;
+        if self.is_still_empty(stamp) {
+            return Ok(Synced::Unchanged);
+        }
         let still = Still::begin(cage).await?;
         let looked = self.look_at_all(still.processes().to_vec()).await;
         still.end()?;
-        self.commit(looked?, Scope::Whole).await
+        self.commit_whole(looked?, stamp).await
     }
 
     /// Commits one path and nothing else, after an upload or a removal, beside whatever runs. With
@@ -194,6 +203,7 @@ impl Syncer {
     pub async fn commit_path(&mut self, path: &FilePath) -> Result<Synced, SyncError> {
         self.writer.settle().await?;
         let (root, known, path) = (Arc::clone(self.data.root()), self.known(), path.clone());
+        self.empty = None;
         match run_blocking(move || Look::at_path(&root, known, &path)).await?? {
             Some(looked) => self.commit(looked, Scope::Path).await,
             // It leads out of the directory by now, so there is nothing of the session's.
@@ -246,8 +256,12 @@ impl Syncer {
     #[cfg(test)]
     pub(super) async fn commit_tree(&mut self, processes: &[u32]) -> Result<Synced, SyncError> {
         self.writer.settle().await?;
+        let stamp = Stamp::of(self.data.root().as_fd())?;
+        if self.is_still_empty(stamp) {
+            return Ok(Synced::Unchanged);
+        }
         let looked = self.look_at_all(processes.to_vec()).await?;
-        self.commit(looked, Scope::Whole).await
+        self.commit_whole(looked, stamp).await
     }
 
     /// Files and links that the next look has to read, whatever their times say.
@@ -268,6 +282,19 @@ impl Syncer {
         let allowance = Arc::clone(&self.allowance);
         let look = move || allowance.pay_for(|| Look::at_all(&root, known, &processes));
         Ok(run_blocking(look).await??)
+    }
+
+    fn is_still_empty(&self, now: Stamp) -> bool {
+        self.empty.is_some_and(|empty| empty.holds(now))
+    }
+
+    /// Commits what a look at everything found, before which `stamp` was taken.
+    async fn commit_whole(&mut self, looked: Looked, stamp: Stamp) -> Result<Synced, SyncError> {
+        self.empty = None;
+        let synced = self.commit(looked, Scope::Whole).await?;
+        let is_empty = self.writer.manifest().is_empty() && self.seen.iter().len() == 0;
+        self.empty = is_empty.then_some(stamp);
+        Ok(synced)
     }
 
     async fn commit(&mut self, looked: Looked, scope: Scope) -> Result<Synced, SyncError> {

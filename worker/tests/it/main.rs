@@ -16,5 +16,6 @@ mod identity;
 mod kernel;
 mod listener;
 mod records;
+mod responder;
 mod sandbox;
 mod sync;

@@ -1,6 +1,7 @@
 //! Cancels what nobody waits for any more.
 
 use proto::{
+    id::OperationId,
     message::{Job, Request},
     subject, wire,
 };
@@ -10,47 +11,49 @@ use crate::bus::Bus;
 
 /// Cancels an execution whose caller goes away before the answer, unless its caller named it: then it
 /// finishes and can be fetched.
-pub(super) struct HangUp {
-    bus: Bus,
-    cancel: Option<Job>,
+pub(super) struct HangUp<'a> {
+    bus: &'a Bus,
+    job: &'a Job,
+    waited_for: bool,
 }
 
-impl HangUp {
-    pub(super) fn of(bus: &Bus, job: &Job) -> Self {
-        let request = Request::Cancel {
-            target: job.operation.clone(),
-        };
-        let cancel = match &job.request {
-            Request::Execute { record: None, .. } => Some(Job {
-                v: request.version(),
-                operation: proto::id::OperationId::from_ulid(Ulid::new()),
-                request,
-                pool: job.pool.clone(),
-                session: job.session.clone(),
-                identifier: job.identifier.clone(),
-                sealed: None,
-                budget_ms: 0,
-                trace: job.trace,
-            }),
-            _ => None,
-        };
+impl<'a> HangUp<'a> {
+    pub(super) fn new(bus: &'a Bus, job: &'a Job) -> Self {
         Self {
-            bus: bus.clone(),
-            cancel,
+            bus,
+            job,
+            waited_for: matches!(job.request, Request::Execute { record: None, .. }),
         }
     }
 
     pub(super) fn answered(&mut self) {
-        self.cancel = None;
+        self.waited_for = false;
+    }
+
+    fn cancel(&self) -> Job {
+        let request = Request::Cancel {
+            target: self.job.operation.clone(),
+        };
+        Job {
+            v: request.version(),
+            operation: OperationId::from_ulid(Ulid::new()),
+            request,
+            pool: self.job.pool.clone(),
+            session: self.job.session.clone(),
+            identifier: self.job.identifier.clone(),
+            sealed: None,
+            budget_ms: 0,
+            trace: self.job.trace,
+        }
     }
 }
 
-impl Drop for HangUp {
+impl Drop for HangUp<'_> {
     fn drop(&mut self) {
-        let Some(job) = self.cancel.take() else {
+        if !self.waited_for {
             return;
-        };
-        let bus = self.bus.clone();
+        }
+        let (bus, job) = (self.bus.clone(), self.cancel());
         tokio::spawn(async move {
             let subject = subject::session(&job.pool, &job.session, job.request.verb());
             let Ok(payload) = wire::encode(&job) else {

@@ -315,11 +315,12 @@ async fn ask(
     accept_within: Duration,
 ) -> Result<Heard, RouteError> {
     let mut inbox = bus.send(subject, payload).await?;
-    match timeout(accept_within, inbox.next()).await {
+    let mut hang_up = HangUp::new(bus, job);
+    let heard = match timeout(accept_within, inbox.next()).await {
         Ok(Arrival::Nobody) => Ok(Heard::Nobody),
         Ok(Arrival::Frame(frame)) => match frame.body {
             FrameBody::Accepted | FrameBody::Heartbeat => {
-                listen(bus, (job, reader), &mut inbox).await
+                return listen(reader, &mut inbox, hang_up).await;
             }
             // Nobody sends output before it accepted.
             FrameBody::Output(_) => Err(RouteError::Lost { accepted: false }),
@@ -328,18 +329,21 @@ async fn ask(
         },
         // Delivered, as far as anyone knows.
         Ok(Arrival::Gap) | Err(_) => Err(RouteError::Lost { accepted: false }),
+    };
+    if heard.is_ok() {
+        hang_up.answered();
     }
+    heard
 }
 
 async fn listen(
-    bus: &Bus,
-    (job, reader): (&Job, Option<&Reader>),
+    reader: Option<&Reader>,
     inbox: &mut Inbox,
+    mut hang_up: HangUp<'_>,
 ) -> Result<Heard, RouteError> {
     if let Some(reader) = reader {
         reader.started();
     }
-    let mut hang_up = HangUp::of(bus, job);
     loop {
         match timeout(patiently(limits::SILENCE), inbox.next()).await {
             Ok(Arrival::Frame(frame)) => match frame.body {

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{Inner, Role, STOP_WITHIN, lock, shares};
-use crate::sandbox::volume::Image;
+use crate::sandbox::{kernel_file, volume::Image};
 
 /// What it grew by is counted over one to two of these.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -86,8 +86,16 @@ impl Account {
         let reserved = Path::new("/sys/fs/ext4")
             .join(device)
             .join("reserved_clusters");
-        let text = fs::read_to_string(&reserved)?;
-        let kept_back = text.trim().parse().map_err(io::Error::other)?;
+        let kept_back = match disk
+            .upgrade()
+            .and_then(|disk| disk.kept_back(space.f_blocks))
+        {
+            Some(known) => known,
+            None => {
+                let text = kernel_file::read_text(&reserved)?;
+                text.trim().parse().map_err(io::Error::other)?
+            }
+        };
         let empty = Taken {
             inside: space
                 .f_blocks
@@ -115,6 +123,11 @@ impl Account {
             }),
             stopped: watch::Sender::new(false),
         })
+    }
+
+    /// What the kernel itself keeps back of a filesystem of so many blocks, if this one has as many.
+    pub(super) fn kept_back_of(&self, blocks: u64) -> Option<u64> {
+        (self.blocks == blocks).then_some(self.kept_back)
     }
 
     pub(super) fn name(&self) -> &str {

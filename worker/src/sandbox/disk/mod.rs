@@ -16,7 +16,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use proto::health::{Check, Health};
@@ -76,8 +76,15 @@ struct Inner {
     health: Mutex<Option<Health>>,
     /// Sessions that were stopped since the start.
     stopped: AtomicU64,
-    closed: Mutex<bool>,
+    watch: Mutex<Watch>,
     woken: Condvar,
+}
+
+/// What the watching thread waits for.
+#[derive(Debug)]
+struct Watch {
+    look_at: Instant,
+    closed: bool,
 }
 
 impl Disk {
@@ -104,7 +111,10 @@ impl Disk {
             reached: AtomicBool::new(false),
             health: Mutex::default(),
             stopped: AtomicU64::new(0),
-            closed: Mutex::new(false),
+            watch: Mutex::new(Watch {
+                look_at: Instant::now(),
+                closed: false,
+            }),
             woken: Condvar::new(),
         });
         let watched = Arc::downgrade(&inner);
@@ -129,7 +139,7 @@ impl Disk {
     /// From now on readiness says how the disk stands.
     pub fn report_to(&self, health: Health) {
         *lock(&self.0.health) = Some(health);
-        self.0.look();
+        self.0.look_now();
     }
 
     /// How it stands now.
@@ -145,7 +155,7 @@ impl Disk {
 
     /// Ends the watching.
     pub(super) fn close(&self) {
-        *lock(&self.0.closed) = true;
+        lock(&self.0.watch).closed = true;
         self.0.woken.notify_all();
     }
 
@@ -172,10 +182,18 @@ impl Inner {
         })
     }
 
+    /// What the kernel itself keeps back of a filesystem of so many blocks, as another tells.
+    fn kept_back(&self, blocks: u64) -> Option<u64> {
+        let accounts = lock(&self.accounts);
+        accounts
+            .iter()
+            .find_map(|account| account.kept_back_of(blocks))
+    }
+
     /// Sets the part of a filesystem that is new or that a session has got.
     fn look_at(&self, account: &Account) {
         if !self.grants_newcomer(account) {
-            self.look();
+            self.look_now();
         }
     }
 
@@ -193,6 +211,16 @@ impl Inner {
             account.grant(&sample, part, more);
         }
         true
+    }
+
+    /// Looks before it is time, which may make the next look due sooner.
+    fn look_now(&self) {
+        let look_at = Instant::now() + self.look();
+        let mut watch = lock(&self.watch);
+        if look_at < watch.look_at {
+            watch.look_at = look_at;
+            self.woken.notify_all();
+        }
     }
 
     /// Looks at everything and sets every filesystem's part. Returns when to look again.
@@ -264,7 +292,7 @@ impl Inner {
             account.expect(bytes);
         }
         drop(accounts);
-        self.look();
+        self.look_now();
         can
     }
 
@@ -302,13 +330,18 @@ impl Inner {
 fn watch(watched: &Weak<Inner>) {
     while let Some(inner) = watched.upgrade() {
         let pause = inner.look();
-        let closed = lock(&inner.closed);
-        let waited = inner
-            .woken
-            .wait_timeout_while(closed, pause, |closed| !*closed);
-        let (closed, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if *closed {
-            return;
+        let mut watch = lock(&inner.watch);
+        watch.look_at = Instant::now() + pause;
+        loop {
+            if watch.closed {
+                return;
+            }
+            let left = watch.look_at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = inner.woken.wait_timeout(watch, left);
+            (watch, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

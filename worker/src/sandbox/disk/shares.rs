@@ -2,13 +2,13 @@
 //!
 //! What may be written without asking is never more than what the disk has. Half of the reserve is
 //! everybody's in equal parts, so whoever writes little finds room even when the reserve is reached. What
-//! lies above the reserve belongs to the sessions: half in equal parts, half to those that grow.
+//! lies above the reserve belongs to the sessions: half in equal parts, half to those that grow. As long as
+//! more is free than all together write between two looks, each may take a quarter of the rest.
 
 use std::time::Duration;
 
-/// What all sessions together can write between two looks, a late one included. As long as more than that
-/// is free, one session may take more than its equal part.
-const BURST_BYTES: u64 = 2 << 30;
+/// What all sessions together can write, in bytes per second.
+const RATE_OF_ALL: u64 = 4 << 30;
 
 /// Room below which a growing session cannot go on: the kernel asks for about as much for one write.
 pub(super) const USEFUL_BYTES: u64 = 2 << 20;
@@ -19,8 +19,13 @@ pub(super) const GROWTH_BYTES: u64 = 64 << 10;
 /// The fastest that a session is expected to fill its part, in bytes per second.
 const RATE: u64 = 2 << 30;
 
-/// Shortest and longest time between two looks where filesystems could fill the disk.
-const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+/// Shortest time between two looks where filesystems could fill the disk, and the longest where it is small and
+/// where it is large.
+const LOOK: [Duration; 3] = [
+    Duration::from_millis(10),
+    Duration::from_millis(500),
+    Duration::from_secs(3),
+];
 /// Time between two looks where all filesystems together cannot fill it: then only others can take its room.
 const LOOK_AT_EASE: Duration = Duration::from_secs(1);
 
@@ -110,13 +115,15 @@ pub(super) fn plan(room: Room, uses: &[Use]) -> Plan {
     let grows = |one: &Use| one.role == Role::Session && one.grown >= floor.max(GROWTH_BYTES);
     let sessions = uses.iter().filter(|one| one.role == Role::Session).count();
     let growing = uses.iter().filter(|one| grows(one)).count();
+    // As long as more is free than all together write between two looks, each may take a quarter of the rest.
+    let longest = longest_look(above);
     let burst = above
         .saturating_add(room.reserve / 2)
-        .saturating_sub(BURST_BYTES)
+        .saturating_sub(written_within(longest))
         / 4;
     let part = |one: &Use| match one.role {
         Role::Stopping | Role::Stopped => 0,
-        Role::Stock => coarse(floor),
+        Role::Stock => coarse(floor.max(burst)),
         Role::Session => {
             let equal = share(shared / 2, sessions);
             let more = if grows(one) {
@@ -133,38 +140,42 @@ pub(super) fn plan(room: Room, uses: &[Use]) -> Plan {
     // Until a stopped session has given its space back, nobody else may come and take it.
     let stopping = uses.iter().any(|one| one.role == Role::Stopping);
     let reached = above < USEFUL_BYTES || starved || stopping;
+    // Whoever may fill its own filesystem waits for nobody to look.
     let smallest = both()
-        .filter(|(_, (one, _))| one.role == Role::Session)
+        .filter(|(_, (one, part))| one.role == Role::Session && **part < one.left)
         .map(|(_, (_, part))| *part);
     Plan {
         stop: (reached && !stopping)
             .then(|| to_stop(uses, grows))
             .flatten(),
         reached,
-        look_after: time_to_fill(smallest.min().unwrap_or(u64::MAX)),
+        look_after: time_to_fill(smallest.min().unwrap_or(u64::MAX))
+            .min(time_for_a_quarter(above))
+            .clamp(LOOK[0], longest),
         parts,
     }
 }
 
-/// Filesystems from which on a newcomer gets its part from what was last seen of the others.
+/// Filesystems from which on a newcomer gets its part from what was last seen of the others, where these are held
+/// back.
 const MANY: usize = 32;
 
 /// The part of one filesystem more, or of one that a session has got, between two looks; `None` if all must be
-/// looked at. `seen` is what was last seen of the others and `free` whether nobody was held back then.
+/// looked at. `seen` is what was last seen of the others and `free` whether nobody was held back then: if so,
+/// nobody is held back now without a look.
 ///
 /// Looking at hundreds for each new session would cost more than the session. So others keep their parts until
 /// the next look, and what is promised beside them is less than their own number's part of the half of the
 /// reserve that nobody is promised.
 pub(super) fn newcomer(room: Room, seen: &[Use], free: bool, new: Use) -> Option<u64> {
-    if seen.len() < MANY {
+    if !free && seen.len() < MANY {
         return None;
     }
     let uses: Vec<Use> = seen.iter().copied().chain([new]).collect();
     let plan = plan(room, &uses);
     let part = *plan.parts.last()?;
-    let kept_free = part == new.left && plan.look_after == LOOK_AT_EASE;
     match free {
-        true => kept_free.then_some(part),
+        true => (part == new.left).then_some(part),
         false => (!plan.reached).then_some(part),
     }
 }
@@ -205,8 +216,22 @@ fn sum(uses: &[Use], of: impl Fn(&Use) -> u64) -> u64 {
     uses.iter().map(of).fold(0, u64::saturating_add)
 }
 
+fn longest_look(above: u64) -> Duration {
+    time_for_a_quarter(above).clamp(LOOK[1], LOOK[2])
+}
+
+/// How long all sessions together need to fill a quarter of so many bytes.
+fn time_for_a_quarter(bytes: u64) -> Duration {
+    Duration::from_millis(bytes / 4 / (RATE_OF_ALL / 1000))
+}
+
+/// What all sessions together can write in this time, in bytes.
+fn written_within(time: Duration) -> u64 {
+    RATE_OF_ALL / 1000 * u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn time_to_fill(bytes: u64) -> Duration {
-    Duration::from_millis(bytes / (RATE / 1000)).clamp(LOOK.0, LOOK.1)
+    Duration::from_millis(bytes / (RATE / 1000))
 }
 
 #[cfg(test)]
@@ -293,6 +318,41 @@ mod tests {
         let stopping = plan(room, &uses);
         assert_eq!((stopping.stop, stopping.parts[1]), (None, 0));
         assert!(stopping.reached);
+    }
+
+    #[test]
+    fn a_large_disk_is_looked_at_less_often_but_before_all_together_can_fill_it() {
+        let uses = vec![session(0); 500];
+        let mut last = Duration::ZERO;
+        for gigabytes in [1, 8, 20, 40, 400] {
+            let room = Room {
+                free: (gigabytes + 4) << 30,
+                reserve: 4 << 30,
+            };
+            let look_after = plan(room, &uses).look_after;
+            assert!(look_after >= last, "{gigabytes} GB: {look_after:?}");
+            assert!(look_after <= LOOK[2]);
+            assert!(written_within(look_after) <= gigabytes << 28);
+            last = look_after;
+        }
+        assert_eq!(last, LOOK[2]);
+    }
+
+    #[test]
+    fn whoever_may_fill_its_own_filesystem_is_not_waited_for() {
+        let room = Room {
+            free: 104 << 30,
+            reserve: 4 << 30,
+        };
+        let small = Use {
+            left: 16 * MIB,
+            ..session(0)
+        };
+        let mut uses = vec![session(0); 500];
+        uses.push(small);
+        let plan = plan(room, &uses);
+        assert_eq!(plan.parts[500], small.left);
+        assert!(plan.look_after > LOOK[1]);
     }
 
     #[test]
@@ -383,10 +443,14 @@ mod tests {
         assert_eq!(newcomer(room, &[session(0); 9], false, session(0)), None);
         // Nobody was held back, and now somebody must be.
         let just = Room {
-            free: room.reserve + (100 << 30),
-            ..room
+            free: SMALL.reserve + (2 << 30),
+            ..SMALL
         };
-        assert_eq!(newcomer(just, &[session(0); 100], true, session(0)), None);
+        assert_eq!(
+            newcomer(just, &[session(0)], true, session(0)),
+            Some(1 << 30)
+        );
+        assert_eq!(newcomer(just, &[session(0); 2], true, session(0)), None);
         let full = Room {
             free: room.reserve,
             ..room
