@@ -1,5 +1,5 @@
 # `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
-.PHONY: help up down test test-unit test-v2 bench chaos stall drill lint deny documents build image nats stores prometheus prerequisites clean
+.PHONY: help up down test test-unit test-v2 bench chaos stall clients drill lint deny documents build image nats stores prometheus prerequisites clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -32,6 +32,9 @@ chaos: build image nats stores ## kill and pause everything under load: SECONDS=
 
 stall: build image nats ## print 100 MB to a reader that stalls for five minutes
 	@target/release/loadtest stall
+
+clients: ## clients of compiled languages against the stack that `make up` started, with a compiler each
+	@set -a && . .hearth/dev.env && loadtest/clients/run.sh .hearth/venv/clients compiled-go compiled-dotnet
 
 drill: build image nats ## what an operator may meet: lost bus, full disk, wrong clock, expired certificate and more
 	@infra/dev/test.sh --test it -- --include-ignored --nocapture --test-threads=1 drill::

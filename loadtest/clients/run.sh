@@ -10,7 +10,9 @@ mkdir -p "${1:?the directory for the environments is missing}"
 directory=$(cd "$1" && pwd)
 shift
 cd "$(dirname "$0")"
-[ $# -gt 0 ] || set -- */requirements.txt
+# Compiled clients bring a compiler each: only who names them gets them.
+shopt -s extglob
+[ $# -gt 0 ] || set -- !(compiled-*)/requirements.txt
 here=$PWD
 export directory here PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$here/common
 

@@ -217,6 +217,20 @@ async fn code_that_may_start_nothing_more_hears_how_much_it_may() {
 }
 
 #[tokio::test]
+async fn programs_that_do_not_say_why_they_cannot_start_more_are_explained() {
+    let stack = shared().await;
+    let session = stack.session();
+    let code = "import subprocess\n\
+                subprocess.run(['sh', '-c', 'for one in $(seq 200); do sleep 1000 & done'], check=True)";
+    let failed = fail(&session, code).await.stderr;
+    let said = "Processes or threads could not be started: this session may have 128 at a time.";
+    assert_eq!(failed.matches(said).count(), 1, "{failed}");
+    // A failure that has nothing to do with it does not say so, though the processes are still there.
+    let failed = fail(&session, "1 / 0").await.stderr;
+    assert!(!failed.contains(said), "{failed}");
+}
+
+#[tokio::test]
 async fn a_pool_can_allow_a_session_many_processes_and_threads() {
     let cluster = Cluster::builder()
         .pool(|pool| pool.limits(|limits| limits.processes = 1024))

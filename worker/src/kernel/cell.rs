@@ -12,6 +12,9 @@ use super::{
     violation::{Gone, Violation},
 };
 
+/// What the interpreter says where its own library is refused a process or a thread (`hearth_stdlib.py`).
+const TASK_LIMIT: &str = "processes and threads at a time";
+
 /// Signal that ends a process whose write to a mapped file finds no space.
 const BUS_ERROR: i32 = 7;
 /// What says that a write found no space, in whatever an interpreter or a program shows of it.
@@ -106,15 +109,36 @@ impl Cell {
     /// Whether it failed, and says that some filesystem had no space. It may say so falsely.
     #[must_use]
     pub fn found_no_space(&self) -> bool {
-        let says = |text: &str| NO_SPACE.iter().any(|words| text.contains(words));
+        let says = NO_SPACE.iter().any(|words| self.says(words));
+        let bus_error =
+            matches!(&self.end, CellEnd::Died(status) if status.signal() == Some(BUS_ERROR));
+        self.has_failed() && (says || bus_error)
+    }
+
+    /// Whether it failed without a word of how many processes and threads there may be.
+    #[must_use]
+    pub fn failed_without_naming_the_task_limit(&self) -> bool {
+        self.has_failed() && !self.says(TASK_LIMIT)
+    }
+
+    /// Whether an exception, or what was written where there is none, says this.
+    fn says(&self, words: &str) -> bool {
         match &self.end {
-            CellEnd::Done { error, .. } => error
-                .as_ref()
-                .is_some_and(|raised| says(&raised.message) || says(&raised.traceback)),
-            CellEnd::Exited(status) => *status != 0 && says(&self.stderr),
-            CellEnd::Died(status) => status.signal() == Some(BUS_ERROR) || says(&self.stderr),
-            CellEnd::Broken(_) => says(&self.stderr),
+            CellEnd::Done { error, .. } => error.as_ref().is_some_and(|raised| {
+                raised.message.contains(words) || raised.traceback.contains(words)
+            }),
+            CellEnd::Exited(_) | CellEnd::Died(_) | CellEnd::Broken(_) => {
+                self.stderr.contains(words)
+            }
         }
+    }
+
+    /// Whether it did not succeed.
+    fn has_failed(&self) -> bool {
+        !matches!(
+            self.end,
+            CellEnd::Done { error: None, .. } | CellEnd::Exited(0)
+        )
     }
 
     /// Whether there is no kernel any more that could run another cell.

@@ -90,6 +90,8 @@ pub struct Actor {
     pub(super) moved: Option<Moved>,
     /// Kills by the memory limit that are accounted for.
     pub(super) oom_kills: u64,
+    /// Processes and threads beyond the limit that are accounted for.
+    pub(super) pids_denied: u64,
     /// The cell that just ended, for the verdict on it.
     pub(super) ended: Option<Result<Cell, Fault>>,
 }
@@ -216,6 +218,7 @@ impl Actor {
             continued: continuity == Continuity::Continued,
             moved: None,
             oom_kills: 0,
+            pids_denied: 0,
             ended: None,
             context,
             pool,

@@ -35,6 +35,8 @@ pub struct Finished {
     pub verdict: Verdict,
     /// The memory limit killed something during the cell.
     pub out_of_memory: bool,
+    /// The cell failed, and no more than so many processes and threads could be had.
+    pub tasks_ran_out: Option<u32>,
     /// The interpreter had ended before the cell.
     pub lost_between: bool,
     /// How long the cell ran.
@@ -48,6 +50,7 @@ pub fn outcome(finished: Finished) -> Outcome {
         cell,
         verdict,
         out_of_memory,
+        tasks_ran_out,
         lost_between,
         duration,
     } = finished;
@@ -61,6 +64,12 @@ pub fn outcome(finished: Finished) -> Outcome {
     // A command's session had no variables to lose.
     if lost_between && !matches!(end, CellEnd::Exited(_)) {
         stderr.insert_str(0, LOST_BETWEEN);
+    }
+    if let Some(most) = tasks_ran_out {
+        if !stderr.is_empty() && !stderr.ends_with('\n') {
+            stderr.push('\n');
+        }
+        stderr.push_str(&no_more_tasks(most));
     }
     let (reported, result) = reported(end, out_of_memory);
     let ending = match verdict {
@@ -81,6 +90,15 @@ pub fn outcome(finished: Finished) -> Outcome {
         incarnation: None,
         details: None,
     }
+}
+
+/// What the caller reads of a cell that failed when it could not have more processes or threads: programs and
+/// libraries outside Python seldom say so.
+fn no_more_tasks(most: u32) -> String {
+    format!(
+        "Processes or threads could not be started: this session may have {most} at a time. Whoever runs this \
+         service can allow more with `processes` in the pool's limits.\n"
+    )
 }
 
 fn interrupted(why: InterruptReason, restarted: bool) -> Ending {
@@ -221,6 +239,7 @@ mod tests {
             cell,
             verdict,
             out_of_memory: false,
+            tasks_ran_out: None,
             lost_between: false,
             duration,
         }
@@ -251,6 +270,17 @@ mod tests {
                 how: "exit code 3".into()
             }
         );
+    }
+
+    #[test]
+    fn a_failure_for_lack_of_processes_says_how_many_there_may_be() {
+        let failed = Finished {
+            tasks_ran_out: Some(128),
+            ..finished(CellEnd::Exited(254), Verdict::AsReported)
+        };
+        let told = outcome(failed).stderr;
+        assert!(told.starts_with("err\nProcesses or threads could not be started"));
+        assert!(told.contains("128 at a time") && told.contains("`processes`"));
     }
 
     #[test]

@@ -152,10 +152,12 @@ impl Actor {
         };
         let outcome = ended.map(|cell| {
             let out_of_memory = self.memory_ran_out(&cell);
+            let tasks_ran_out = self.tasks_ran_out(&cell);
             let truncated = cell.truncated;
             let duration = running.duration();
             let mut outcome = answer::outcome(Finished {
                 out_of_memory,
+                tasks_ran_out,
                 cell,
                 verdict,
                 lost_between: std::mem::take(&mut self.lost_between),
@@ -217,6 +219,17 @@ impl Actor {
         let more = kills > self.oom_kills;
         self.oom_kills = kills;
         more
+    }
+
+    /// How many processes and threads there may be, if a cell failed that does not say so, and more were refused since
+    /// the last time it was asked.
+    fn tasks_ran_out(&mut self, cell: &Cell) -> Option<u32> {
+        let untold = cell.failed_without_naming_the_task_limit();
+        let sandbox = self.sandbox.as_ref().filter(|_| untold)?;
+        let denied = sandbox.cage.pids_denied().unwrap_or(self.pids_denied);
+        let more = denied > self.pids_denied;
+        self.pids_denied = denied;
+        more.then_some(self.pool.limits.processes)
     }
 
     /// Refuses an execution that did not run.
