@@ -1,5 +1,6 @@
 """What a session installs: `pip` puts it into the user's own directory, and cells find it there at once."""
 
+import collections
 import contextlib
 import os
 import site
@@ -21,6 +22,18 @@ def begin():
     systems = (place for place, entry in enumerate(sys.path) if entry.endswith("-packages"))
     sys.path.insert(next(systems, len(sys.path)), _DIRECTORY)
     sys.meta_path.append(_Linked())
+    sys.flags = _USUAL_FLAGS
+
+
+def _usual_flags():
+    """The flags of an interpreter that was started as usual. This one is isolated, and what hands its own flags
+    on to others (multiprocessing, ray) would keep them from the session's directory and environment."""
+    told = {name: getattr(sys.flags, name) for name in type(sys.flags).__match_args__}
+    told |= dict.fromkeys(("isolated", "ignore_environment", "no_user_site"), 0)
+    return collections.namedtuple("flags", told, module="sys")(**told | {"safe_path": False})
+
+
+_USUAL_FLAGS = _usual_flags()  # made once for all sessions
 
 
 def names():

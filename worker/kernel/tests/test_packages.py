@@ -1,6 +1,7 @@
 """What a session installs itself, and where cells find it."""
 
 import importlib.metadata
+import inspect
 import pathlib
 import shutil
 import site
@@ -55,6 +56,17 @@ class Packages(Case):
             (DIRECTORY / f"{number}.pth").write_text(f"import sys; sys.runs.append({number})\n")
             self.assertEqual(self.fails(f"import unknown{number}")["name"], "ModuleNotFoundError")
         self.assertEqual(self.succeeds("runs").text, "[0, 1, 2]")
+
+    def test_who_hands_on_the_interpreters_flags_hands_on_the_packages(self):
+        (DIRECTORY / "late.py").write_text("x = 42")
+        code = """import subprocess, sys
+            flags = subprocess._args_from_interpreter_flags()
+            told = subprocess.run([sys.executable, *flags, "-c", "import late; print(late.x)"], capture_output=True)
+            told.stdout or told.stderr"""
+        self.assertEqual(self.succeeds(inspect.cleandoc(code)).text, repr(b"42\n"))
+        wanted = "sys.flags.isolated, sys.flags.no_user_site, sys.flags.ignore_environment, sys.flags.safe_path"
+        self.assertEqual(self.succeeds(wanted).text, "(0, 0, 0, False)")
+        self.assertEqual(self.succeeds("tuple(sys.flags)[:2], len(sys.flags)").text, "((0, 0), 18)")
 
     def test_it_comes_after_the_standard_library_and_before_the_systems(self):
         (DIRECTORY / "tabulate.py").write_text("x = 42")
