@@ -1,4 +1,4 @@
-"""A client of a compiled language gets its own file names back: what its program prints is judged here."""
+"""File names that every client gets back as they were, and the judge of programs that try them."""
 
 import json
 import subprocess

@@ -14,22 +14,11 @@ import zlib
 import aiohttp
 import httpx
 import requests
+from names import NAMES
 from stack import ENDPOINT, ENDPOINT_HTTPS, TOKEN, new_id
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 OLD, NEW = "2024-02-02-preview", "2025-10-02-preview"
-NAMES = [
-    "report%20final.csv",
-    "100%25.txt",
-    "100%.txt",
-    "a%22b.txt",
-    "a%2Fb.txt",
-    "Résumé (final) 日本.txt",
-    "semi;colon.txt",
-    "plus+and space.txt",
-    "back\\slash.txt",
-    'quote".txt',
-]
 
 
 def address(path, session, version=OLD, endpoint=ENDPOINT):

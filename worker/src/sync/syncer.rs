@@ -284,6 +284,13 @@ impl Syncer {
         Ok(run_blocking(look).await??)
     }
 
+    /// Whether the next look is spared, if nothing changes.
+    #[cfg(test)]
+    pub(super) fn knows_that_it_is_empty(&self) -> bool {
+        let now = Stamp::of(self.data.root().as_fd()).unwrap();
+        self.is_still_empty(now)
+    }
+
     fn is_still_empty(&self, now: Stamp) -> bool {
         self.empty.is_some_and(|empty| empty.holds(now))
     }

@@ -9,8 +9,8 @@ use ulid::Ulid;
 
 use crate::bus::Bus;
 
-/// Cancels an execution whose caller goes away before the answer, unless its caller named it: then it
-/// finishes and can be fetched.
+/// Cancels an execution whose caller goes away before the answer, or hears that nobody took it in time, unless
+/// its caller named it: then it finishes and can be fetched.
 pub(super) struct HangUp<'a> {
     bus: &'a Bus,
     job: &'a Job,

@@ -331,3 +331,40 @@ fn stored(session: &Session) -> u64 {
     }
     below(&session.top.path().join("store"))
 }
+
+#[tokio::test]
+async fn a_directory_that_is_known_to_be_empty_is_looked_into_when_something_comes() {
+    let session = Session::new();
+    let (root, mut syncer) = session.first();
+    for turn in ["first", "second"] {
+        // It is not believed before its times are old enough.
+        while !syncer.knows_that_it_is_empty() {
+            let _any = syncer.commit_tree(&[]).await.unwrap();
+        }
+        assert_eq!(syncer.commit_tree(&[]).await.unwrap(), Synced::Unchanged);
+        std::fs::write(root.join("file"), turn).unwrap();
+        let committed = syncer.commit_tree(&[]).await.unwrap();
+        assert!(
+            matches!(committed, Synced::Committed { .. }),
+            "{committed:?}"
+        );
+        std::fs::remove_file(root.join("file")).unwrap();
+        let _committed = syncer.commit_tree(&[]).await.unwrap();
+    }
+    // An upload is committed by its path alone.
+    while !syncer.knows_that_it_is_empty() {
+        let _any = syncer.commit_tree(&[]).await.unwrap();
+    }
+    std::fs::write(root.join("upload"), "1").unwrap();
+    let _committed = syncer
+        .commit_path(&"upload".parse().unwrap())
+        .await
+        .unwrap();
+    std::fs::remove_file(root.join("upload")).unwrap();
+    let committed = syncer.commit_tree(&[]).await.unwrap();
+    assert!(
+        matches!(committed, Synced::Committed { .. }),
+        "{committed:?}"
+    );
+    session.assert_next_finds(&root).await;
+}
