@@ -242,7 +242,7 @@ impl Service {
             .and_then(|end: &Result<Outcome, Fault>| end.as_ref().ok());
         let submission = Submission {
             operation: session.operation.clone(),
-            language: session.pool.container_type.language().unwrap_or_default(),
+            language: session.language(),
             stream_characters: None,
             all_forms: false,
             extended: outcome.is_some_and(|outcome| outcome.details.is_some()),

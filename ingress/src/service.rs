@@ -89,6 +89,12 @@ impl Session {
         Self { trace, ..self }
     }
 
+    /// What code its pool runs.
+    #[must_use]
+    pub fn language(&self) -> Language {
+        self.pool.container_type.language().unwrap_or_default()
+    }
+
     pub(crate) fn job(&self, request: Request, budget: Duration) -> Job {
         job(self, request, budget)
     }
@@ -109,22 +115,25 @@ pub struct Code {
     pub extension: Option<Extension>,
 }
 
-/// An execution whose caller waited.
-#[derive(Debug)]
-pub struct Waited {
-    /// What it left.
-    pub outcome: Outcome,
-    /// How long it took to read that, once the worker had answered.
-    pub reading: Duration,
-}
-
-/// How a caller of the new contract wishes the answer.
+/// How a caller wishes the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
     /// `outputStreamsMaxLength`: characters of each stream; without it the pool's limit alone applies.
     pub stream_characters: Option<u64>,
     /// `returnJupyterFormatExecutionResult`: all forms of the result instead of one.
     pub all_forms: bool,
+    /// `hearth`: what is beyond the contract.
+    pub extended: bool,
+}
+
+impl From<&Submission> for Wishes {
+    fn from(submission: &Submission) -> Self {
+        Self {
+            stream_characters: submission.stream_characters,
+            all_forms: submission.all_forms,
+            extended: submission.extended,
+        }
+    }
 }
 
 impl Code {
@@ -220,7 +229,8 @@ impl Service {
         }
     }
 
-    /// Runs code. A reader gets its output as it happens.
+    /// Runs code; tells what it left, and how long it took to read that once the worker had answered. A reader gets
+    /// its output as it happens.
     ///
     /// # Errors
     /// The platform failed. Code that fails is an [`Outcome`].
@@ -229,7 +239,7 @@ impl Service {
         session: &Session,
         code: Code,
         reader: Option<&Reader>,
-    ) -> Result<Waited, ServiceError> {
+    ) -> Result<(Outcome, Duration), ServiceError> {
         let record = session.named.then(|| self.record(session, &code, None));
         let timeout_ms = code.timeout_ms();
         let Code {
@@ -264,16 +274,13 @@ impl Service {
         record: Option<RecordRef>,
         staged: Option<Staged>,
         reader: Option<&Reader>,
-    ) -> Result<Waited, ServiceError> {
+    ) -> Result<(Outcome, Duration), ServiceError> {
         let answer = match record {
             None => self.send_to(job, Missing::Allocate, staged, reader).await?,
             Some(record) => self.send_once(job.clone(), record, staged, reader).await?,
         };
         let heard = Instant::now();
-        Ok(Waited {
-            outcome: self.executed(answer).await?,
-            reading: heard.elapsed(),
-        })
+        Ok((self.executed(answer).await?, heard.elapsed()))
     }
 
     /// What an execution left, from the answer that tells of it.
@@ -301,7 +308,7 @@ impl Service {
                 language: code.language,
                 stream_characters: code.wishes.stream_characters,
                 all_forms: code.wishes.all_forms,
-                extended: code.extension.is_some(),
+                extended: code.wishes.extended,
                 queued,
             }),
         }

@@ -7,44 +7,84 @@ use proto::{
     execution::{Bundle, ChangedFiles, Details, Durability, Extension, Moved, Outcome, Resources},
     limits,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{ObjectBuilder, Schema, Type},
+};
 
-use super::result::forms;
+use super::{result::forms, sent::Sent};
 use crate::error::ApiError;
 
 /// Name of the object in bodies of requests and answers.
 pub const NAME: &str = "hearth";
 
-/// Reads the object of a request.
+/// What is beyond the contract; an answer has its `hearth` only if the request has one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HearthRequest {
+    /// Environment variables of this execution alone.
+    #[schema(schema_with = described_environment)]
+    #[serde(default)]
+    environment: Sent<Map<String, Value>>,
+}
+
+fn described_environment() -> Schema {
+    let name = format!(
+        "^[A-Za-z_][A-Za-z0-9_]{{0,{}}}$",
+        limits::ENVIRONMENT_NAME_BYTES - 1
+    );
+    let name = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(name));
+    let value = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some("^[^\\x00]*$"));
+    let words = format!(
+        "Environment variables of this execution alone: at most {} and {} KiB together.",
+        limits::ENVIRONMENT_VARIABLES,
+        limits::ENVIRONMENT_BYTES / 1024
+    );
+    let variables = ObjectBuilder::new()
+        .max_properties(Some(limits::ENVIRONMENT_VARIABLES))
+        .property_names(Some(name))
+        .additional_properties(Some(value))
+        .description(Some(words));
+    variables.into()
+}
+
+/// Reads the object of a request, if it has one.
 ///
 /// # Errors
 /// It holds something that is not known, or an environment that cannot be one.
-pub fn read(value: &Value) -> Result<Extension, ApiError> {
-    let Value::Object(fields) = value else {
-        return Err(ApiError::invalid(format!("`{NAME}` is not an object")));
-    };
-    let mut extension = Extension::default();
-    for (name, value) in fields {
-        match (name.as_str(), value) {
-            ("environment", Value::Object(variables)) => {
-                extension.environment = environment(variables)?;
-            }
-            ("environment", _) => {
-                let message = format!("`{NAME}.environment` is not an object of strings");
-                return Err(ApiError::invalid(message));
-            }
-            _ => {
-                let message = format!("`{NAME}` knows no such field; it knows `environment`");
-                return Err(ApiError::invalid(message));
-            }
+pub fn read(sent: Sent<Map<String, Value>>) -> Result<Option<Extension>, ApiError> {
+    let fields = match sent {
+        Sent::Nothing => return Ok(None),
+        Sent::Value(fields) => fields,
+        Sent::Null | Sent::Wrong => {
+            return Err(ApiError::invalid(format!("`{NAME}` is not an object")));
         }
-    }
-    Ok(extension)
+    };
+    let unknown = |_| {
+        let message = format!("`{NAME}` knows no such field; it knows `environment`");
+        ApiError::invalid(message)
+    };
+    let environment = match HearthRequest::deserialize(fields)
+        .map_err(unknown)?
+        .environment
+    {
+        Sent::Nothing => BTreeMap::new(),
+        Sent::Value(variables) => environment(variables)?,
+        Sent::Null | Sent::Wrong => {
+            let message = format!("`{NAME}.environment` is not an object of strings");
+            return Err(ApiError::invalid(message));
+        }
+    };
+    Ok(Some(Extension { environment }))
 }
 
-fn environment(variables: &Map<String, Value>) -> Result<BTreeMap<String, String>, ApiError> {
+fn environment(variables: Map<String, Value>) -> Result<BTreeMap<String, String>, ApiError> {
     let invalid = |what: String| ApiError::invalid(format!("`{NAME}.environment`: {what}"));
     if variables.len() > limits::ENVIRONMENT_VARIABLES {
         let most = limits::ENVIRONMENT_VARIABLES;
@@ -53,7 +93,7 @@ fn environment(variables: &Map<String, Value>) -> Result<BTreeMap<String, String
     let mut environment = BTreeMap::new();
     let mut bytes = 0;
     for (name, value) in variables {
-        if !is_name(name) {
+        if !is_name(&name) {
             let most = limits::ENVIRONMENT_NAME_BYTES;
             return Err(invalid(format!(
                 "names are 1 to {most} ASCII letters, digits and `_`, no digit first"
@@ -62,7 +102,7 @@ fn environment(variables: &Map<String, Value>) -> Result<BTreeMap<String, String
         match value {
             Value::String(value) if !value.contains('\0') => {
                 bytes += name.len() + value.len();
-                environment.insert(name.clone(), value.clone());
+                environment.insert(name, value);
             }
             _ => return Err(invalid("values are strings without null characters".into())),
         }
@@ -277,9 +317,10 @@ mod tests {
 
     #[test]
     fn an_environment_is_bounded_and_has_names_that_shells_can_name() {
-        let of = |variables: Value| read(&json!({ "environment": variables }));
-        let read_ = of(json!({ "A": "1", "_b2": "ž" })).unwrap();
-        assert_eq!(read_.environment.len(), 2);
+        let read = |body: Value| super::read(serde_json::from_value(body).unwrap());
+        let of = |variables: Value| read(json!({ "environment": variables }));
+        let extension = of(json!({ "A": "1", "_b2": "ž" })).unwrap().unwrap();
+        assert_eq!(extension.environment.len(), 2);
         let many: Map<String, Value> = (0..=limits::ENVIRONMENT_VARIABLES)
             .map(|number| (format!("V{number}"), json!("")))
             .collect();
@@ -297,8 +338,9 @@ mod tests {
         ] {
             assert!(of(wrong.clone()).is_err(), "{wrong}");
         }
-        assert!(read(&json!({ "enviroment": {} })).is_err());
-        assert!(read(&json!([])).is_err());
-        assert_eq!(read(&json!({})).unwrap(), Extension::default());
+        assert!(read(json!({ "enviroment": {} })).is_err());
+        assert!(read(json!([])).is_err());
+        assert!(read(Value::Null).is_err());
+        assert_eq!(read(json!({})).unwrap(), Some(Extension::default()));
     }
 }

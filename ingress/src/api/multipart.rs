@@ -22,7 +22,7 @@ use proto::{
     file::{DirectoryPath, FilePath},
     limits,
 };
-use store::Upload;
+use utoipa::ToSchema;
 
 use super::{coding, file_name};
 use crate::{
@@ -38,6 +38,22 @@ const SNIFFED: usize = 256;
 const BETWEEN_PARTS: usize = 64 * 1024;
 /// Most files in one request.
 pub const FILES: usize = 64;
+
+/// A form with one file.
+#[derive(Debug, ToSchema)]
+pub struct Upload {
+    /// The file. Its `filename` is its path below the directory.
+    #[schema(value_type = String, format = Binary)]
+    pub file: Vec<u8>,
+}
+
+/// A form with files, at most 64 of them, all in parts called `file`.
+#[derive(Debug, ToSchema)]
+pub struct Uploads {
+    /// The files. Their `filename`s are their paths below the directory.
+    #[schema(value_type = Vec<String>, format = Binary, min_items = 1, max_items = 64)]
+    pub file: Vec<Vec<u8>>,
+}
 
 /// One file of an upload: its place, and its bytes inline or staged.
 pub type Received = (FilePath, Blob);
@@ -187,7 +203,7 @@ async fn content(
 async fn copy(
     first: Bytes,
     mut field: Field<'static>,
-    upload: &mut Upload,
+    upload: &mut store::Upload,
 ) -> Result<(), ApiError> {
     let mut size = first.len() as u64;
     let failed = crate::service::ServiceError::from;

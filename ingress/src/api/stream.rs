@@ -4,7 +4,7 @@
 //! caller reads too slowly), and in the end `result`, with what would have been the body of the answer, or
 //! `error`, with the body of the refusal.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -19,22 +19,21 @@ use proto::{
     wire,
 };
 use serde_json::{Map, Value, json};
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     accept::EVENT_STREAM,
-    execution::{self, Render, Request},
     extension::{Kind, ShownOutput},
-    front::Caller,
+    ran::{self, Ran},
 };
 use crate::{
     app::App,
     error::ApiError,
     reader::{Event, Events, reader},
+    service::{Code, Session},
+    trace,
 };
-
-/// The body of an answer, or the refusal.
-type Answer = Result<Vec<u8>, ApiError>;
 
 /// Some proxies collect answers before they pass them on.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -44,87 +43,103 @@ const DISPLAY_BYTES: usize = limits::KERNEL_FRAME_BYTES + limits::MIME_TYPES * 1
 /// After so long without an event a comment is sent, so that nobody takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Runs the request and answers with events. What fails before a worker has it is answered as ever.
-///
-/// # Errors
-/// The platform failed before anything ran.
-pub async fn answer(
-    app: App,
-    caller: Caller,
-    request: Request,
-    render: Render,
-) -> Result<Response, ApiError> {
-    let (reader, mut events) = reader();
-    let trace = caller.trace;
-    // A task of its own: nothing that a slow caller does may stop the listening to the worker.
-    let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
-        let ran = execution::run(&app, &caller, request, Some(&reader)).await?;
-        render(&caller, &ran).map_err(|error| ApiError::internal(&error))
-    }));
-    let first = match events.next().await {
-        Some(event) => First::Event(event),
-        None => First::Body(answer_of(&mut task).await?),
-    };
-    let telling = Telling {
-        first: Some(first),
-        events,
-        display: Vec::new(),
-        over: false,
-        task,
-        trace,
-    };
-    let body = stream::unfold(telling, |mut telling| async move {
-        let text = telling.next().await?;
-        Some((
-            Ok::<_, std::convert::Infallible>(Bytes::from(text)),
-            telling,
-        ))
-    });
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (BUFFERING, HeaderValue::from_static("no")),
-    ];
-    Ok((headers, Body::from_stream(body)).into_response())
-}
-
-async fn answer_of(task: &mut AbortOnDropHandle<Answer>) -> Answer {
-    task.await
-        .unwrap_or_else(|error| Err(ApiError::internal(&error)))
-}
-
-/// What was heard before the answer's head was sent.
-enum First {
-    Event(Event),
-    Body(Vec<u8>),
-}
-
-/// A stream on its way out.
-struct Telling {
+/// An execution that is told of as it happens.
+#[derive(Debug)]
+pub struct Running {
+    /// What was heard before the answer's head was sent.
     first: Option<First>,
     events: Events,
-    /// The beginning of a display output.
-    display: Vec<u8>,
-    over: bool,
     /// Ends with the caller.
-    task: AbortOnDropHandle<Answer>,
+    task: AbortOnDropHandle<Result<Ran, ApiError>>,
     /// The trace of the request.
     trace: TraceContext,
 }
 
-impl Telling {
+#[derive(Debug)]
+enum First {
+    Event(Event),
+    End(Box<Ran>),
+}
+
+/// Runs the code of a request that arrived then. What fails before a worker has it is answered as ever.
+///
+/// # Errors
+/// The platform failed before anything ran.
+pub async fn run(
+    app: App,
+    arrived: Instant,
+    session: Session,
+    code: Code,
+) -> Result<Running, ApiError> {
+    let (reader, mut events) = reader();
+    // A task of its own: nothing that a slow caller does may stop the listening to the worker.
+    let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
+        ran::run(&app, arrived, session, code, Some(&reader)).await
+    }));
+    let first = match events.next().await {
+        Some(event) => First::Event(event),
+        None => First::End(Box::new(end_of(&mut task).await?)),
+    };
+    Ok(Running {
+        first: Some(first),
+        events,
+        task,
+        trace: trace::current(),
+    })
+}
+
+async fn end_of(task: &mut AbortOnDropHandle<Result<Ran, ApiError>>) -> Result<Ran, ApiError> {
+    task.await
+        .unwrap_or_else(|error| Err(ApiError::internal(&error)))
+}
+
+impl Running {
+    /// The answer, whose last event has the body that is made of what the code left.
+    pub fn answer<F>(self, body: F) -> Response
+    where
+        F: Fn(&Ran) -> Result<Vec<u8>, serde_json::Error> + Send + 'static,
+    {
+        let telling = Telling {
+            running: self,
+            body,
+            display: Vec::new(),
+            over: false,
+        };
+        let texts = stream::unfold(telling, |mut telling| async move {
+            let text = telling.next().await?;
+            Some((Ok::<_, Infallible>(Bytes::from(text)), telling))
+        });
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (BUFFERING, HeaderValue::from_static("no")),
+        ];
+        (headers, Body::from_stream(texts)).into_response()
+    }
+}
+
+/// A stream on its way out.
+struct Telling<F> {
+    running: Running,
+    body: F,
+    /// The beginning of a display output.
+    display: Vec<u8>,
+    over: bool,
+}
+
+impl<F: Fn(&Ran) -> Result<Vec<u8>, serde_json::Error>> Telling<F> {
     /// The text of the next event that has one.
     async fn next(&mut self) -> Option<String> {
         while !self.over {
-            let event = match self.first.take() {
+            let event = match self.running.first.take() {
                 Some(First::Event(event)) => event,
-                Some(First::Body(body)) => return Some(self.end(Ok(body))),
-                None => match tokio::time::timeout(KEEP_ALIVE, self.events.next()).await {
+                Some(First::End(ran)) => return Some(self.end(Ok(*ran))),
+                None => match timeout(KEEP_ALIVE, self.running.events.next()).await {
                     Err(_) => return Some(":\n\n".to_owned()),
                     Ok(Some(event)) => event,
                     Ok(None) => {
-                        let answer = answer_of(&mut self.task).await;
-                        return Some(self.end(answer));
+                        let ended = end_of(&mut self.running.task).await;
+                        return Some(self.end(ended));
                     }
                 },
             };
@@ -135,12 +150,14 @@ impl Telling {
         None
     }
 
-    fn end(&mut self, answer: Answer) -> String {
+    fn end(&mut self, ended: Result<Ran, ApiError>) -> String {
         self.over = true;
-        match answer {
+        let body =
+            ended.and_then(|ran| (self.body)(&ran).map_err(|error| ApiError::internal(&error)));
+        match body {
             Ok(body) => said("result", &String::from_utf8_lossy(&body)),
             Err(error) => {
-                let body = serde_json::to_string(&error.into_body(self.trace));
+                let body = serde_json::to_string(&error.into_body(self.running.trace));
                 said("error", &body.unwrap_or_default())
             }
         }

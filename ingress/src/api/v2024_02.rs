@@ -16,7 +16,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    execution::{self, Ran},
+    execution,
     extension::HearthAnswer,
     file_name, files,
     front::Caller,
@@ -26,17 +26,17 @@ use super::{
             Bytes, RefusedDownload, RefusedExecution, RefusedInSession, RefusedUpload, Waited,
         },
         parameters::{ByName, InDirectory, InSession, Named, OfBytes, OfFile, PerhapsInSession},
-        requests,
     },
     outcome,
+    request::parts,
     result::CellResult,
     timestamp::seven_digits,
 };
-use crate::{app::App, error::ApiError};
+use crate::{app::App, error::ApiError, service::Wishes};
 
 /// `POST code/execute`
 #[utoipa::path(post, path = "/code/execute", operation_id = "execute", tag = "code",
-    summary = "Run code", params(InSession, Named), request_body = requests::Wrapped,
+    summary = "Run code", params(InSession, Named), request_body = Wrapped,
     responses(Waited<Referenced>, RefusedExecution))]
 pub async fn execute(
     State(app): State<App>,
@@ -45,20 +45,20 @@ pub async fn execute(
     body: Body,
 ) -> Result<Response, ApiError> {
     caller.refuse_shell()?;
-    let render = |_: &Caller, ran: &Ran| {
+    let (session, code) = execution::read_synchronous(&app, &caller, body).await?;
+    let waited = execution::run(app, &caller, &headers, session, code).await?;
+    waited.answer(|ran| {
         serde_json::to_vec(&Referenced {
             id: "1",
-            properties: Executed::new("2", ran),
+            properties: Executed::new("2", &ran.outcome, ran.wishes),
         })
-    };
-    let request = execution::Request::read_synchronous(&app, &caller, body).await?;
-    execution::answer(app, caller, &headers, request, render).await
+    })
 }
 
 /// `POST python/execute`: the same at the top level.
 #[utoipa::path(post, path = "/python/execute", operation_id = "executePython", tag = "code",
     summary = "Run code, in the oldest form", params(PerhapsInSession, Named),
-    request_body = requests::OldestWrapped, responses(Waited<Executed>, RefusedExecution))]
+    request_body = OldestWrapped, responses(Waited<Executed>, RefusedExecution))]
 pub async fn execute_top_level(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -66,15 +66,15 @@ pub async fn execute_top_level(
     body: Body,
 ) -> Result<Response, ApiError> {
     caller.refuse_shell()?;
-    let render = |_: &Caller, ran: &Ran| serde_json::to_vec(&Executed::new("1", ran));
-    let request = execution::Request::read_synchronous(&app, &caller, body).await?;
-    execution::answer(app, caller, &headers, request, render).await
+    let (session, code) = execution::read_synchronous(&app, &caller, body).await?;
+    let waited = execution::run(app, &caller, &headers, session, code).await?;
+    waited.answer(|ran| serde_json::to_vec(&Executed::new("1", &ran.outcome, ran.wishes)))
 }
 
 /// `POST files/upload` and its aliases.
 #[utoipa::path(post, path = "/files/upload", operation_id = "uploadFiles", tag = "files",
     summary = "Store files", params(InSession, InDirectory),
-    request_body(content = requests::Files, content_type = "multipart/form-data"),
+    request_body(content = multipart::Uploads, content_type = "multipart/form-data"),
     responses((status = 200, description = "The files.", body = Files), RefusedUpload))]
 pub async fn upload(
     State(app): State<App>,
@@ -149,6 +149,70 @@ pub async fn delete_file(app: &App, caller: &Caller, name: &str) -> Result<Respo
     Ok(Json(Deleted { message }).into_response())
 }
 
+/// A request to run code in the old contract.
+#[derive(Debug, ToSchema)]
+#[schema(as = CodeExecuteRequest,
+         example = json!({ "properties": { "codeInputType": "inline", "executionType": "synchronous",
+                                           "code": "print('hello')\n6 * 7" } }))]
+pub struct Wrapped {
+    /// What it says.
+    pub properties: OldCell,
+}
+
+/// A request to run code in the oldest contract.
+#[derive(Debug, ToSchema)]
+#[schema(as = PythonExecuteRequest,
+         example = json!({ "properties": { "identifier": "user-1", "pythonCode": "print('hello')" } }))]
+pub struct OldestWrapped {
+    /// What it says.
+    pub properties: OldestCell,
+}
+
+/// What both may say.
+const OPTIONS: [&str; 4] = [
+    "codeInputType",
+    "executionType",
+    "timeoutInSeconds",
+    "hearth",
+];
+
+parts! {
+    /// Code in the old contract.
+    OldCell as "CodeExecuteProperties": OPTIONS, "code"; in the words of Words;
+    /// Code in the oldest contract.
+    OldestCell as "PythonExecuteProperties": OPTIONS, "pythonCode", "identifier"; in the words of Words;
+}
+
+/// The words that are others than those of the new contract.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct Words {
+    /// How the code is written.
+    pub code_input_type: Option<CodeInputType>,
+    /// Whether the caller waits.
+    pub execution_type: Option<ExecutionType>,
+}
+
+/// How code is written.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub enum CodeInputType {
+    /// As it is.
+    Inline,
+    /// As it is.
+    InlineText,
+    /// As base64 of its UTF-8 text.
+    InlineBase64,
+}
+
+/// Whether the caller waits.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub enum ExecutionType {
+    /// For the end.
+    Synchronous,
+}
+
 /// An answer in the style of a serializer that numbers its objects.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CodeExecuteResponse)]
@@ -195,11 +259,7 @@ struct Deleted {
 }
 
 impl Executed {
-    fn new(id: &'static str, ran: &Ran) -> Self {
-        Self::of(id, &ran.outcome, ran.extended)
-    }
-
-    fn of(id: &'static str, outcome: &Outcome, extended: bool) -> Self {
+    fn new(id: &'static str, outcome: &Outcome, wishes: Wishes) -> Self {
         let result = CellResult::of(outcome);
         let explanation = outcome.ending.explanation();
         Self {
@@ -214,7 +274,9 @@ impl Executed {
             execution_result: result.clone(),
             result,
             execution_time_in_milliseconds: outcome.duration_ms,
-            hearth: extended.then(|| HearthAnswer::new(outcome, (false, false))),
+            hearth: wishes
+                .extended
+                .then(|| HearthAnswer::new(outcome, (false, false))),
         }
     }
 }
@@ -295,7 +357,7 @@ mod tests {
         let outcome = outcome(Ending::Succeeded);
         let answer = Referenced {
             id: "1",
-            properties: Executed::of("2", &outcome, false),
+            properties: Executed::new("2", &outcome, Wishes::default()),
         };
         let expected = json!({ "$id": "1", "properties": {
             "$id": "2", "status": "Success", "stdout": "out", "stderr": "err", "result": "",
@@ -305,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_failure_explains_itself_after_what_the_code_wrote() {
-        let answer = Executed::of("1", &outcome(Ending::OutOfMemory), false);
+        let answer = Executed::new("1", &outcome(Ending::OutOfMemory), Wishes::default());
         assert_eq!(answer.status, Status::Failure);
         assert!(
             answer.stderr.starts_with("err\nExecution aborted"),

@@ -26,7 +26,6 @@ use crate::{app::App, error::Body};
 pub mod answers;
 pub mod assembly;
 pub mod parameters;
-pub mod requests;
 
 #[cfg(test)]
 mod tests;

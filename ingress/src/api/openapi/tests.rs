@@ -1,10 +1,9 @@
 use std::collections::BTreeSet;
 
-use proto::{execution::Language, limits};
-use serde_json::json;
+use proto::limits;
 
 use super::*;
-use crate::api::{self, body::ExecuteBody};
+use crate::api;
 
 fn documents() -> [(Contract, Value); 2] {
     Contract::ALL.map(|contract| (contract, contract.document().unwrap()))
@@ -112,44 +111,6 @@ fn every_reference_leads_somewhere() {
     }
     for (_, document) in documents() {
         look(&document, &document);
-    }
-}
-
-#[test]
-fn every_field_of_a_request_is_one_that_is_read() {
-    let wrong = json!([[]]);
-    for (contract, document) in documents() {
-        let schemas = &document["components"]["schemas"];
-        let kinds = match contract {
-            Contract::Old => vec![
-                ("CodeExecuteProperties", Language::Python),
-                ("PythonExecuteProperties", Language::Python),
-            ],
-            Contract::New => vec![
-                ("Cell", Language::Python),
-                ("Command", Language::Shell),
-                ("Program", Language::Shell),
-            ],
-        };
-        for (kind, language) in kinds {
-            for field in schemas[kind]["properties"].as_object().unwrap().keys() {
-                let mut body = match (kind, language) {
-                    ("Program", _) => json!({ "execCommandAndArgs": ["true"] }),
-                    (_, Language::Shell) => json!({ "shellCommand": "true" }),
-                    _ => json!({ "code": "1" }),
-                };
-                if field == "pythonCode" {
-                    body = json!({});
-                }
-                let read = |body: &Value| ExecuteBody::parse(body.to_string().as_bytes(), language);
-                body[field] = wrong.clone();
-                let error = read(&body).unwrap_err();
-                assert!(
-                    error.message.contains(field.as_str()),
-                    "{kind}.{field}: {error}"
-                );
-            }
-        }
     }
 }
 

@@ -15,21 +15,21 @@ use proto::{
     record::ExecutionRecord,
 };
 use serde::Serialize;
+use serde_json::json;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::resource::{Answered, ExecutionType, Status, execution_type, status};
+use super::resource::{Answered, Status, execution_type, status};
 use crate::{
     api::{
-        body::Kind,
-        execution::{self, Ran, Request},
+        execution,
         front::{Caller, OPERATION_ID},
         openapi::{
             answers::{Refused, RefusedExecution, Waited},
             parameters::{InSession, Named, OfExecution, Paged},
-            requests,
         },
         outcome, query,
+        request::{ExecutionType, Kind, Request, parts},
         timestamp::timestamp,
     },
     app::App,
@@ -44,7 +44,7 @@ const OPERATION_LOCATION: HeaderName = HeaderName::from_static("operation-locati
 /// `POST executions`
 #[utoipa::path(post, path = "/executions", operation_id = "execute", tag = "executions",
     summary = "Run code or a command",
-    params(InSession, Named), request_body = requests::Execution,
+    params(InSession, Named), request_body = ExecutionRequest,
     responses(
         Waited<Answered>,
         (status = 202, description = "Nobody waits: the execution is queued or runs.", body = Answered,
@@ -64,13 +64,15 @@ pub async fn execute(
     if !caller.query.is_since(query::SHELL)? {
         caller.refuse_shell()?;
     }
-    let request = Request::read(&app, &caller, body).await?;
-    let location = location(&caller, &request.session);
-    let has_record = caller.named || request.kind != Kind::Synchronous;
-    let mut response = match request.kind {
-        Kind::Synchronous => execution::answer(app, caller, &headers, request, render).await?,
+    let (session, Request { code, kind, .. }) = execution::read(&app, &caller, body).await?;
+    let location = location(&caller, &session);
+    let has_record = caller.named || kind != Kind::Synchronous;
+    let mut response = match kind {
+        Kind::Synchronous => {
+            let waited = execution::run(app, &caller, &headers, session, code).await?;
+            waited.answer(|ran| serde_json::to_vec(&Answered::to_waiting(ran)))?
+        }
         Kind::Asynchronous { retry } => {
-            let Request { session, code, .. } = request;
             let submitted = app.service.submit(&session, code, retry).await?;
             (StatusCode::ACCEPTED, recorded(&session, submitted)).into_response()
         }
@@ -79,14 +81,6 @@ pub async fn execute(
         response.headers_mut().insert(OPERATION_LOCATION, location);
     }
     Ok(response)
-}
-
-fn render(caller: &Caller, ran: &Ran) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&Answered::to_waiting(
-        &caller.operation,
-        caller.language(),
-        ran,
-    ))
 }
 
 fn location(caller: &Caller, session: &Session) -> Option<HeaderValue> {
@@ -168,6 +162,38 @@ fn not_found() -> ApiError {
         ErrorCode::ExecutionNotFound,
         "the session has no execution of this id, or it ended more than a day ago",
     )
+}
+
+/// What `POST executions` runs.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+pub enum ExecutionRequest {
+    /// In a Python pool.
+    Cell(Cell),
+    /// In a Shell pool.
+    Command(Command),
+    /// In a Shell pool, without a shell's reading of it.
+    Program(Program),
+}
+
+/// What all of them may say.
+const OPTIONS: [&str; 5] = [
+    "executionType",
+    "timeoutInSeconds",
+    "outputStreamsMaxLength",
+    "retryOnWorkerLoss",
+    "hearth",
+];
+
+parts! {
+    /// Python for the session's interpreter.
+    Cell as "Cell": OPTIONS, "code", "codeInputType", "returnJupyterFormatExecutionResult", "useEmptyKernel";
+        like json!({ "code": "print('hello')\n6 * 7" });
+    /// A command of bash.
+    Command as "Command": OPTIONS, "shellCommand"; like json!({ "shellCommand": "ls; exit 3" });
+    /// A program with its arguments.
+    Program as "Program": OPTIONS, "execCommandAndArgs";
+        like json!({ "execCommandAndArgs": ["echo", "a b"] });
 }
 
 /// A page of a session's executions.

@@ -14,10 +14,10 @@ use crate::{
     api::{
         files,
         front::Caller,
+        multipart,
         openapi::{
             answers::{RefusedInSession, RefusedUpload},
             parameters::{InDirectory, InSession, OfFile, Recursive},
-            requests,
         },
         query,
         timestamp::seven_digits,
@@ -48,7 +48,7 @@ pub async fn list(app: &App, caller: &Caller) -> Result<Response, ApiError> {
 /// `POST files`: stores one file.
 #[utoipa::path(post, path = "/files", operation_id = "uploadFile", tag = "files",
     summary = "Store a file", params(InSession, InDirectory),
-    request_body(content = requests::File, content_type = "multipart/form-data"),
+    request_body(content = multipart::Upload, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "The file.", body = Resource, links(
             ("describe" = (operation_id = "getFile", parameters(

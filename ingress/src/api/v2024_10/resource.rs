@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    api::{execution::Ran, extension::HearthAnswer, outcome, result::CellResult},
+    api::{extension::HearthAnswer, outcome, ran::Ran, request::ExecutionType, result::CellResult},
     error::{ApiError, Failure},
     executions::Execution,
     service::{Session, Wishes},
@@ -36,15 +36,6 @@ pub struct Answered<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     hearth: Option<HearthAnswer>,
-}
-
-/// Whether somebody waits for it.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-pub enum ExecutionType {
-    /// Its caller.
-    Synchronous,
-    /// Nobody.
-    Asynchronous,
 }
 
 /// How an execution stands.
@@ -118,16 +109,14 @@ enum ResultForms {
 impl<'a> Answered<'a> {
     /// What was run while its caller waits.
     #[must_use]
-    pub fn to_waiting(id: &'a OperationId, language: Language, ran: &'a Ran) -> Self {
-        let resource = Resource::of(language, &ran.outcome, ran.wishes);
+    pub fn to_waiting(ran: &'a Ran) -> Self {
+        let (resource, hearth) = ended(ran.session.language(), &ran.outcome, ran.wishes);
         Self {
-            id,
-            identifier: &ran.identifier,
+            id: &ran.session.operation,
+            identifier: &ran.session.identifier,
             execution_type: ExecutionType::Synchronous,
-            hearth: ran
-                .extended
-                .then(|| HearthAnswer::new(&ran.outcome, resource.cut())),
             resource,
+            hearth,
         }
     }
 
@@ -139,48 +128,40 @@ impl<'a> Answered<'a> {
             submission,
             end,
         } = execution;
-        let submitted = Submitted::of(submission.as_ref());
-        let mut hearth = None;
-        let resource = match end {
+        let submission = submission.as_ref();
+        let (resource, hearth) = match end {
             Some(Ok(outcome)) => {
-                let resource = Resource::of(submitted.language, &outcome, submitted.wishes);
-                if submitted.extended {
-                    hearth = Some(HearthAnswer::new(&outcome, resource.cut()));
-                }
-                resource
+                let language = submission.map_or_else(Language::default, |one| one.language);
+                ended(
+                    language,
+                    &outcome,
+                    submission.map(Wishes::from).unwrap_or_default(),
+                )
             }
-            Some(Err(fault)) => Resource::of_failure(state, fault),
-            None => Resource::under_way(state),
+            Some(Err(fault)) => (Resource::of_failure(state, fault), None),
+            None => (Resource::under_way(state), None),
         };
         Self {
             id: &session.operation,
             identifier: &session.identifier,
-            execution_type: execution_type(submission.as_ref()),
+            execution_type: execution_type(submission),
             resource,
             hearth,
         }
     }
 }
 
-/// How an execution was asked for, by its record.
-#[derive(Default)]
-struct Submitted {
+/// What code left, with what is beyond the contract if its caller wishes it.
+fn ended(
     language: Language,
+    outcome: &Outcome,
     wishes: Wishes,
-    extended: bool,
-}
-
-impl Submitted {
-    fn of(submission: Option<&Submission>) -> Self {
-        submission.map_or_else(Self::default, |submission| Self {
-            language: submission.language,
-            wishes: Wishes {
-                stream_characters: submission.stream_characters,
-                all_forms: submission.all_forms,
-            },
-            extended: submission.extended,
-        })
-    }
+) -> (Resource, Option<HearthAnswer>) {
+    let resource = Resource::of(language, outcome, wishes);
+    let hearth = wishes
+        .extended
+        .then(|| HearthAnswer::new(outcome, resource.cut()));
+    (resource, hearth)
 }
 
 /// `executionType` of an execution that was asked for so.
