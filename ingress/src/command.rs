@@ -9,9 +9,8 @@ use process::{failure, hangup::Hangup, log::LogSettings};
 use tokio::runtime::{Handle, Runtime};
 
 use crate::{
-    app,
     config::{Arguments, CheckArguments, Command, Config},
-    membership, preflight, remedy,
+    membership, preflight, remedy, server,
 };
 
 /// Does what the command line says. A failure is one line on standard error.
@@ -62,7 +61,7 @@ async fn serve(log: LogSettings, config: Config) -> anyhow::Result<()> {
     let export = log.export();
     tokio::spawn(log.follow(hangup.clone()));
     tls_provider()?;
-    let served = Box::pin(app::serve(config, hangup)).await;
+    let served = Box::pin(server::serve(config, hangup)).await;
     export.end().await;
     served
 }

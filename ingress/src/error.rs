@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use proto::{
@@ -22,16 +22,12 @@ pub use code::ErrorCode;
 use routing::served::Served;
 
 use crate::{
-    api::coding,
     bus::BusError,
-    headers::Repeated,
+    headers::{ERROR_CODE, Repeated, UNDERSTOOD},
     route::{RouteError, once::OnceError},
     service::ServiceError,
     trace,
 };
-
-/// Name of the header that repeats the code.
-pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 
 impl ErrorCode {
     /// Whether another path might lead somewhere.
@@ -347,7 +343,7 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         headers.insert(ERROR_CODE, HeaderValue::from_static(code.name()));
         if code == ErrorCode::UnsupportedContentEncoding {
-            let understood = HeaderValue::from_static(coding::UNDERSTOOD);
+            let understood = HeaderValue::from_static(UNDERSTOOD);
             headers.insert(header::ACCEPT_ENCODING, understood);
         }
         if code == ErrorCode::Unauthorized {

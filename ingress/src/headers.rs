@@ -3,6 +3,12 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
+/// Name of the header that repeats the code of an error.
+pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
+
+/// How bodies may be packed, as it is written in `Accept-Encoding`.
+pub const UNDERSTOOD: &str = "gzip, deflate";
+
 /// A header is there several times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is more than one header `{0}`")]

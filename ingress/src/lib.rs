@@ -1,6 +1,7 @@
 //! The ingress: stateless; any of them can answer any request.
 //!
-//! Data flows one way: `api → service → route → {placement, reader, bus}`; the latter are the crate `routing`.
+//! Data flows one way: `server → api → app → service → route → {placement, reader, bus}`; the latter three and `route`
+//! are the crate `routing`.
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -20,6 +21,7 @@ pub mod queues;
 pub mod readiness;
 pub mod remedy;
 pub mod seal;
+pub mod server;
 pub mod service;
 pub mod sessions;
 pub mod tls;

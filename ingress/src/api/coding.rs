@@ -12,10 +12,11 @@ use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use futures_util::{StreamExt, stream};
 use proto::limits;
 
-use crate::error::{ApiError, ErrorCode};
+use crate::{
+    error::{ApiError, ErrorCode},
+    headers::UNDERSTOOD,
+};
 
-/// What is understood, as it is written in `Accept-Encoding`.
-pub const UNDERSTOOD: &str = "gzip, deflate";
 /// Most bytes of a packed body and of what is in it: the longest file and what is around it. The bounds of what
 /// reads the body apply as well.
 const MOST: u64 = limits::UPLOAD_BYTES + (1 << 20);

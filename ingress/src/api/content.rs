@@ -8,39 +8,17 @@ use axum::{
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proto::file::{FileEntry, FilePath};
 
-use super::{
-    front::Caller,
-    openapi::{
-        answers::{Bytes, RefusedDownload},
-        parameters::{InDirectory, InSession, OfBytes, OfFile},
-    },
-    range,
-    timestamp::http_date,
-};
-use crate::{app::App, download::Content, error::ApiError, service::ServiceError};
+use super::{front::Caller, range, timestamp::http_date};
+use crate::{download::Content, error::ApiError, service::ServiceError};
 
 /// Sends a file, or the part of it that the request asks for.
 ///
 /// # Errors
 /// There is no such file, or the platform failed.
-#[utoipa::path(
-    get,
-    path = "/files/{name}/content",
-    operation_id = "getFileContent",
-    tag = "files",
-    summary = "Send a file",
-    params(InSession, OfFile, InDirectory, OfBytes),
-    responses(Bytes, RefusedDownload)
-)]
-pub async fn send(
-    app: &App,
-    caller: &Caller,
-    headers: &HeaderMap,
-    name: &str,
-) -> Result<Response, ApiError> {
-    let session = caller.session(app)?;
+pub async fn send(caller: &Caller, headers: &HeaderMap, name: &str) -> Result<Response, ApiError> {
+    let session = caller.session()?;
     let path = caller.path(name)?;
-    let download = app.service.download(&session, path.clone()).await?;
+    let download = caller.app.service.download(&session, path.clone()).await?;
     let entry = download.entry.clone();
     let wanted = match range::wanted(headers, entry.size) {
         Ok(wanted) => wanted,

@@ -106,7 +106,7 @@ mod tests {
     use proto::pool::Pools;
 
     use super::*;
-    use crate::{api::outcome, error::ERROR_CODE};
+    use crate::{api::outcome, headers::ERROR_CODE};
 
     const PAGE: &str = "https://app.example";
 

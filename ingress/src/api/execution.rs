@@ -16,7 +16,6 @@ use super::{
     stream::{self, Running},
 };
 use crate::{
-    app::App,
     error::{ApiError, ErrorCode},
     service::{Code, Session},
 };
@@ -34,12 +33,12 @@ pub enum Waited {
 ///
 /// # Errors
 /// It is wrong.
-pub async fn read(app: &App, caller: &Caller, body: Body) -> Result<(Session, Request), ApiError> {
+pub async fn read(caller: &Caller, body: Body) -> Result<(Session, Request), ApiError> {
     let fields = Fields::of(body::read(body).await?)?;
     let request = fields.read(caller.language())?;
     let session = match (&caller.identifier, &request.identifier) {
-        (None, Some(identifier)) => caller.session_of(app, identifier.parse()?),
-        _ => caller.session(app)?,
+        (None, Some(identifier)) => caller.session_of(identifier.parse()?),
+        _ => caller.session()?,
     };
     Ok((session, request))
 }
@@ -48,12 +47,8 @@ pub async fn read(app: &App, caller: &Caller, body: Body) -> Result<(Session, Re
 ///
 /// # Errors
 /// It is wrong.
-pub async fn read_synchronous(
-    app: &App,
-    caller: &Caller,
-    body: Body,
-) -> Result<(Session, Code), ApiError> {
-    let (session, request) = read(app, caller, body).await?;
+pub async fn read_synchronous(caller: &Caller, body: Body) -> Result<(Session, Code), ApiError> {
+    let (session, request) = read(caller, body).await?;
     if request.kind != Kind::Synchronous {
         let message = "`executionType` must be `synchronous` at this path: `executions` has others";
         let code = ErrorCode::SessionRequestNotSupported;
@@ -67,17 +62,16 @@ pub async fn read_synchronous(
 /// # Errors
 /// The platform failed.
 pub async fn run(
-    app: App,
     caller: &Caller,
     headers: &HeaderMap,
     session: Session,
     code: Code,
 ) -> Result<Waited, ApiError> {
     if accept::prefers_events(headers) {
-        let running = stream::run(app, caller.arrived, session, code).await?;
+        let running = stream::run(caller, session, code).await?;
         return Ok(Waited::Runs(running));
     }
-    let ran = ran::run(&app, caller.arrived, session, code, None).await?;
+    let ran = ran::run(&caller.app.service, caller.arrived, session, code, None).await?;
     Ok(Waited::Ended(Box::new(ran)))
 }
 

@@ -1,109 +1,33 @@
-//! Paths below `files` that both contracts have. What is asked for stands in the path, in which shape
-//! it is answered in the api-version.
+//! Files, as both contracts have them: what a path below `files` asks for, and what becomes of it.
 
 use axum::{
-    Extension,
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, Uri},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use percent_encoding::percent_decode_str;
 use proto::file::FileEntry;
 
-use super::{
-    content, file_name, front, front::Caller, multipart, v2024_02 as old, v2024_10 as new,
-};
-use crate::{
-    app::App,
-    error::{ApiError, ErrorCode},
-};
+use super::{content, file_name, front::Caller, multipart};
+use crate::error::{ApiError, ErrorCode};
 
-/// What a path below `files/` asks for.
+/// What a path below `files` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum FileRequest {
+pub enum FileRequest {
     /// What is told of a file; the names that it may have, likeliest first.
     Description(Vec<String>),
     /// A file's bytes; the names that may be meant, likeliest first.
     Content(Vec<String>),
 }
 
-/// `GET files`
-pub async fn list(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<Response, ApiError> {
-    if caller.speaks_new()? {
-        new::files::list(&app, &caller).await
-    } else {
-        old::list(&app, &caller).await
-    }
-}
-
-/// `POST files`
-pub async fn upload(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    if caller.speaks_new()? {
-        new::files::upload(&app, &caller, request).await
-    } else {
-        let uploaded = old::upload(State(app), Extension(caller), request).await;
-        uploaded.map(IntoResponse::into_response)
-    }
-}
-
-/// `POST files/upload`, which is of the old contract only.
-pub async fn upload_below(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    if !matches!(request.uri().path(), "/files/upload" | "/files/uploadFile") {
-        return Err(front::unknown_operation().await);
-    }
-    let uploaded = old::upload(State(app), Extension(caller), request).await;
-    uploaded.map(IntoResponse::into_response)
-}
-
-/// `GET files/{name}`, `GET files/{name}/content`, `GET files/content/{name}`
-pub async fn get(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Response, ApiError> {
-    match classify_path(below(&uri, "/files/"))? {
-        FileRequest::Content(names) => send_first(&app, &caller, &headers, &names).await,
-        FileRequest::Description(names) => describe_first(&app, &caller, &names).await,
-    }
-}
-
-/// `GET file/content/{name}`
-pub async fn get_by_alias(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Response, ApiError> {
-    match classify_path(below(&uri, "/file/"))? {
-        FileRequest::Content(names) => send_first(&app, &caller, &headers, &names).await,
-        FileRequest::Description(_) => Err(front::unknown_operation().await),
-    }
-}
-
-/// `DELETE files/{name}`
-pub async fn remove(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    uri: Uri,
-) -> Result<Response, ApiError> {
-    // By no other name than its own: another file may have that.
-    let name = decoded(below(&uri, "/files/"))?;
-    if caller.speaks_new()? {
-        new::files::delete(&app, &caller, &name).await
-    } else {
-        old::delete_file(&app, &caller, &name).await
+impl FileRequest {
+    /// That of a path below `files` or, as the oldest documentation has it, `file`.
+    ///
+    /// # Errors
+    /// It holds bytes that are no text.
+    pub fn of(uri: &Uri) -> Result<Self, ApiError> {
+        let below = uri.path().strip_prefix("/file/");
+        classify_path(below.unwrap_or_else(|| below_files(uri)))
     }
 }
 
@@ -112,15 +36,14 @@ pub async fn remove(
 /// # Errors
 /// The body is wrong, or the platform failed.
 pub async fn store(
-    app: &App,
     caller: &Caller,
     request: Request,
     most: usize,
 ) -> Result<Vec<FileEntry>, ApiError> {
-    let session = caller.session(app)?;
+    let session = caller.session()?;
     let directory = caller.directory()?;
     let (head, body) = request.into_parts();
-    let place = (&app.service, &session);
+    let place = (&caller.app.service, &session);
     let received = multipart::receive(&head.headers, body, &directory, place).await?;
     let mut received = received.into_iter();
     let mut stored = vec![];
@@ -128,10 +51,10 @@ pub async fn store(
         .then(|| ApiError::invalid(format!("the body has more files than {most}")));
     for (path, content) in received.by_ref() {
         if failed.is_some() {
-            app.service.discard(&content).await;
+            caller.app.service.discard(&content).await;
             continue;
         }
-        match app.service.upload(&session, path, content).await {
+        match caller.app.service.upload(&session, path, content).await {
             Ok(entry) => stored.push(entry),
             Err(error) => failed = Some(error.into()),
         }
@@ -139,22 +62,18 @@ pub async fn store(
     failed.map_or(Ok(stored), Err)
 }
 
-/// What is told of a file.
+/// Removes the file of a path, by no other name than its own: another file may have that.
 ///
 /// # Errors
 /// There is none, or the platform failed.
-pub async fn describe(app: &App, caller: &Caller, name: &str) -> Result<FileEntry, ApiError> {
-    let session = caller.session(app)?;
-    Ok(app.service.stat(&session, caller.path(name)?).await?)
-}
-
-/// Removes a file.
-///
-/// # Errors
-/// There is none, or the platform failed.
-pub async fn delete(app: &App, caller: &Caller, name: &str) -> Result<(), ApiError> {
-    let session = caller.session(app)?;
-    Ok(app.service.delete(&session, caller.path(name)?).await?)
+pub async fn delete(caller: &Caller, uri: &Uri) -> Result<(), ApiError> {
+    let name = decoded(below_files(uri))?;
+    let session = caller.session()?;
+    Ok(caller
+        .app
+        .service
+        .delete(&session, caller.path(&name)?)
+        .await?)
 }
 
 /// Sends the first file that there is under one of these names.
@@ -162,14 +81,13 @@ pub async fn delete(app: &App, caller: &Caller, name: &str) -> Result<(), ApiErr
 /// # Errors
 /// There is no such file, or the platform failed.
 pub async fn send_first(
-    app: &App,
     caller: &Caller,
     headers: &HeaderMap,
     names: &[String],
 ) -> Result<Response, ApiError> {
     let mut search = Search::default();
     for name in names {
-        let sent = content::send(app, caller, headers, name).await;
+        let sent = content::send(caller, headers, name).await;
         if let Some(answer) = search.ended_by(sent) {
             return answer;
         }
@@ -177,24 +95,27 @@ pub async fn send_first(
     Err(search.refusal())
 }
 
-/// Tells of the first file that there is under one of these names.
-async fn describe_first(
-    app: &App,
-    caller: &Caller,
-    names: &[String],
-) -> Result<Response, ApiError> {
+/// What is told of the first file that there is under one of these names.
+///
+/// # Errors
+/// There is no such file, or the platform failed.
+pub async fn describe_first(caller: &Caller, names: &[String]) -> Result<FileEntry, ApiError> {
     let mut search = Search::default();
     for name in names {
-        let described = if caller.speaks_new()? {
-            new::files::stat(app, caller, name).await
-        } else {
-            old::stat(app, caller, name).await
-        };
-        if let Some(answer) = search.ended_by(described) {
+        if let Some(answer) = search.ended_by(describe(caller, name).await) {
             return answer;
         }
     }
     Err(search.refusal())
+}
+
+async fn describe(caller: &Caller, name: &str) -> Result<FileEntry, ApiError> {
+    let session = caller.session()?;
+    Ok(caller
+        .app
+        .service
+        .stat(&session, caller.path(name)?)
+        .await?)
 }
 
 /// A search under several names. Where there is nothing under any of them, the likeliest name is told of.
@@ -203,10 +124,7 @@ struct Search(Option<ApiError>);
 
 impl Search {
     /// The answer of a name, if it ends the search.
-    fn ended_by(
-        &mut self,
-        answer: Result<Response, ApiError>,
-    ) -> Option<Result<Response, ApiError>> {
+    fn ended_by<T>(&mut self, answer: Result<T, ApiError>) -> Option<Result<T, ApiError>> {
         match answer {
             Err(error) if error.code.is_about_the_path() => {
                 self.0.get_or_insert(error);
@@ -222,8 +140,8 @@ impl Search {
     }
 }
 
-fn below<'a>(uri: &'a Uri, prefix: &str) -> &'a str {
-    uri.path().strip_prefix(prefix).unwrap_or_default()
+fn below_files(uri: &Uri) -> &str {
+    uri.path().strip_prefix("/files/").unwrap_or_default()
 }
 
 /// Takes the raw rest of a path apart. The old contract has the word `content` in front, the new one

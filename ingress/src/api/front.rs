@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
-    extract::{Request, State},
-    http::{HeaderValue, Uri},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderValue, Uri, request::Parts},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use proto::{
@@ -17,17 +17,9 @@ use proto::{
     trace::TraceContext,
 };
 use tokio::time::Instant;
-use tower::ServiceExt;
 use ulid::Ulid;
 
-use super::{
-    address::Address,
-    coding,
-    cors::Grant,
-    host,
-    link::Here,
-    query::{self, Query},
-};
+use super::{address::Address, coding, cors::Grant, host, link::Here, query::Query};
 use crate::{
     app::App,
     error::{ApiError, ErrorCode},
@@ -42,9 +34,11 @@ pub const OPERATION_ID: &str = "operation-id";
 /// Headers that decide what a request does, beside the token's and [`host`]'s.
 const ONCE: [&str; 3] = [OPERATION_ID, "content-type", "range"];
 
-/// What the front found out; handlers take it as an extension.
+/// Who asks, where and for what, as the front found out: all that handlers know beside the body.
 #[derive(Clone, Debug)]
 pub struct Caller {
+    /// What handlers share.
+    pub app: App,
     /// The pool of the path.
     pub pool: Arc<Pool>,
     /// The decoded query.
@@ -68,9 +62,9 @@ impl Caller {
     ///
     /// # Errors
     /// The request names none.
-    pub fn session(&self, app: &App) -> Result<Session, ApiError> {
+    pub fn session(&self) -> Result<Session, ApiError> {
         match &self.identifier {
-            Some(identifier) => Ok(self.session_of(app, identifier.clone())),
+            Some(identifier) => Ok(self.session_of(identifier.clone())),
             None => Err(ApiError::invalid(
                 "the query parameter `identifier` is missing",
             )),
@@ -91,14 +85,6 @@ impl Caller {
     /// It is no path below `/mnt/data`.
     pub fn directory(&self) -> Result<DirectoryPath, ApiError> {
         Ok(self.query.get("path")?.unwrap_or_default().parse()?)
-    }
-
-    /// Whether answers have the shapes of the new contract where both have the path.
-    ///
-    /// # Errors
-    /// The query has two api-versions.
-    pub fn speaks_new(&self) -> Result<bool, ApiError> {
-        self.query.is_since(query::NEW_CONTRACT)
     }
 
     /// What code the pool runs.
@@ -131,60 +117,61 @@ impl Caller {
 
     /// The session of this name.
     #[must_use]
-    pub fn session_of(&self, app: &App, identifier: Identifier) -> Session {
+    pub fn session_of(&self, identifier: Identifier) -> Session {
         let (pool, operation) = (self.pool.clone(), self.operation.clone());
-        let session = app.service.session(pool, identifier, operation, self.named);
+        let session = self
+            .app
+            .service
+            .session(pool, identifier, operation, self.named);
         session.traced(self.trace)
     }
 }
 
-/// What the front needs.
-#[derive(Clone, Debug)]
-pub struct Front {
-    /// What handlers share.
-    pub app: App,
-    /// What it lets requests through to.
-    pub operations: Router,
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let caller = parts.extensions.remove();
+        caller.ok_or_else(|| ApiError::internal(&NotAdmitted))
+    }
 }
 
-/// Handles every path that is not the server's own.
-pub async fn enter(State(front): State<Front>, request: Request) -> Response {
+/// An operation was reached around the front.
+#[derive(Debug, thiserror::Error)]
+#[error("the request did not come through the front")]
+struct NotAdmitted;
+
+/// Lets a request through to the operations below a pool.
+pub async fn enter(State(app): State<App>, request: Request, next: Next) -> Response {
     let asked_by = trace::named(request.headers());
-    let (requests, method) = (front.app.requests.clone(), request.method().clone());
-    let answer = |trace| answer(front, request, trace);
-    trace::follow(asked_by, method, &requests, answer).await
+    let method = request.method().clone();
+    let answer = |trace| answer(&app, request, next, trace);
+    trace::follow(asked_by, method, &app.requests, answer).await
 }
 
-async fn answer(front: Front, request: Request, trace: TraceContext) -> Response {
+async fn answer(app: &App, request: Request, next: Next, trace: TraceContext) -> Response {
     let address = Address::parse(request.uri().path());
-    let pool = address.as_ref().and_then(|address| front.app.pool(address));
+    let pool = address.as_ref().and_then(|address| {
+        let (subscription, group) = (&address.subscription, &address.resource_group);
+        app.pool(subscription, group, &address.pool)
+    });
     let grant = Grant::of(pool.as_deref(), request.headers());
     let mut response = match grant.preflight(&request) {
         Some(response) => response,
-        None => operate(front, request, (address, pool), trace).await,
+        None => match admit(app, request, (address, pool), trace).await {
+            Ok((request, operation)) => {
+                let mut response = next.run(request).await;
+                // What is told of an execution carries that one's.
+                if let Ok(value) = HeaderValue::from_str(operation.as_str()) {
+                    response.headers_mut().entry(OPERATION_ID).or_insert(value);
+                }
+                response
+            }
+            Err(error) => error.into_response(),
+        },
     };
     grant.describe(response.headers_mut());
     response
-}
-
-async fn operate(
-    front: Front,
-    request: Request,
-    place: (Option<Address>, Option<Arc<Pool>>),
-    trace: TraceContext,
-) -> Response {
-    match admit(&front.app, request, place, trace).await {
-        Ok((request, operation)) => {
-            let answered = front.operations.oneshot(request).await;
-            let mut response = answered.unwrap_or_else(|never| match never {});
-            // What is told of an execution carries that one's.
-            if let Ok(value) = HeaderValue::from_str(operation.as_str()) {
-                response.headers_mut().entry(OPERATION_ID).or_insert(value);
-            }
-            response
-        }
-        Err(error) => error.into_response(),
-    }
 }
 
 async fn admit(
@@ -226,12 +213,14 @@ async fn admit(
         Some(id) => (id, true),
         None => (OperationId::from_ulid(Ulid::new()), false),
     };
-    let uri = Uri::try_from(&address.operation)
+    let uri = format!("{}{}", query.contract()?.root(), address.operation);
+    let uri = Uri::try_from(uri)
         .map_err(|_| ApiError::new(ErrorCode::PathNotFound, "the path is malformed"))?;
     *request.uri_mut() = uri;
     let body = std::mem::take(request.body_mut());
     *request.body_mut() = coding::unpacked(request.headers(), body)?;
     let caller = Caller {
+        app: app.clone(),
         pool,
         query,
         identifier,

@@ -1,8 +1,9 @@
-//! HTTP. [`front`] finds the pool, checks the token and reads what every request carries; then the
-//! router below, which is the table of contents, picks the operation.
+//! HTTP. What is below a pool goes through [`front`], which finds the pool, checks the token and reads what every
+//! request carries. The contracts declare its operations, each with its path, its method, its handler and its
+//! description: [`v2024_02`] and [`v2024_10`].
 
-use axum::{Router, extract::DefaultBodyLimit, handler::Handler, middleware, routing};
-use tower::util::MapRequestLayer;
+use axum::{Router, middleware, routing::get};
+use tower::{ServiceBuilder, util::MapRequestLayer};
 
 use crate::{app::App, trace};
 
@@ -11,6 +12,7 @@ pub mod address;
 pub mod body;
 pub mod coding;
 pub mod content;
+pub mod contract;
 pub mod cors;
 pub mod execution;
 pub mod extension;
@@ -29,94 +31,50 @@ pub mod ran;
 pub mod range;
 pub mod request;
 pub mod result;
+pub mod schema;
 pub mod sent;
 pub mod stream;
 pub mod strict;
 pub mod surrogates;
-pub mod table;
 pub mod timestamp;
 pub mod v2024_02;
 pub mod v2024_10;
 
-use front::Front;
-use table::{Methods, Table, get, post};
+use contract::Contract;
 use v2024_02 as old;
-use v2024_10::{executions, metadata, sessions};
+use v2024_10 as new;
 
-/// The server's outermost router.
+/// The server: what it tells anybody of itself, and below pools one chain from the front to the operations.
 pub fn router(app: App) -> Router {
-    let front = Front {
-        operations: operations(app.clone()),
-        app: app.clone(),
-    };
+    let below_pools = ServiceBuilder::new()
+        .layer(middleware::from_fn_with_state(app.clone(), front::enter))
+        .service(operations());
     Router::new()
-        .route("/healthz", routing::get(health::alive))
-        .route("/readyz", routing::get(health::ready))
-        .merge(openapi::router())
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(openapi::new_contract))
+        .route("/openapi/new.json", get(openapi::new_contract))
+        .route("/openapi/old.json", get(openapi::old_contract))
         .route_layer(middleware::from_fn(host::demand))
-        .fallback_service(routing::any(front::enter).with_state(front))
+        .fallback_service(below_pools)
         .layer(MapRequestLayer::new(linger::over_rest))
         .with_state(app)
 }
 
-/// Operations below a pool's address.
-pub fn operations(app: App) -> Router {
-    table()
-        .into_router()
-        .route_layer(middleware::from_fn(trace::note_route))
-        .fallback(front::unknown_operation)
-        .method_not_allowed_fallback(front::unknown_method)
-        // Each operation bounds its own body.
-        .layer(DefaultBodyLimit::disable())
-        .with_state(app)
-}
-
-/// Their table of contents. Each is described beside its handler, for [`openapi`].
-#[must_use]
-pub fn table() -> Table {
-    Table::default()
-        // The old contract.
-        .route("/code/execute", post(old::execute))
-        .route("/python/execute", post(old::execute_top_level))
-        .route("/python/files", get(old::list_handler))
-        .route("/uploadFile", post(old::upload))
-        .route("/python/uploadFile", post(old::upload))
-        .route("/python/downloadFile", get(old::download_by_query))
-        .route("/file/content/{*name}", get(files::get_by_alias))
-        // Both.
-        .route("/files", get(files::list).post(files::upload))
-        .route(
-            "/files/{*rest}",
-            get(files::get)
-                .post(files::upload_below)
-                .delete(files::remove),
-        )
-        // The new one.
-        .route(
-            "/executions",
-            post(executions::execute).get(executions::list),
-        )
-        .route(
-            "/executions/{id}",
-            get(executions::get).delete(executions::cancel),
-        )
-        .route("/executions/{id}/cancel", post(executions::cancel))
-        .route("/execute", post(executions::execute))
-        .route(
-            "/execute/{id}",
-            get(executions::get).delete(executions::cancel),
-        )
-        .route("/metadata", get(metadata::get))
-        .route("/session", get(sessions::get).delete(sessions::delete))
-        .route("/session/interrupt", post(sessions::interrupt))
-        .route("/listSessions", get(sessions::list))
-        .route("/.management/getSession", both(sessions::get_managed))
-        .route("/.management/listSessions", both(sessions::list_managed))
-        .route("/.management/stopSession", both(sessions::stop))
-        .route("/.management/interruptSession", post(sessions::interrupt))
-}
-
-/// The documentation of `.management` has both methods.
-fn both<H: Handler<T, App>, T: 'static>(handler: H) -> Methods {
-    get(handler.clone()).post(handler)
+/// Operations below a pool. In both contracts all paths that only one of them has lead where they lead in that one.
+fn operations() -> Router {
+    let of_both = [
+        (Contract::Old, old::shared()),
+        (Contract::New, new::shared()),
+    ];
+    let routers = of_both.into_iter().map(|(contract, shared)| {
+        let all = old::routes().merge(new::routes()).merge(shared);
+        let (router, _) = all.split_for_parts();
+        let router = router
+            .route_layer(middleware::from_fn(trace::note_route))
+            .method_not_allowed_fallback(front::unknown_method);
+        Router::new().nest(contract.root(), router)
+    });
+    let router = routers.fold(Router::new(), Router::merge);
+    router.fallback(front::unknown_operation)
 }

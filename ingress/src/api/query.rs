@@ -3,29 +3,8 @@
 
 use percent_encoding::percent_decode_str;
 
+use super::contract::{API_VERSIONS, Contract, WITHDRAWN};
 use crate::error::ApiError;
-
-/// api-versions of the contract. The path tells the contract, except for the paths that
-/// both have.
-pub const API_VERSIONS: [&str; 6] = [
-    "2023-08-01-preview",
-    "2024-02-02-preview",
-    "2024-08-02-preview",
-    "2024-10-02-preview",
-    "2025-02-02-preview",
-    "2025-10-02-preview",
-];
-
-/// An api-version that was withdrawn before it was announced. It is known where `executions` have the name that they
-/// had in it.
-pub const WITHDRAWN: &str = "2024-09-01";
-
-/// First api-version of the new contract, which answers in other shapes.
-pub const NEW_CONTRACT: &str = "2024-10-02";
-/// First api-version that knows pools of shells.
-pub const SHELL: &str = "2025-02-02";
-/// First api-version whose listings reach into sub-directories.
-pub const RECURSIVE: &str = "2025-10-02";
 
 /// Decoded pairs in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +55,15 @@ impl Query {
             .ok_or_else(|| ApiError::invalid("`skip` is not a whole number of at least 0"))
     }
 
+    /// The contract in which the caller is answered where both have the path.
+    ///
+    /// # Errors
+    /// The api-version is given twice with different values.
+    pub fn contract(&self) -> Result<Contract, ApiError> {
+        let version = self.get("api-version")?;
+        Ok(version.map_or(Contract::Old, Contract::of))
+    }
+
     /// Whether the api-version is this one or a later one.
     ///
     /// # Errors
@@ -120,6 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::api::contract::{RECURSIVE, SHELL};
 
     #[test]
     fn values_are_decoded_and_a_plus_stays_a_plus() {
@@ -136,12 +125,12 @@ mod tests {
             let query = Query::parse(&format!("api-version={version}")).unwrap();
             query.is_since(first).unwrap()
         };
-        assert!(!since("2024-08-02-preview", NEW_CONTRACT));
-        assert!(since("2024-10-02-preview", NEW_CONTRACT));
+        assert_eq!(Contract::of("2024-08-02-preview"), Contract::Old);
+        assert_eq!(Contract::of("2024-10-02-preview"), Contract::New);
         assert!(!since("2024-10-02-preview", SHELL) && since("2025-02-02-preview", SHELL));
         assert!(!since("2025-02-02-preview", RECURSIVE));
         assert!(since("2025-10-02-preview", RECURSIVE));
-        assert!(!Query::default().is_since(NEW_CONTRACT).unwrap());
+        assert_eq!(Query::default().contract().unwrap(), Contract::Old);
     }
 
     #[test]

@@ -5,10 +5,9 @@ use tokio::time::Instant;
 
 use super::outcome::Times;
 use crate::{
-    app::App,
     error::ApiError,
     reader::Reader,
-    service::{Code, Session, Wishes},
+    service::{Code, Service, Session, Wishes},
 };
 
 /// What an answer is made of.
@@ -29,7 +28,7 @@ pub struct Ran {
 /// # Errors
 /// The platform failed.
 pub async fn run(
-    app: &App,
+    service: &Service,
     arrived: Instant,
     session: Session,
     code: Code,
@@ -37,7 +36,7 @@ pub async fn run(
 ) -> Result<Ran, ApiError> {
     let preparation = arrived.elapsed();
     let wishes = code.wishes;
-    let (outcome, reading) = app.service.execute(&session, code, reader).await?;
+    let (outcome, reading) = service.execute(&session, code, reader).await?;
     let times = Times {
         preparation,
         service: arrived.elapsed().saturating_sub(preparation),

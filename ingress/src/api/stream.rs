@@ -19,20 +19,19 @@ use proto::{
     wire,
 };
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     accept::EVENT_STREAM,
     extension::{Kind, ShownOutput},
+    front::Caller,
     ran::{self, Ran},
 };
 use crate::{
-    app::App,
     error::ApiError,
     reader::{Event, Events, reader},
     service::{Code, Session},
-    trace,
 };
 
 /// Some proxies collect answers before they pass them on.
@@ -61,20 +60,16 @@ enum First {
     End(Box<Ran>),
 }
 
-/// Runs the code of a request that arrived then. What fails before a worker has it is answered as ever.
+/// Runs the code of a request. What fails before a worker has it is answered as ever.
 ///
 /// # Errors
 /// The platform failed before anything ran.
-pub async fn run(
-    app: App,
-    arrived: Instant,
-    session: Session,
-    code: Code,
-) -> Result<Running, ApiError> {
+pub async fn run(caller: &Caller, session: Session, code: Code) -> Result<Running, ApiError> {
     let (reader, mut events) = reader();
+    let (app, arrived) = (caller.app.clone(), caller.arrived);
     // A task of its own: nothing that a slow caller does may stop the listening to the worker.
     let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
-        ran::run(&app, arrived, session, code, Some(&reader)).await
+        ran::run(&app.service, arrived, session, code, Some(&reader)).await
     }));
     let first = match events.next().await {
         Some(event) => First::Event(event),
@@ -84,7 +79,7 @@ pub async fn run(
         first: Some(first),
         events,
         task,
-        trace: trace::current(),
+        trace: caller.trace,
     })
 }
 

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::Misfit;
+use super::misfit::Misfit;
 use crate::patience::patiently;
 
 /// How long the bus may take to tell the fleet's key at the start, on a machine of usual speed.

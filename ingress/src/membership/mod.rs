@@ -3,12 +3,13 @@
 
 mod comparison;
 mod key_change;
+mod misfit;
 mod pools;
 
 use std::{sync::Arc, time::Duration};
 
-use fleet::{Fleet, FleetFailure, Role};
-use proto::{fleet::KeyFingerprint, health::Health, id::ClusterKey, pool::Pools, subject};
+use fleet::{Fleet, Role};
+use proto::{health::Health, id::ClusterKey, pool::Pools, subject};
 use records::fleet::{Digests, FleetStream, State};
 use routing::{
     bus::{
@@ -21,7 +22,7 @@ use store::Store;
 use tokio::{sync::watch, time::timeout};
 
 use self::comparison::Comparison;
-pub use self::key_change::accept_new_key;
+pub use self::{key_change::accept_new_key, misfit::Misfit};
 use crate::{
     bus::{Bus, NatsAuth},
     config::Config,
@@ -29,26 +30,6 @@ use crate::{
 
 /// How long the end may be put off to say that it is one.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
-
-/// Why this ingress does not belong to its fleet.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Misfit {
-    /// Another cluster key.
-    #[error(
-        "the cluster key of this ingress has fingerprint {ours}, that of its fleet {theirs}: with \
-         another key every identifier is another session. Give it the fleet's key in --cluster-key, or \
-         the fleet's own bus in --nats; if the key was changed on purpose, run `ingress accept-new-key`"
-    )]
-    Key {
-        /// This ingress's.
-        ours: KeyFingerprint,
-        /// That of the ingress that was first.
-        theirs: KeyFingerprint,
-    },
-    /// Another store.
-    #[error(transparent)]
-    Store(Arc<FleetFailure>),
-}
 
 /// The place in the fleet, while the process runs.
 #[derive(Debug)]

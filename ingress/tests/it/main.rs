@@ -3,5 +3,6 @@
 
 mod abandoned;
 mod documents;
+mod imports;
 mod once;
 mod owner;

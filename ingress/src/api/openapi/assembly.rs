@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
-use crate::api::front::OPERATION_ID;
+use crate::api::{contract::THE_SAME_AS, front::OPERATION_ID};
 
 /// What stands before the path of every operation.
 const POOL: &str =
@@ -15,49 +15,33 @@ const SCHEMAS: &str = "#/components/schemas/";
 
 type Fields = Map<String, Value>;
 
-/// Another spelling of an operation that is described. Both are written as method and path.
-#[derive(Clone, Copy, Debug)]
-pub struct Alias {
-    is: &'static str,
-    of: &'static str,
-    moved: bool,
-}
-
-impl Alias {
-    /// A spelling that is there for those who know no other.
-    #[must_use]
-    pub const fn of(is: &'static str, of: &'static str) -> Self {
-        let moved = false;
-        Self { is, of, moved }
-    }
-
-    /// The only spelling in this contract.
-    #[must_use]
-    pub const fn moved(is: &'static str, of: &'static str) -> Self {
-        let moved = true;
-        Self { is, of, moved }
-    }
-}
-
 /// A whole document.
 ///
 /// # Errors
 /// Never: there is nothing in it that is not JSON.
-pub fn assemble(
-    document: &OpenApi,
-    aliases: &[Alias],
-    versions: &[&str],
-) -> Result<Value, serde_json::Error> {
+pub fn assemble(document: &OpenApi, versions: &[&str]) -> Result<Value, serde_json::Error> {
     let mut document: Fields = serde_json::from_value(serde_json::to_value(document)?)?;
-    let mut paths = take(&mut document, "paths");
-    for alias in aliases {
-        add_alias(&mut paths, *alias);
-    }
+    let paths = take(&mut document, "paths").into_iter();
+    // What the rest of a path may hold is the router's business.
+    let mut paths: Fields = paths
+        .map(|(path, item)| (path.replace("{*", "{"), item))
+        .collect();
     for (path, item) in &mut paths {
         let required = !path.starts_with("/python/");
-        for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        let Some(item) = item.as_object_mut() else {
+            continue;
+        };
+        for operation in item.values_mut() {
             complete(operation, versions, required);
         }
+        // What is described stands before other spellings of it.
+        let all = std::mem::take(item).into_iter();
+        let (mut described, others): (Fields, Fields) = all.partition(|(_, operation)| {
+            let summary = operation.get("summary").and_then(Value::as_str);
+            !summary.unwrap_or_default().starts_with(THE_SAME_AS)
+        });
+        described.extend(others);
+        *item = described;
     }
     paths.sort_keys();
     let mut components = take(&mut document, "components");
@@ -90,38 +74,6 @@ fn take(fields: &mut Fields, name: &str) -> Fields {
     match fields.remove(name) {
         Some(Value::Object(inner)) => inner,
         _ => Fields::new(),
-    }
-}
-
-/// Adds another spelling of an operation.
-fn add_alias(paths: &mut Fields, alias: Alias) {
-    let parts = |spelling: &'static str| {
-        let (method, path) = spelling.split_once(' ').unwrap_or_default();
-        (method.to_ascii_lowercase(), path)
-    };
-    let ((method, path), (of_method, of_path)) = (parts(alias.is), parts(alias.of));
-    let Some(Value::Object(of)) = paths.get_mut(of_path) else {
-        return;
-    };
-    let mut operation = of.get(&of_method).cloned().unwrap_or_default();
-    if alias.moved {
-        of.remove(&of_method);
-    }
-    if of.is_empty() {
-        paths.remove(of_path);
-    }
-    let item = paths.entry(path).or_insert_with(|| json!({}));
-    if let (Some(item), Some(fields)) = (item.as_object_mut(), operation.as_object_mut()) {
-        if !alias.moved {
-            let id =
-                format!("{method}{path}").replace(|one: char| !one.is_ascii_alphanumeric(), "_");
-            fields.insert("operationId".to_owned(), id.into());
-            fields.insert(
-                "summary".to_owned(),
-                format!("The same as `{}`", alias.of).into(),
-            );
-        }
-        item.insert(method, operation);
     }
 }
 

@@ -3,10 +3,9 @@ use std::collections::BTreeSet;
 use proto::limits;
 
 use super::*;
-use crate::api;
 
 fn documents() -> [(Contract, Value); 2] {
-    Contract::ALL.map(|contract| (contract, contract.document().unwrap()))
+    Contract::ALL.map(|contract| (contract, document(contract).unwrap()))
 }
 
 /// Method and path of everything that a document describes.
@@ -17,60 +16,6 @@ fn operations(document: &Value) -> Vec<(String, String, &Value)> {
         item.map(move |(method, operation)| (method.to_uppercase(), path.clone(), operation))
     });
     operations.collect()
-}
-
-/// Whether a request to the described path reaches the route.
-fn reaches(path: &str, route: &str) -> bool {
-    let (mut path, mut route) = (path.split('/'), route.split('/'));
-    loop {
-        match (path.next(), route.next()) {
-            (Some(_), Some(any)) if any.starts_with("{*") => return true,
-            (Some(part), Some(own)) if part == own || own.starts_with('{') => {}
-            (None, None) => return true,
-            _ => return false,
-        }
-    }
-}
-
-#[test]
-fn every_route_is_described_and_everything_described_has_a_route() {
-    let table = api::table();
-    let documents = documents();
-    let described: Vec<_> = documents
-        .iter()
-        .flat_map(|(_, one)| operations(one))
-        .collect();
-    for (route, method) in table.routes() {
-        let found = described
-            .iter()
-            .any(|(own, path, _)| own == method.as_str() && reaches(path, route));
-        assert!(found, "{method} {route} is not described");
-    }
-    for (method, path, _) in &described {
-        let found = table
-            .routes()
-            .iter()
-            .any(|(route, own)| own.as_str() == method && reaches(path, route));
-        assert!(found, "{method} {path} has no route");
-    }
-}
-
-#[test]
-fn a_description_reaches_the_route_that_it_would_be_sent_to() {
-    assert!(reaches("/files/{name}/content", "/files/{*rest}"));
-    assert!(reaches("/executions/{id}", "/executions/{id}"));
-    assert!(!reaches("/executions", "/executions/{id}"));
-    assert!(!reaches("/executions/{id}/cancel", "/executions/{id}"));
-    assert!(!reaches("/session", "/metadata"));
-}
-
-#[test]
-fn both_contracts_together_have_every_version() {
-    let versions: Vec<_> = Contract::ALL
-        .into_iter()
-        .flat_map(Contract::versions)
-        .collect();
-    assert_eq!(versions, query::API_VERSIONS);
 }
 
 #[test]

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use axum::{
-    Extension, Json,
+    Json,
     body::Body,
-    extract::{Path, State},
+    extract::Path,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -22,17 +22,16 @@ use utoipa::ToSchema;
 use super::resource::{Answered, Status, execution_type, status};
 use crate::{
     api::{
-        execution,
+        contract, execution,
         front::{Caller, OPERATION_ID},
-        openapi::{
+        outcome,
+        request::{ExecutionType, Kind, Request, parts},
+        schema::{
             answers::{Refused, RefusedExecution, Waited},
             parameters::{InSession, Named, OfExecution, Paged},
         },
-        outcome, query,
-        request::{ExecutionType, Kind, Request, parts},
         timestamp::timestamp,
     },
-    app::App,
     error::{ApiError, ErrorCode},
     executions::Execution,
     service::Session,
@@ -55,25 +54,20 @@ const OPERATION_LOCATION: HeaderName = HeaderName::from_static("operation-locati
             ("cancel" = (operation_id = "cancelExecution", parameters(
                 ("identifier" = "$request.query.identifier"), ("id" = "$response.body#/id")))))),
         RefusedExecution))]
-pub async fn execute(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    if !caller.query.is_since(query::SHELL)? {
+pub async fn execute(caller: Caller, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    if !caller.query.is_since(contract::SHELL)? {
         caller.refuse_shell()?;
     }
-    let (session, Request { code, kind, .. }) = execution::read(&app, &caller, body).await?;
+    let (session, Request { code, kind, .. }) = execution::read(&caller, body).await?;
     let location = location(&caller, &session);
     let has_record = caller.named || kind != Kind::Synchronous;
     let mut response = match kind {
         Kind::Synchronous => {
-            let waited = execution::run(app, &caller, &headers, session, code).await?;
+            let waited = execution::run(&caller, &headers, session, code).await?;
             waited.answer(|ran| serde_json::to_vec(&Answered::to_waiting(ran)))?
         }
         Kind::Asynchronous { retry } => {
-            let submitted = app.service.submit(&session, code, retry).await?;
+            let submitted = caller.app.service.submit(&session, code, retry).await?;
             (StatusCode::ACCEPTED, recorded(&session, submitted)).into_response()
         }
     };
@@ -104,13 +98,9 @@ fn recorded(session: &Session, execution: Execution) -> Response {
 #[utoipa::path(get, path = "/executions/{id}", operation_id = "getExecution", tag = "executions",
     summary = "Tell how an execution stands", params(InSession, OfExecution),
     responses((status = 200, description = "The execution.", body = Answered), Refused))]
-pub async fn get(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
-    let session = named(&app, &caller, &id)?;
-    let found = app.service.execution(&session).await?;
+pub async fn get(caller: Caller, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let session = named(&caller, &id)?;
+    let found = caller.app.service.execution(&session).await?;
     Ok(recorded(&session, found.ok_or_else(not_found)?))
 }
 
@@ -118,13 +108,9 @@ pub async fn get(
 #[utoipa::path(delete, path = "/executions/{id}", operation_id = "cancelExecution", tag = "executions",
     summary = "Cancel an execution", params(InSession, OfExecution),
     responses((status = 200, description = "How it stands now.", body = Answered), RefusedExecution))]
-pub async fn cancel(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
-    let session = named(&app, &caller, &id)?;
-    let found = app.service.cancel(&session).await?;
+pub async fn cancel(caller: Caller, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let session = named(&caller, &id)?;
+    let found = caller.app.service.cancel(&session).await?;
     Ok(recorded(&session, found.ok_or_else(not_found)?))
 }
 
@@ -132,13 +118,10 @@ pub async fn cancel(
 #[utoipa::path(get, path = "/executions", operation_id = "listExecutions", tag = "executions",
     summary = "List the session's executions that have a record", params(InSession, Paged),
     responses((status = 200, description = "A page of them.", body = Executions), Refused))]
-pub async fn list(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<Json<Executions>, ApiError> {
-    let session = caller.session(&app)?;
+pub async fn list(caller: Caller) -> Result<Json<Executions>, ApiError> {
+    let session = caller.session()?;
     let from = caller.query.skip()?;
-    let page = app.service.executions(&session, from).await?;
+    let page = caller.app.service.executions(&session, from).await?;
     let value = page.records.iter();
     let value = value.filter_map(|record| Listed::of(&session, record));
     Ok(Json(Executions {
@@ -150,10 +133,10 @@ pub async fn list(
 }
 
 /// The session as the one of the execution that the path names.
-fn named(app: &App, caller: &Caller, id: &str) -> Result<Session, ApiError> {
+fn named(caller: &Caller, id: &str) -> Result<Session, ApiError> {
     Ok(Session {
         operation: id.parse()?,
-        ..caller.session(app)?
+        ..caller.session()?
     })
 }
 

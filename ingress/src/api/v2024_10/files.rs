@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::Request,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
 use proto::file::{DirectoryPath, FileEntry, FileKind};
@@ -12,17 +12,16 @@ use utoipa::ToSchema;
 
 use crate::{
     api::{
-        files,
+        contract,
+        files::{self, FileRequest},
         front::Caller,
         multipart,
-        openapi::{
-            answers::{RefusedInSession, RefusedUpload},
-            parameters::{InDirectory, InSession, OfFile, Recursive},
+        schema::{
+            answers::{Bytes, RefusedDownload, RefusedInSession, RefusedUpload},
+            parameters::{InDirectory, InSession, OfBytes, OfFile, Recursive},
         },
-        query,
         timestamp::seven_digits,
     },
-    app::App,
     error::ApiError,
 };
 
@@ -30,12 +29,15 @@ use crate::{
 #[utoipa::path(get, path = "/files", operation_id = "listFiles", tag = "files",
     summary = "List a directory", params(InSession, InDirectory, Recursive),
     responses((status = 200, description = "What is in it.", body = Listed), RefusedInSession))]
-pub async fn list(app: &App, caller: &Caller) -> Result<Response, ApiError> {
-    let (session, directory) = (caller.session(app)?, caller.directory()?);
-    let version = Version::of(caller)?;
-    let all = wants_all(caller)?;
+pub async fn list(caller: Caller) -> Result<Response, ApiError> {
+    let (session, directory) = (caller.session()?, caller.directory()?);
+    let version = Version::of(&caller)?;
+    let all = wants_all(&caller)?;
     let recursive = all && version == Version::WithDirectories;
-    let entries = app.service.list(&session, directory.clone(), recursive);
+    let entries = caller
+        .app
+        .service
+        .list(&session, directory.clone(), recursive);
     let entries = entries.await?;
     let value = entries.iter().map(|entry| {
         let place = Place::in_directory(&directory, &entry.path);
@@ -58,32 +60,53 @@ pub async fn list(app: &App, caller: &Caller) -> Result<Response, ApiError> {
             ("delete" = (operation_id = "deleteFile", parameters(
                 ("identifier" = "$request.query.identifier"), ("name" = "$response.body#/name")))))),
         RefusedUpload))]
-pub async fn upload(app: &App, caller: &Caller, request: Request) -> Result<Response, ApiError> {
-    let version = Version::of(caller)?;
-    let stored = files::store(app, caller, request, 1).await?;
+pub async fn upload(caller: Caller, request: Request) -> Result<Response, ApiError> {
+    let version = Version::of(&caller)?;
+    let stored = files::store(&caller, request, 1).await?;
     match stored.as_slice() {
         [entry] => Ok(Json(Resource::of(entry, version)).into_response()),
         _ => Err(ApiError::invalid("the body has no file")),
     }
 }
 
-/// `GET files/{name}`
+/// `GET files/{name}`, `GET files/{name}/content`
 #[utoipa::path(get, path = "/files/{name}", operation_id = "getFile", tag = "files",
     summary = "Tell of a file", params(InSession, OfFile, InDirectory),
     responses((status = 200, description = "The file.", body = Resource), RefusedInSession))]
-pub async fn stat(app: &App, caller: &Caller, name: &str) -> Result<Response, ApiError> {
-    let version = Version::of(caller)?;
-    let entry = files::describe(app, caller, name).await?;
-    Ok(Json(Resource::of(&entry, version)).into_response())
+pub async fn get(caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response, ApiError> {
+    match FileRequest::of(&uri)? {
+        FileRequest::Content(names) => files::send_first(&caller, &headers, &names).await,
+        FileRequest::Description(names) => {
+            let entry = files::describe_first(&caller, &names).await?;
+            Ok(Json(Resource::of(&entry, Version::of(&caller)?)).into_response())
+        }
+    }
+}
+
+/// `GET files/{name}/content`
+///
+/// # Errors
+/// There is no such file, or the platform failed.
+#[utoipa::path(
+    get,
+    path = "/files/{name}/content",
+    operation_id = "getFileContent",
+    tag = "files",
+    summary = "Send a file",
+    params(InSession, OfFile, InDirectory, OfBytes),
+    responses(Bytes, RefusedDownload)
+)]
+pub async fn content(caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response, ApiError> {
+    get(caller, headers, uri).await
 }
 
 /// `DELETE files/{name}`
 #[utoipa::path(delete, path = "/files/{name}", operation_id = "deleteFile", tag = "files",
     summary = "Delete a file", params(InSession, OfFile, InDirectory),
     responses((status = 204, description = "It is gone."), RefusedInSession))]
-pub async fn delete(app: &App, caller: &Caller, name: &str) -> Result<Response, ApiError> {
-    files::delete(app, caller, name).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+pub async fn delete(caller: Caller, uri: Uri) -> Result<StatusCode, ApiError> {
+    files::delete(&caller, &uri).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn wants_all(caller: &Caller) -> Result<bool, ApiError> {
@@ -106,7 +129,7 @@ enum Version {
 
 impl Version {
     fn of(caller: &Caller) -> Result<Self, ApiError> {
-        Ok(if caller.query.is_since(query::RECURSIVE)? {
+        Ok(if caller.query.is_since(contract::RECURSIVE)? {
             Self::WithDirectories
         } else {
             Self::Earlier

@@ -1,6 +1,6 @@
 //! `GET metadata`: what a pool's sandboxes hold.
 
-use axum::{Extension, Json, extract::State, response::IntoResponse};
+use axum::{Json, response::IntoResponse};
 use proto::{
     about::{About, Kernel, Software},
     execution::Language,
@@ -9,8 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    api::{front::Caller, openapi::answers::Refused, timestamp::timestamp},
-    app::App,
+    api::{front::Caller, schema::answers::Refused, timestamp::timestamp},
     error::ApiError,
     sessions,
 };
@@ -19,21 +18,18 @@ use crate::{
 #[utoipa::path(get, path = "/metadata", operation_id = "getMetadata", tag = "pool",
     summary = "Tell what the pool's sandboxes hold",
     responses((status = 200, description = "What they hold.", body = Metadata), Refused))]
-pub async fn get(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<impl IntoResponse, ApiError> {
+pub async fn get(caller: Caller) -> Result<impl IntoResponse, ApiError> {
     let About {
         runtimes,
         packages,
         kernel,
-    } = app.service.about(&caller.pool).await?;
+    } = caller.app.service.about(&caller.pool).await?;
     let runs_cells = caller.language() == Language::Python;
     Ok(Json(Metadata {
         runtimes: runtimes.into_iter().map(Named::from).collect(),
         pre_installed_packages: packages.into_iter().map(Named::from).collect(),
         created_at: timestamp(sessions::at(caller.pool.id.given_ms())),
-        last_updated_at: timestamp(app.pools_written()),
+        last_updated_at: timestamp(caller.app.pools_written()),
         jupyter_kernel: kernel.filter(|_| runs_cells).map(JupyterKernel::from),
     }))
 }

@@ -1,7 +1,7 @@
 //! Sessions themselves: described, listed, ended; also in the spelling of `.management`, which has
 //! other names for some of it. There both names are told.
 
-use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
+use axum::{Json, http::StatusCode, response::IntoResponse};
 use proto::limits::SESSION_PAGE;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,13 +9,12 @@ use utoipa::ToSchema;
 use crate::{
     api::{
         front::Caller,
-        openapi::{
+        schema::{
             answers::{Refused, RefusedInSession},
             parameters::{InSession, Paged},
         },
         timestamp::timestamp,
     },
-    app::App,
     error::{ApiError, ErrorCode},
     sessions::Living,
 };
@@ -24,22 +23,16 @@ use crate::{
 #[utoipa::path(get, path = "/session", operation_id = "getSession", tag = "sessions",
     summary = "Tell of a session", params(InSession),
     responses((status = 200, description = "The session.", body = Session), Refused))]
-pub async fn get(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<impl IntoResponse, ApiError> {
-    Ok(Json(Session::from(&find(&app, &caller).await?)))
+pub async fn get(caller: Caller) -> Result<impl IntoResponse, ApiError> {
+    Ok(Json(Session::from(&find(&caller).await?)))
 }
 
 /// `DELETE session`
 #[utoipa::path(delete, path = "/session", operation_id = "deleteSession", tag = "sessions",
     summary = "End a session", params(InSession),
     responses((status = 204, description = "It has ended, with all its files."), RefusedInSession))]
-pub async fn delete(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<StatusCode, ApiError> {
-    end(&app, &caller).await?;
+pub async fn delete(caller: Caller) -> Result<StatusCode, ApiError> {
+    end(&caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -47,11 +40,8 @@ pub async fn delete(
 #[utoipa::path(get, path = "/listSessions", operation_id = "listSessions", tag = "sessions",
     summary = "List the pool's sessions", params(Paged),
     responses((status = 200, description = "A page of them.", body = Sessions), Refused))]
-pub async fn list(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<impl IntoResponse, ApiError> {
-    let (sessions, next_link) = page(&app, &caller).await?;
+pub async fn list(caller: Caller) -> Result<impl IntoResponse, ApiError> {
+    let (sessions, next_link) = page(&caller).await?;
     let sessions = sessions.iter().map(Session::from).collect();
     Ok(Json(Sessions {
         sessions,
@@ -63,22 +53,16 @@ pub async fn list(
 #[utoipa::path(post, path = "/.management/getSession", operation_id = "getManagedSession",
     tag = "management", summary = "Tell of a session", params(InSession),
     responses((status = 200, description = "The session.", body = Managed), Refused))]
-pub async fn get_managed(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<impl IntoResponse, ApiError> {
-    Ok(Json(Managed::from(&find(&app, &caller).await?)))
+pub async fn get_managed(caller: Caller) -> Result<impl IntoResponse, ApiError> {
+    Ok(Json(Managed::from(&find(&caller).await?)))
 }
 
 /// `.management/listSessions`
 #[utoipa::path(post, path = "/.management/listSessions", operation_id = "listManagedSessions",
     tag = "management", summary = "List the pool's sessions", params(Paged),
     responses((status = 200, description = "A page of them.", body = ManagedSessions), Refused))]
-pub async fn list_managed(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<impl IntoResponse, ApiError> {
-    let (sessions, next_link) = page(&app, &caller).await?;
+pub async fn list_managed(caller: Caller) -> Result<impl IntoResponse, ApiError> {
+    let (sessions, next_link) = page(&caller).await?;
     let value: Vec<Managed> = sessions.iter().map(Managed::from).collect();
     Ok(Json(ManagedSessions {
         count: value.len(),
@@ -93,12 +77,9 @@ pub async fn list_managed(
     tag = "management", summary = "End a session", params(InSession),
     responses((status = 200, description = "It has ended.", body = String, content_type = "text/plain"),
               RefusedInSession))]
-pub async fn stop(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<String, ApiError> {
-    let session = caller.session(&app)?;
-    end(&app, &caller).await?;
+pub async fn stop(caller: Caller) -> Result<String, ApiError> {
+    let session = caller.session()?;
+    end(&caller).await?;
     let (identifier, pool) = (session.identifier, &caller.pool.name);
     Ok(format!(
         "Session {identifier} in session pool {pool} stopped."
@@ -110,12 +91,9 @@ pub async fn stop(
 #[utoipa::path(post, path = "/session/interrupt", operation_id = "interruptSession", tag = "sessions",
     summary = "Stop what runs and keep its variables", params(InSession),
     responses((status = 200, description = "It was told.", body = Interrupt), RefusedInSession))]
-pub async fn interrupt(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Result<impl IntoResponse, ApiError> {
-    let session = caller.session(&app)?;
-    match app.service.interrupt(&session).await {
+pub async fn interrupt(caller: Caller) -> Result<impl IntoResponse, ApiError> {
+    let session = caller.session()?;
+    match caller.app.service.interrupt(&session).await {
         Err(error) if error.is_not_running() => Err(not_running()),
         interrupted => Ok(Json(Interrupt {
             interrupted: interrupted?,
@@ -123,15 +101,15 @@ pub async fn interrupt(
     }
 }
 
-async fn find(app: &App, caller: &Caller) -> Result<Living, ApiError> {
-    let session = caller.session(app)?;
-    let found = app.service.living(&session).await?;
+async fn find(caller: &Caller) -> Result<Living, ApiError> {
+    let session = caller.session()?;
+    let found = caller.app.service.living(&session).await?;
     found.ok_or_else(not_running)
 }
 
-async fn end(app: &App, caller: &Caller) -> Result<(), ApiError> {
-    let session = caller.session(app)?;
-    match app.service.stop(&session).await {
+async fn end(caller: &Caller) -> Result<(), ApiError> {
+    let session = caller.session()?;
+    match caller.app.service.stop(&session).await {
         Err(error) if error.is_not_running() => Err(not_running()),
         stopped => Ok(stopped?),
     }
@@ -145,9 +123,9 @@ fn not_running() -> ApiError {
 }
 
 /// One page of the pool's sessions, and where the next is.
-async fn page(app: &App, caller: &Caller) -> Result<(Vec<Living>, Option<String>), ApiError> {
+async fn page(caller: &Caller) -> Result<(Vec<Living>, Option<String>), ApiError> {
     let skip = usize::try_from(caller.query.skip()?).unwrap_or(usize::MAX);
-    let sessions = app.service.sessions(&caller.pool).await?;
+    let sessions = caller.app.service.sessions(&caller.pool).await?;
     let (page, next) = cut(sessions, skip);
     let link = next.map(|next| caller.here.with("skip", &next.to_string()));
     Ok((page, link))

@@ -1,5 +1,5 @@
-//! Parameters that several operations have. `api-version` is in none of these: every operation has it, and
-//! [`super::assembly`] adds it.
+//! Parameters that several operations have. `api-version` is in none of these: every operation has it, and it is
+//! added where the documents are put together.
 
 use utoipa::IntoParams;
 

@@ -15,7 +15,8 @@ use utoipa::{
 
 use crate::{
     api::{accept, outcome},
-    error::{Body, ERROR_CODE, ErrorCode},
+    error::{Body, ErrorCode},
+    headers::ERROR_CODE,
 };
 
 type Responses = BTreeMap<String, RefOr<Response>>;

@@ -1,0 +1,4 @@
+//! What descriptions of several operations share.
+
+pub mod answers;
+pub mod parameters;
