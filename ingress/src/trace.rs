@@ -87,17 +87,10 @@ pub async fn note_route(route: MatchedPath, request: Request, next: Next) -> Res
     response
 }
 
-/// The path of a route below the contract that it is of.
-fn below_contract(route: &MatchedPath) -> &str {
-    let parts = route.as_str().match_indices('/');
-    let start = parts.map(|(at, _)| at).nth(1).unwrap_or_default();
-    route.as_str().get(start..).unwrap_or_default()
-}
-
 /// Neither path nor query: they hold names of sessions and files.
 fn note_answer(method: &Method, response: &Response, took: Duration, requests: &Requests) {
     let route = response.extensions().get::<MatchedPath>();
-    let route = route.map(below_contract);
+    let route = route.map(MatchedPath::as_str);
     let error = response.headers().get(ERROR_CODE);
     let code = error.and_then(|code| code.to_str().ok());
     requests.answered(method, route, response.status(), code, took);

@@ -60,15 +60,6 @@ impl Contract {
         }
     }
 
-    /// Where its operations are routed, each below it at its own path.
-    #[must_use]
-    pub fn root(self) -> &'static str {
-        match self {
-            Self::Old => "/old",
-            Self::New => "/new",
-        }
-    }
-
     /// Its api-versions.
     #[must_use]
     pub fn versions(self) -> Vec<&'static str> {

@@ -19,7 +19,9 @@ use proto::{
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use super::{address::Address, coding, cors::Grant, host, link::Here, query::Query};
+use super::{
+    address::Address, coding, contract::Contract, cors::Grant, host, link::Here, query::Query,
+};
 use crate::{
     app::App,
     error::{ApiError, ErrorCode},
@@ -41,6 +43,8 @@ pub struct Caller {
     pub app: App,
     /// The pool of the path.
     pub pool: Arc<Pool>,
+    /// The contract in which it is answered where both have the path.
+    pub contract: Contract,
     /// The decoded query.
     pub query: Query,
     /// The session named by path or query.
@@ -213,8 +217,7 @@ async fn admit(
         Some(id) => (id, true),
         None => (OperationId::from_ulid(Ulid::new()), false),
     };
-    let uri = format!("{}{}", query.contract()?.root(), address.operation);
-    let uri = Uri::try_from(uri)
+    let uri = Uri::try_from(&address.operation)
         .map_err(|_| ApiError::new(ErrorCode::PathNotFound, "the path is malformed"))?;
     *request.uri_mut() = uri;
     let body = std::mem::take(request.body_mut());
@@ -222,6 +225,7 @@ async fn admit(
     let caller = Caller {
         app: app.clone(),
         pool,
+        contract: query.contract()?,
         query,
         identifier,
         operation: operation.clone(),

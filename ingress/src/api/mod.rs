@@ -2,8 +2,20 @@
 //! request carries. The contracts declare its operations, each with its path, its method, its handler and its
 //! description: [`v2024_02`] and [`v2024_10`].
 
-use axum::{Router, middleware, routing::get};
-use tower::{ServiceBuilder, util::MapRequestLayer};
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use axum::{
+    Router,
+    extract::Request,
+    middleware,
+    response::Response,
+    routing::{future::RouteFuture, get},
+};
+use tower::{Service, ServiceBuilder, util::MapRequestLayer};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::{app::App, trace};
 
@@ -41,6 +53,7 @@ pub mod v2024_02;
 pub mod v2024_10;
 
 use contract::Contract;
+use front::Caller;
 use v2024_02 as old;
 use v2024_10 as new;
 
@@ -48,7 +61,7 @@ use v2024_10 as new;
 pub fn router(app: App) -> Router {
     let below_pools = ServiceBuilder::new()
         .layer(middleware::from_fn_with_state(app.clone(), front::enter))
-        .service(operations());
+        .service(Operations::declared());
     Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -61,20 +74,47 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Operations below a pool. In both contracts all paths that only one of them has lead where they lead in that one.
-fn operations() -> Router {
-    let of_both = [
-        (Contract::Old, old::shared()),
-        (Contract::New, new::shared()),
-    ];
-    let routers = of_both.into_iter().map(|(contract, shared)| {
-        let all = old::routes().merge(new::routes()).merge(shared);
-        let (router, _) = all.split_for_parts();
-        let router = router
-            .route_layer(middleware::from_fn(trace::note_route))
-            .method_not_allowed_fallback(front::unknown_method);
-        Router::new().nest(contract.root(), router)
-    });
-    let router = routers.fold(Router::new(), Router::merge);
-    router.fallback(front::unknown_operation)
+/// Operations below a pool. A request goes to the contract that it speaks; in both, all paths that only one of them
+/// has lead where they lead in that one.
+#[derive(Clone, Debug)]
+struct Operations {
+    old: Router,
+    new: Router,
+}
+
+impl Operations {
+    fn declared() -> Self {
+        Self {
+            old: with_paths_of_one(old::shared()),
+            new: with_paths_of_one(new::shared()),
+        }
+    }
+}
+
+impl Service<Request> for Operations {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    /// Routers are always ready.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let caller = request.extensions().get::<Caller>();
+        match caller.map(|caller| caller.contract) {
+            Some(Contract::New) => self.new.call(request),
+            Some(Contract::Old) | None => self.old.call(request),
+        }
+    }
+}
+
+fn with_paths_of_one(shared: OpenApiRouter) -> Router {
+    let all = old::routes().merge(new::routes()).merge(shared);
+    let (router, _) = all.split_for_parts();
+    router
+        .route_layer(middleware::from_fn(trace::note_route))
+        .fallback(front::unknown_operation)
+        .method_not_allowed_fallback(front::unknown_method)
 }
