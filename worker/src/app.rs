@@ -35,11 +35,7 @@ use crate::{
     readiness::{Readiness as Measured, measuring_bus},
     record::Records,
     sandbox::{HostPlace, Sandboxes},
-    session::{
-        Context,
-        table::{Note, Table},
-        turns::Turns,
-    },
+    session::{Context, Shared, table::Note},
     stock::{self, Bounds, Stock, Targets},
     sweep,
     sync::Transfers,
@@ -51,8 +47,6 @@ const END_WITHIN: Duration = Duration::from_secs(20);
 const LOST_WITHIN: Duration = Duration::from_secs(2);
 /// The part of it in which sessions get turns to hand over their variables.
 const TURNS_WITHIN: Duration = Duration::from_secs(8);
-/// Sessions that are handed over at once.
-const HAND_OVER_AT_ONCE: usize = 8;
 /// Beats of a draining worker that must arrive before it ends, so that nobody waits for its key.
 const LAST_BEAT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -136,21 +130,18 @@ impl Worker {
         let (stop, background) = (CancellationToken::new(), TaskTracker::new());
         let stock = open_stock(&config, &pools, &made.sandboxes, &background, &stop);
         let context = Context {
+            shared: Shared::new(
+                Arc::new(client.clone()),
+                interruptions,
+                store,
+                (made.records, journal),
+            ),
             client,
-            interruptions,
             clock,
             health,
-            store,
-            records: made.records,
             stock,
-            journal,
             room: Arc::new(Semaphore::new(usize::try_from(config.max_sessions)?)),
-            table: Table::default(),
-            tasks: TaskTracker::new(),
-            draining: CancellationToken::new(),
             transfers: Transfers::new(config.transfer_bytes),
-            handing_over: Turns::new(HAND_OVER_AT_ONCE),
-            counts: Counts::default(),
             standing,
         };
         let worker = Self {
@@ -201,27 +192,27 @@ impl Worker {
     /// What it counts as it happens.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.context.counts.clone()
+        self.context.shared.counts.clone()
     }
 
     /// What it measures when asked.
     #[must_use]
     pub fn figures(&self) -> WorkerFigures {
         WorkerFigures {
-            sessions: self.context.table.clone(),
+            sessions: self.context.shared.table.clone(),
             capacity: self.config.max_sessions,
             pools: self.pools.clone(),
             stock: self.context.stock.clone(),
             disk: self.sandboxes.disk().clone(),
             client: self.context.client.clone(),
-            draining: self.context.draining.clone(),
+            draining: self.context.shared.draining.clone(),
         }
     }
 
     /// How often the object store failed it.
     #[must_use]
     pub fn store_errors(&self) -> store::Errors {
-        self.context.store.errors().clone()
+        self.context.shared.store.errors().clone()
     }
 
     /// Runs a task until the worker has ended everything else.
@@ -238,7 +229,9 @@ impl Worker {
     fn start_background(&self, ledgers: Vec<Ledger>, told: Vec<(PoolId, About)>) {
         let until = |work: futures_util::future::BoxFuture<'static, ()>| self.until_stop(work);
         let (standing, clock) = (&self.context.standing, &self.context.clock);
-        until(Box::pin(self.context.interruptions.clone().watch_clock()));
+        until(Box::pin(
+            self.context.shared.interruptions.clone().watch_clock(),
+        ));
         until(Box::pin(beat(
             self.heartbeat.clone(),
             self.sandboxes.clone(),
@@ -252,7 +245,7 @@ impl Worker {
             )));
         }
         until(Box::pin(sweep::staging(
-            self.context.store.clone(),
+            self.context.shared.store.clone(),
             clock.clone(),
             standing.clone(),
         )));
@@ -260,9 +253,9 @@ impl Worker {
             for readiness in [Readiness::Warm, Readiness::Any] {
                 // A task of those that the worker's end waits for: it ends by answering everybody.
                 let listening = presence::listen(self.context.clone(), ledger.clone(), readiness);
-                self.context.tasks.spawn(listening);
+                self.context.shared.tasks.spawn(listening);
             }
-            let store = self.context.store.clone();
+            let store = self.context.shared.store.clone();
             until(Box::pin(sweep::logs(
                 store,
                 ledger.clone(),
@@ -278,7 +271,7 @@ impl Worker {
     }
 
     fn watch_records(&self, jetstream: jetstream::Context, health: Health) {
-        let (stop, records) = (self.stop.clone(), self.context.records.clone());
+        let (stop, records) = (self.stop.clone(), self.context.shared.records.clone());
         let watching = Box::pin(records.watch(jetstream, self.config.replicas, health));
         self.background
             .spawn(async move { stop.run_until_cancelled(watching).await });
@@ -298,8 +291,8 @@ impl Worker {
         let pools = Some(self.digests.clone());
         move || WorkerBeat {
             capacity,
-            sessions: u32::try_from(context.table.len()).unwrap_or(u32::MAX),
-            draining: context.draining.is_cancelled(),
+            sessions: u32::try_from(context.shared.table.len()).unwrap_or(u32::MAX),
+            draining: context.shared.draining.is_cancelled(),
             versions: (OLDEST_VERSION, VERSION),
             pools: pools.clone(),
             accepting: Some(membership::is_accepting(&context.health)),
@@ -311,7 +304,7 @@ impl Worker {
         let measured = Measured {
             health: self.context.health.clone(),
             bus,
-            store: self.context.store.clone(),
+            store: self.context.shared.store.clone(),
             sandboxes: self.sandboxes.clone(),
             worker: self.config.id.to_string(),
         };
@@ -396,25 +389,25 @@ impl Worker {
         {
             tracing::warn!(%error, "failed to remove the ready file");
         }
-        self.context.draining.cancel();
+        self.context.shared.draining.cancel();
         let draining = self.describer()();
         let last = tokio::time::timeout(LAST_BEAT_WITHIN, self.heartbeat.beat(&draining)).await;
         if !matches!(last, Ok(Ok(_))) {
             tracing::warn!("the fleet was not told that this worker ends");
         }
-        self.context.table.tell_all(Note::HandOver);
-        self.context.tasks.close();
-        let mut ended = tokio::time::timeout(patience, self.context.tasks.wait()).await;
+        self.context.shared.table.tell_all(Note::HandOver);
+        self.context.shared.tasks.close();
+        let mut ended = tokio::time::timeout(patience, self.context.shared.tasks.wait()).await;
         if ended.is_err() {
             tracing::warn!("executions are cut off by the worker's end");
-            self.context.table.tell_all(Note::HandOverNow);
-            ended = tokio::time::timeout(TURNS_WITHIN, self.context.tasks.wait()).await;
+            self.context.shared.table.tell_all(Note::HandOverNow);
+            ended = tokio::time::timeout(TURNS_WITHIN, self.context.shared.tasks.wait()).await;
         }
         if ended.is_err() {
             tracing::warn!("sessions whose variables are not there yet leave without them");
-            self.context.handing_over.close();
+            self.context.shared.handing_over.close();
             let left = END_WITHIN.saturating_sub(TURNS_WITHIN);
-            ended = tokio::time::timeout(left, self.context.tasks.wait()).await;
+            ended = tokio::time::timeout(left, self.context.shared.tasks.wait()).await;
         }
         self.stop.cancel();
         self.background.close();

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ServerAddr, Subject, connection::State};
+use async_nats::{Client, PublishError, ServerAddr, Subject, connection::State};
+use async_trait::async_trait;
+use bytes::Bytes;
 use proto::{
     fault::Fault,
     id::{Epoch, WorkerId},
@@ -123,10 +125,33 @@ pub async fn connect(
     Ok((client, interruptions))
 }
 
+/// Where frames go out.
+#[async_trait]
+pub trait Outbox: std::fmt::Debug + Send + Sync {
+    /// Sends a frame to whoever listens at `inbox`.
+    ///
+    /// # Errors
+    /// The connection is closed for good.
+    async fn send(&self, inbox: Subject, frame: Bytes) -> Result<(), PublishError>;
+    /// Whether what is sent leaves at once.
+    fn is_connected(&self) -> bool;
+}
+
+#[async_trait]
+impl Outbox for Client {
+    async fn send(&self, inbox: Subject, frame: Bytes) -> Result<(), PublishError> {
+        self.publish(inbox, frame).await
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connection_state() == State::Connected
+    }
+}
+
 /// The way back to whoever sent a job.
 #[derive(Debug)]
 pub struct Responder {
-    client: Client,
+    outbox: Arc<dyn Outbox>,
     inbox: Subject,
     epoch: Epoch,
     next: u32,
@@ -140,9 +165,9 @@ pub struct Responder {
 impl Responder {
     /// Answers on `inbox`, with no epoch yet.
     #[must_use]
-    pub fn new(client: Client, inbox: Subject) -> Self {
+    pub fn new(outbox: Arc<dyn Outbox>, inbox: Subject) -> Self {
         Self {
-            client,
+            outbox,
             inbox,
             epoch: Epoch::default(),
             next: 0,
@@ -184,8 +209,7 @@ impl Responder {
         if self.owes_acceptance {
             return self.accept().await;
         }
-        let connected = self.client.connection_state() == State::Connected;
-        if connected && self.asked.elapsed() < limits::ANSWERS_WITHIN {
+        if self.outbox.is_connected() && self.asked.elapsed() < limits::ANSWERS_WITHIN {
             self.send(FrameBody::Heartbeat).await;
         }
     }
@@ -258,7 +282,7 @@ impl Responder {
         };
         self.next += 1;
         let sent = match wire::encode(&frame) {
-            Ok(bytes) => self.client.publish(self.inbox.clone(), bytes.into()).await,
+            Ok(bytes) => self.outbox.send(self.inbox.clone(), bytes.into()).await,
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -273,6 +297,22 @@ impl Responder {
                 error = &error as &dyn std::error::Error,
                 "failed to send a frame"
             );
+        }
+    }
+}
+
+/// Does `work` while telling those who wait that it goes on.
+pub async fn with_heartbeats<T>(waiting: &mut [Responder], work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    let first = waiting.iter().map(Responder::speaks_within).min();
+    let mut beat = tokio::time::interval(limits::HEARTBEAT);
+    beat.reset_after(first.unwrap_or(limits::HEARTBEAT));
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = beat.tick() => for responder in &mut *waiting {
+                responder.heartbeat().await;
+            },
         }
     }
 }

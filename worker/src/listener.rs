@@ -8,7 +8,11 @@
 //! or meets no listener. The number must be one that the server has not reached when it hears of it,
 //! or what it sent beyond is lost.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use async_nats::{
     Client, Message, RequestErrorKind, SubscribeError, Subscriber, connection::State,
@@ -67,12 +71,17 @@ impl Listener {
 
     /// The next message. Never returns when none can come any more.
     pub async fn next(&mut self) -> Message {
-        match self.subscriber.next().await {
-            Some(message) => {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next message. Pending for ever when none can come any more.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Message> {
+        match self.subscriber.poll_next_unpin(cx) {
+            Poll::Ready(Some(message)) => {
                 self.received += 1;
-                message
+                Poll::Ready(message)
             }
-            None => std::future::pending().await,
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
 

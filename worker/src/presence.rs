@@ -1,5 +1,7 @@
 //! Where this worker listens: for new sessions, and for whoever asks whether it is still there.
 
+use std::sync::Arc;
+
 use async_nats::{Client, Subscriber};
 use futures_util::StreamExt;
 use proto::{
@@ -8,7 +10,7 @@ use proto::{
 };
 
 use crate::{
-    bus::Responder,
+    bus::{Outbox, Responder},
     lease::Ledger,
     listener::{LeaveMarker, Listener},
     session::{Context, claim},
@@ -20,9 +22,10 @@ const ON_THEIR_WAY: u64 = 256;
 /// Answers whoever asks, at the worker's control subject, whether this worker is still there. Never returns
 /// but when the bus is gone for good.
 pub async fn prove_life(client: Client, asked: Subscriber) {
+    let outbox: Arc<dyn Outbox> = Arc::new(client);
     asked
         .filter_map(|message| std::future::ready(message.reply))
-        .for_each(async |inbox| Responder::new(client.clone(), inbox).accept().await)
+        .for_each(async |inbox| Responder::new(outbox.clone(), inbox).accept().await)
         .await;
 }
 
@@ -33,7 +36,7 @@ pub async fn told_to_drain(client: Client, worker: WorkerId) {
         Ok(mut told) => match told.next().await {
             Some(message) => {
                 if let Some(inbox) = message.reply {
-                    Responder::new(client, inbox).accept().await;
+                    Responder::new(Arc::new(client), inbox).accept().await;
                 }
             }
             None => std::future::pending().await,
@@ -73,12 +76,12 @@ pub async fn listen(context: Context, ledger: Ledger, readiness: Readiness) {
     };
     let answer = |message| {
         let placing = claim::place(context.clone(), ledger.clone(), readiness, message);
-        context.tasks.spawn(placing);
+        context.shared.tasks.spawn(placing);
     };
     loop {
         tokio::select! {
             message = jobs.next() => answer(message),
-            () = context.draining.cancelled() => break,
+            () = context.shared.draining.cancelled() => break,
         }
     }
     // What was on its way is refused, and its sender asks elsewhere.

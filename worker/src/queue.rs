@@ -45,7 +45,7 @@ enum Disposition {
 /// for.
 pub async fn serve(context: Context, bus: Bus, pool: PoolId, queue: PullConsumer) {
     let free = Arc::new(Semaphore::new(limits::QUEUED_AT_WORKER));
-    let draining = context.draining.clone();
+    let draining = context.shared.draining.clone();
     let serving = async {
         loop {
             // Closed by nobody.
@@ -82,8 +82,8 @@ async fn take(
             Some(permit) => permit,
             None => free.clone().acquire_owned().await?,
         };
-        let (bus, draining) = (bus.clone(), context.draining.clone());
-        context.tasks.spawn(async move {
+        let (bus, draining) = (bus.clone(), context.shared.draining.clone());
+        context.shared.tasks.spawn(async move {
             let disposition = tokio::select! {
                 // The execution goes on; another worker waits for its end.
                 () = draining.cancelled() => Disposition::Retry(Duration::ZERO),

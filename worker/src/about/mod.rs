@@ -1,5 +1,7 @@
 //! What the session image holds: found out once at start, in a sandbox, told to whoever asks.
 
+use std::sync::Arc;
+
 use async_nats::Client;
 use futures_util::StreamExt;
 use proto::{
@@ -13,7 +15,7 @@ use proto::{
 use serde::Deserialize;
 
 use crate::{
-    bus::Responder,
+    bus::{Outbox, Responder},
     kernel::{CellEnd, Kernel, Program},
 };
 
@@ -92,8 +94,9 @@ pub async fn tell(client: Client, pool: PoolId, about: About) {
     let group = subject::PLACE_GROUP.to_owned();
     match client.queue_subscribe(subject::about(&pool), group).await {
         Ok(asked) => {
+            let outbox: Arc<dyn Outbox> = Arc::new(client);
             let answer = async |inbox| {
-                let responder = Responder::new(client.clone(), inbox);
+                let responder = Responder::new(outbox.clone(), inbox);
                 responder.finish(Ok(Answer::About(about.clone()))).await;
             };
             asked

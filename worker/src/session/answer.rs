@@ -11,12 +11,9 @@ use proto::{
 };
 use store::{StagingScope, Store};
 
-use super::{
-    file_job::with_heartbeats,
-    machine::{InterruptReason, Verdict},
-};
+use super::machine::{InterruptReason, Verdict};
 use crate::{
-    bus::Responder,
+    bus::{Responder, with_heartbeats},
     kernel::{Cell, CellEnd},
     lease::ownership_check::OwnershipCheck,
     sync::Changed,

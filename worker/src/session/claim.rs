@@ -11,19 +11,22 @@ use proto::{
     wire,
 };
 use records::fleet::Standing;
-use store::log::key::LogKey;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::{
     Context,
-    actor::{Actor, Owned},
-    end::{self, Owners},
+    actor::{self, Actor, Owned},
+    closing::{self, Owners},
+    name::SessionName,
+    opening::{Opening, Plan},
+    saver::Upkeep,
 };
 use crate::{
     bus::Responder,
-    lease::{Claimed, Continuity, Ledger, ownership_check::Confirmation},
+    lease::{Claimed, Continuity, HeldLease, Ledger, ownership_check::Confirmation},
     listener::{LeaveMarker, Listener},
+    stock::Reserved,
     trace,
 };
 
@@ -36,7 +39,7 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 /// Answers a placement: claims the session and starts its actor with the job, or refuses.
 pub async fn place(context: Context, ledger: Ledger, readiness: Readiness, message: Message) {
     let Some(inbox) = message.reply else { return };
-    let responder = Responder::new(context.client.clone(), inbox);
+    let responder = Responder::new(context.shared.outbox.clone(), inbox);
     if readiness == Readiness::Warm && !context.stock.is_warm(&ledger.pool().limits) {
         let busy = Fault::new(FaultCode::Busy, "the worker has no spare");
         return responder.finish(Err(busy)).await;
@@ -47,12 +50,16 @@ pub async fn place(context: Context, ledger: Ledger, readiness: Readiness, messa
     let span = trace::placement(&placement.job);
     match admit(&context, &ledger, placement).instrument(span).await {
         Ok(admitted) => {
-            let tasks = context.tasks.clone();
-            let Admitted { job, permit, owned } = admitted;
-            discard_ended(&context, &job, owned.continuity);
+            let Admitted { job, permit, taken } = admitted;
+            let name = SessionName::of(&job);
+            discard_ended(&context, &name, taken.continuity);
             let (pool, span) = (ledger.pool().clone(), trace::session(&job));
-            let actor = span.in_scope(|| Actor::new(context, pool, owned, job));
-            tasks.spawn(actor.run(responder, permit).instrument(span));
+            let actor = span.in_scope(|| {
+                let owned = taken.open(&context, &pool, &name, &job);
+                Actor::new(context.shared.clone(), pool, name, owned)
+            });
+            let serving = actor.run(job, responder, permit).instrument(span);
+            context.shared.tasks.spawn(serving);
         }
         Err(fault) => responder.finish(Err(fault)).await,
     }
@@ -61,7 +68,55 @@ pub async fn place(context: Context, ledger: Ledger, readiness: Readiness, messa
 struct Admitted {
     job: Job,
     permit: OwnedSemaphorePermit,
-    owned: Owned,
+    taken: Taken,
+}
+
+/// A claimed session whose sandbox is on its way.
+struct Taken {
+    lease: HeldLease,
+    continuity: Continuity,
+    sure: Confirmation,
+    jobs: Listener,
+    sandbox: Reserved,
+}
+
+impl Taken {
+    /// Enters the session among the living, and begins to open it.
+    fn open(self, context: &Context, pool: &Pool, name: &SessionName, job: &Job) -> Owned {
+        let Self {
+            lease,
+            continuity,
+            sure,
+            jobs,
+            sandbox,
+        } = self;
+        let shared = &context.shared;
+        let ownership = lease.ownership();
+        let seat = shared.table.enter(&name.pool, &name.key);
+        let plan = Plan {
+            place: name.log(ownership.incarnation()),
+            epoch: ownership.epoch(),
+            continuity,
+            recovery: actor::recovery(job, ownership, continuity, pool),
+            sandbox,
+            transfers: context.transfers.clone(),
+            upkeep: Upkeep {
+                window: pool.write_behind(),
+                counts: shared.counts.clone(),
+                tell: Box::new(seat.teller()),
+                span: Span::current(),
+            },
+        };
+        let opening = Opening::begin(plan.open(shared.store.clone()), trace::opening(job));
+        Owned {
+            lease,
+            continuity,
+            sure,
+            jobs: Box::new(jobs),
+            seat,
+            opening,
+        }
+    }
 }
 
 async fn admit(
@@ -73,7 +128,7 @@ async fn admit(
     let Placement { job, seen, .. } = placement;
     know_the_bus(&context.standing).await?;
     let busy = || Fault::new(FaultCode::Busy, "the worker has no room");
-    if context.draining.is_cancelled()
+    if context.shared.draining.is_cancelled()
         || !context.clock.is_right()
         || !context.stock.has_room(&ledger.pool().limits)
     {
@@ -84,8 +139,8 @@ async fn admit(
         .clone()
         .try_acquire_owned()
         .map_err(|_| busy())?;
-    let owned = own(context, ledger, &job, seen).await?;
-    Ok(Admitted { job, permit, owned })
+    let taken = take(context, ledger, &job, seen).await?;
+    Ok(Admitted { job, permit, taken })
 }
 
 /// Whether the bus has its data: on one from an earlier time, a session that lives would begin anew.
@@ -104,14 +159,14 @@ async fn know_the_bus(standing: &Standing) -> Result<(), Fault> {
 }
 
 /// Claims the session and listens to its jobs. Its sandbox is on its way meanwhile.
-async fn own(context: &Context, ledger: &Ledger, job: &Job, seen: u64) -> Result<Owned, Fault> {
-    let sure = Confirmation::now(&context.interruptions);
+async fn take(context: &Context, ledger: &Ledger, job: &Job, seen: u64) -> Result<Taken, Fault> {
+    let sure = Confirmation::now(&context.shared.interruptions);
     let reserve = || context.stock.reserve(&ledger.pool().limits);
     // Of many first requests for one session only one needs a sandbox.
-    let first = context.table.claiming(&job.pool, &job.session);
+    let first = context.shared.table.claiming(&job.pool, &job.session);
     let early = first.is_some().then(reserve);
     match listen(context, ledger, job, seen).await {
-        Ok((Claimed { lease, continuity }, jobs)) => Ok(Owned {
+        Ok((Claimed { lease, continuity }, jobs)) => Ok(Taken {
             lease,
             continuity,
             sure,
@@ -120,7 +175,7 @@ async fn own(context: &Context, ledger: &Ledger, job: &Job, seen: u64) -> Result
         }),
         Err(fault) => {
             if let Some(sandbox) = early {
-                context.tasks.spawn(sandbox.give_back());
+                context.shared.tasks.spawn(sandbox.give_back());
             }
             Err(fault)
         }
@@ -164,17 +219,12 @@ async fn listen(
 }
 
 /// What an ended life of the session left in the object store goes now.
-fn discard_ended(context: &Context, job: &Job, continuity: Continuity) {
+fn discard_ended(context: &Context, name: &SessionName, continuity: Continuity) {
     if let Continuity::New { ended: Some(ended) } = continuity {
-        let log = LogKey {
-            pool: job.pool.clone(),
-            session: job.session.clone(),
-            incarnation: ended,
-        };
-        let store = context.store.clone();
+        let (log, store) = (name.log(ended), context.shared.store.clone());
         // Whether it had one owner is not known.
-        let discarding = async move { end::discard(&store, &log, Owners::Several).await };
-        context.tasks.spawn(discarding);
+        let discarding = async move { closing::discard(&store, &log, Owners::Several).await };
+        context.shared.tasks.spawn(discarding);
     }
 }
 

@@ -17,10 +17,7 @@ use super::{
     claim::unsupported,
     saver::{SaveError, Saver},
 };
-use crate::{
-    bus::Responder,
-    files::{DataDir, FileError},
-};
+use crate::files::{DataDir, FileError};
 
 /// Encoded size of an entry without its path, at most.
 const ENTRY_BYTES: usize = 64;
@@ -155,22 +152,6 @@ async fn listed(
     Ok(Answer::ManyFiles(
         store.stage_bytes(encoded, owner, "list").await?,
     ))
-}
-
-/// Does `work` while telling those who wait that it goes on.
-pub async fn with_heartbeats<T>(waiting: &mut [Responder], work: impl Future<Output = T>) -> T {
-    tokio::pin!(work);
-    let first = waiting.iter().map(Responder::speaks_within).min();
-    let mut beat = tokio::time::interval(limits::HEARTBEAT);
-    beat.reset_after(first.unwrap_or(limits::HEARTBEAT));
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            _ = beat.tick() => for responder in &mut *waiting {
-                responder.heartbeat().await;
-            },
-        }
-    }
 }
 
 /// The session's own refusal of one file operation too many.

@@ -16,7 +16,7 @@ pub(super) const STEP: Duration = match INTERRUPT_GRACE.checked_div(2) {
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Grace {
+pub(super) struct Grace {
     steps: u32,
 }
 

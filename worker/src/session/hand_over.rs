@@ -7,17 +7,11 @@ use std::{sync::atomic::Ordering, time::Duration};
 use tokio::time::{Instant, timeout};
 
 use super::{
+    ports::{CagePort, KernelPort},
     saver::Saver,
     turns::{TURNS, Turn, Turns},
-    work::Work,
 };
-use crate::{
-    kernel::{
-        Kernel,
-        variables::{Snapshot, VariablesError, earlier},
-    },
-    sandbox::Cage,
-};
+use crate::kernel::variables::{Snapshot, VariablesError, earlier};
 
 /// How long an answer may take that has begun to arrive. Until it is there it takes memory, so it is not
 /// waited for in another turn.
@@ -41,23 +35,23 @@ enum CarryError {
 
 /// Saves files and variables. Returns the turn in which the rest of the session's end takes place.
 pub(super) async fn carry_out(
-    work: Work,
+    kernel: Option<Box<dyn KernelPort>>,
     saver: &Saver,
-    cage: &Cage,
+    cage: &dyn CagePort,
     turns: &Turns,
-) -> (Work, Option<Turn>) {
+) -> (Option<Box<dyn KernelPort>>, Option<Turn>) {
     let mut turn = turns.take(0).await;
     if let Err(error) = saver.all().await {
         tracing::error!(
             error = &error as &dyn std::error::Error,
             "failed to hand files over"
         );
-        return (work, turn);
+        return (kernel, turn);
     }
-    let Work::Idle(mut kernel) = work else {
-        return (work, turn);
+    let Some(mut kernel) = kernel else {
+        return (None, turn);
     };
-    match snapshot(&mut kernel, cage, turns, &mut turn).await {
+    match snapshot(&mut *kernel, cage, turns, &mut turn).await {
         Ok(snapshot) if snapshot.data.is_empty() => {}
         Ok(snapshot) => {
             if let Err(error) = saver.variables(snapshot).await {
@@ -74,13 +68,13 @@ pub(super) async fn carry_out(
             );
         }
     }
-    (Work::Idle(kernel), turn)
+    (Some(kernel), turn)
 }
 
 /// The variables, within as many turns as it takes and there are.
 async fn snapshot(
-    kernel: &mut Kernel,
-    cage: &Cage,
+    kernel: &mut dyn KernelPort,
+    cage: &dyn CagePort,
     turns: &Turns,
     turn: &mut Option<Turn>,
 ) -> Result<Snapshot, CarryError> {
@@ -109,8 +103,8 @@ async fn snapshot(
 
 /// Asks once, and waits for the answer from turn to turn.
 async fn answer(
-    kernel: &mut Kernel,
-    cage: &Cage,
+    kernel: &mut dyn KernelPort,
+    cage: &dyn CagePort,
     turns: &Turns,
     (turn, had): (&mut Option<Turn>, &mut usize),
 ) -> Result<Snapshot, CarryError> {

@@ -1,14 +1,15 @@
-//! The life of a session as a pure function: `(State, Event) -> (State, Actions)`.
+//! The life of a session: each phase holds what there is only then, and [`Phase::on`] says what comes next. What
+//! has to be done on the way are calls of [`Effects`], which the actor performs.
 //!
 //! ```text
-//!            Ready         run               Deadline/Cancel               GraceOver
-//!  Starting ──────> Idle ───────> Running ───────────────────> Interrupted ─────────> Killing
-//!                    ^ │             │ Finished/Died                │ Finished/Died      │
-//!              Saved │ │ Died        v                              v                    v
-//!     (kernel alive) │ │           Saving <──────────────────────────────────────────────┘
-//!                    │ v             │ │
-//!                 Restarting <───────┘ └──────> Unsaved   the object store did not take the files:
-//!                 (kernel dead)        NotSaved          the next execution waits for it first
+//!           Opened         run               Deadline/Cancel               GraceOver
+//!  Opening ──────> Idle ───────> Running ───────────────────> interrupted ─────────> killed
+//!                   ^ │             │ Finished/DiedWith           │ Finished/DiedWith  │
+//!             Saved │ │ Died        v                             v                    v
+//!    (kernel alive) │ │           Saving <─────────────────────────────────────────────┘
+//!                   │ v             │ │
+//!                Restarting <───────┘ └──────> Unsaved   the object store did not take the files:
+//!                (kernel dead)        NotSaved           the next execution waits for it first
 //!
 //!  `Unkeepable` leads on as `Saved` does: only code can make room, so the next execution runs
 //!
@@ -16,7 +17,12 @@
 //! ```
 //!
 //! An execution is answered when the files that it left are saved, never before. Nothing here knows
-//! time, processes, the store or the bus: the actor performs the actions.
+//! time, processes, the store or the bus. Whoever waits for an answer is owned by exactly one phase, so that
+//! none is lost on the way from one to the next.
+
+use std::fmt;
+
+use proto::fault::Fault;
 
 /// Why a running cell is being interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,75 +76,184 @@ impl SessionEnd {
     }
 }
 
-/// Whether there is a kernel that could run a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kernel {
-    /// There is.
-    Alive,
-    /// It died, and another must be joined.
-    Dead,
+/// What a session consists of, and what is done for it when it goes from one phase to the next. Nothing of it waits:
+/// what takes time is a future that the next phase holds.
+pub trait Effects: Sized {
+    /// A sandbox on its way, with whoever waits for nothing else.
+    type Opening;
+    /// What came of that.
+    type Opened;
+    /// Where the session's code runs.
+    type Sandbox;
+    /// An interpreter that waits.
+    type Kernel;
+    /// An execution that was accepted and has not started, with its caller.
+    type Waiting;
+    /// An execution that has started, with its caller.
+    type Execution;
+    /// Its code at work.
+    type Cell;
+    /// What the code left.
+    type Ran;
+    /// Files on their way to the object store.
+    type Saving;
+    /// What is known of files that are there.
+    type Saved;
+    /// Another interpreter on its way into the same sandbox.
+    type Restart;
+    /// Who asked for the session's end.
+    type Stopper;
+
+    /// Serves whoever waited for the sandbox alone.
+    fn opened(
+        &mut self,
+        opening: Self::Opening,
+        opened: Self::Opened,
+    ) -> (Self::Sandbox, Self::Kernel);
+    /// Refuses whoever waited for the sandbox alone.
+    fn not_opened(&mut self, opening: Self::Opening, fault: &Fault);
+    /// Takes the oldest waiting execution, if there is one that may run here.
+    fn next(&mut self) -> Option<Self::Waiting>;
+    /// Hands an execution to the kernel.
+    fn run(
+        &mut self,
+        sandbox: &mut Self::Sandbox,
+        kernel: Self::Kernel,
+        waiting: Self::Waiting,
+    ) -> (Self::Execution, Self::Cell);
+    /// SIGINT to the kernel and its foreground group; the grace begins.
+    fn interrupt(&mut self, execution: &mut Self::Execution);
+    /// SIGKILL to the kernel.
+    fn kill(&mut self, execution: &mut Self::Execution);
+    /// Brings what changed in `/mnt/data` to the object store, after an execution or for the next one.
+    fn save(
+        &mut self,
+        sandbox: &mut Self::Sandbox,
+        after: Option<&mut Self::Execution>,
+    ) -> Self::Saving;
+    /// Answers an execution whose files are saved.
+    fn answer(&mut self, sandbox: &mut Self::Sandbox, ended: Ended<Self>, saved: Self::Saved);
+    /// Answers an execution whose files are not saved.
+    fn answer_unsaved(&mut self, ended: Ended<Self>, fault: Fault);
+    /// Refuses the executions that wait: they did not run.
+    fn refuse_waiting(&mut self);
+    /// Remembers to tell the next caller that the variables went between executions.
+    fn note_loss(&mut self);
+    /// Clears the sandbox and joins a new kernel.
+    fn restart(&mut self, sandbox: &mut Self::Sandbox) -> Self::Restart;
 }
 
 /// Where a session stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum Phase<E: Effects> {
     /// Its sandbox is on its way; executions wait.
-    Starting,
-    /// Its kernel waits for a cell.
-    Idle,
-    /// Its kernel runs a cell.
-    Running,
-    /// The cell was interrupted and has a moment to end.
-    Interrupted(InterruptReason),
-    /// The cell ignored the interrupt and its kernel was killed.
-    Killing(InterruptReason),
-    /// The cell ended, and its files are on their way to the object store.
-    Saving(Option<Verdict>, Kernel),
-    /// The object store did not take the files. No cell runs before it does.
-    Unsaved(Kernel),
-    /// A new kernel is on its way into the same sandbox.
-    Restarting,
+    Opening(E::Opening),
+    /// It can be served.
+    Open(E::Sandbox, Stage<E>),
     /// Requests are refused, the sandbox goes, then lease and slot.
-    Ending(SessionEnd),
+    Ending(Ending<E>),
 }
 
-impl State {
-    /// Its name, for people.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Idle => "idle",
-            Self::Running => "running",
-            Self::Interrupted(_) => "interrupted",
-            Self::Killing(_) => "killing",
-            Self::Saving(..) => "saving",
-            Self::Unsaved(_) => "unsaved",
-            Self::Restarting => "restarting",
-            Self::Ending(_) => "ending",
-        }
-    }
+/// How far a session with a sandbox is.
+pub enum Stage<E: Effects> {
+    /// Its kernel waits for a cell.
+    Idle(E::Kernel),
+    /// Its kernel runs a cell.
+    Running(Running<E>),
+    /// The cell ended, and its files are on their way to the object store.
+    Saving(Saving<E>),
+    /// The object store did not take the files. No cell runs before it does. The kernel may be dead.
+    Unsaved(Option<E::Kernel>),
+    /// A new kernel is on its way into the same sandbox.
+    Restarting(E::Restart),
+}
+
+/// A cell that runs.
+pub struct Running<E: Effects> {
+    /// For whom.
+    pub execution: E::Execution,
+    /// The code at work.
+    pub cell: E::Cell,
+    /// Whether it is to stop.
+    pub stop: Stop,
+}
+
+/// Whether a running cell is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It goes on.
+    No,
+    /// It was interrupted and has a moment to end.
+    Interrupted(InterruptReason),
+    /// It ignored the interrupt and its kernel was killed.
+    Killed(InterruptReason),
+}
+
+/// Files on their way.
+pub struct Saving<E: Effects> {
+    /// The execution that left them. Without one they are those of an earlier one, which was answered.
+    pub after: Option<Ended<E>>,
+    /// The kernel, unless it is dead.
+    pub kernel: Option<E::Kernel>,
+    /// The way itself.
+    pub saving: E::Saving,
+}
+
+/// An execution that ended.
+pub struct Ended<E: Effects> {
+    /// Which, and for whom.
+    pub execution: E::Execution,
+    /// What its code left.
+    pub ran: E::Ran,
+    /// What is made of it.
+    pub verdict: Verdict,
+}
+
+/// A session's end.
+pub struct Ending<E: Effects> {
+    /// Why it ends.
+    pub why: SessionEnd,
+    /// What is told of a sandbox that could not be made or kept.
+    pub broken: Option<Fault>,
+    /// Who asked for it.
+    pub stoppers: Vec<E::Stopper>,
+    /// What there was when it began.
+    pub left: Left<E>,
+}
+
+/// What there is when a session begins to end.
+pub enum Left<E: Effects> {
+    /// A sandbox on its way.
+    Opening(E::Opening),
+    /// A sandbox, and what goes on in it.
+    Open(E::Sandbox, Stage<E>),
+    /// A sandbox without a kernel.
+    Bare(E::Sandbox),
+    /// Nothing.
+    Nothing,
 }
 
 /// What happens to a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The kernel waits for its first cell.
-    Ready,
-    /// No kernel could be had.
-    Failed,
+pub enum Event<E: Effects> {
+    /// The sandbox is there, and its kernel waits for its first cell.
+    Opened(E::Opened),
+    /// Another kernel waits for its first cell.
+    Restarted(E::Kernel),
+    /// No sandbox or no kernel could be had, for this reason.
+    Failed(Fault),
     /// An execution was put into the queue.
     Queued,
     /// The kernel reported the end of the cell.
-    Finished,
-    /// The kernel's process ended or broke its protocol.
+    Finished(E::Kernel, E::Ran),
+    /// The kernel's process ended with the cell that it ran, or broke its protocol.
+    DiedWith(E::Ran),
+    /// The same while nothing ran.
     Died,
     /// The files are saved.
-    Saved,
+    Saved(E::Saved),
     /// They are not, and were not for as long as is worth waiting.
-    NotSaved,
+    NotSaved(Fault),
     /// They are not, and cannot be before the session's code has removed some of them.
-    Unkeepable,
+    Unkeepable(Fault),
     /// The cell's time is over.
     Deadline,
     /// The running cell's caller cancelled it.
@@ -148,7 +263,7 @@ pub enum Event {
     /// Nobody used the session for its cooldown.
     Expired,
     /// Someone asked for the session's end.
-    Stop,
+    Stop(E::Stopper),
     /// The worker ends, and nothing holds the session up.
     HandOver,
     /// The lease belongs to someone else.
@@ -170,136 +285,474 @@ pub enum Verdict {
     Crashed,
 }
 
-/// What the actor does next, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Hand the oldest waiting execution, if any, to the kernel (it reports `Running` by itself).
-    RunNext,
-    /// SIGINT to the kernel and its foreground group; arm the grace timer.
-    Interrupt,
-    /// SIGKILL to the kernel.
-    KillKernel,
-    /// Bring what changed in `/mnt/data` to the object store.
-    Save,
-    /// Answer the execution that ran; its files are saved.
-    Answer(Verdict),
-    /// Answer the execution that ran: its files are not saved.
-    AnswerUnsaved,
-    /// Refuse the executions that wait: they did not run.
-    RefuseWaiting,
-    /// Remember to tell the next caller that the variables went between executions.
-    NoteLoss,
-    /// Clear the sandbox and join a new kernel.
-    Restart,
-    /// Refuse the running and the waiting executions, and leave the bus.
-    RefuseAll,
-    /// Kill and remove the sandbox, then give lease and slot back unless fenced.
-    TearDown(SessionEnd),
+impl<E: Effects> Default for Phase<E> {
+    /// What is left of a session whose step panicked.
+    fn default() -> Self {
+        Self::Ending(Ending::new(SessionEnd::Broken, Left::Nothing))
+    }
 }
 
-/// The next state and what to do on the way there. `waiting` says whether an execution waits that may
-/// run here.
-#[must_use]
-#[expect(
-    clippy::too_many_lines,
-    reason = "one table: every state has its answer to every event here"
-)]
-pub fn on(state: State, event: Event, waiting: bool) -> (State, Vec<Action>) {
-    use Action::{
-        Answer, AnswerUnsaved, Interrupt, KillKernel, NoteLoss, RefuseAll, RefuseWaiting, Restart,
-        RunNext, Save, TearDown,
-    };
-    use Event::{
-        Cancel, Deadline, Died, DiskFull, Expired, Failed, Finished, GraceOver, HandOver,
-        LeaseLost, NotSaved, Queued, Ready, Saved, Stop, Unkeepable,
-    };
-    use Kernel::{Alive, Dead};
-    use State::{
-        Ending, Idle, Interrupted, Killing, Restarting, Running, Saving, Starting, Unsaved,
-    };
-
-    let end = |why| (Ending(why), vec![RefuseAll, TearDown(why)]);
-    let next = |before: Vec<Action>, kernel| match (kernel, waiting) {
-        (Alive, true) => (Running, [before, vec![RunNext]].concat()),
-        (Alive, false) => (Idle, before),
-        (Dead, _) => (Restarting, [before, vec![Restart]].concat()),
-    };
-    let save = |verdict, kernel| (Saving(Some(verdict), kernel), vec![Save]);
-    match (state, event) {
-        // An ending session hears nothing any more.
-        (Ending(why), _) => (Ending(why), vec![]),
-        (_, LeaseLost) => end(SessionEnd::Fenced),
-        (_, Stop) => end(SessionEnd::Stopped),
-        // What is on its way to the store needs no more of the disk; the actor tells it again.
-        (Saving(..), DiskFull) => (state, vec![]),
-        (_, DiskFull) => end(SessionEnd::DiskFull),
-
-        (Starting | Restarting, Ready) => next(vec![], Alive),
-        (Starting | Restarting, Failed) => end(SessionEnd::Broken),
-        (Starting | Restarting, Queued) => (state, vec![]),
-
-        (Idle, Queued) => next(vec![], Alive),
-        (Idle, Died) => (Restarting, vec![NoteLoss, Restart]),
-        (Idle | Unsaved(_), Expired) => end(SessionEnd::Expired),
-        (Idle | Unsaved(_), HandOver) => end(SessionEnd::HandedOver),
-
-        (Running, Queued) => (Running, vec![]),
-        (Running, Finished) => save(Verdict::AsReported, Alive),
-        (Running, Died) => save(Verdict::Crashed, Dead),
-        (Running, Deadline) => (Interrupted(InterruptReason::Deadline), vec![Interrupt]),
-        (Running, Cancel) => (Interrupted(InterruptReason::Cancel), vec![Interrupt]),
-
-        (Interrupted(_), Queued) => (state, vec![]),
-        (Interrupted(why), Finished) => save(Verdict::Interrupted(why), Alive),
-        (Interrupted(why), Died) => save(Verdict::Killed(why), Dead),
-        (Interrupted(why), GraceOver) => (Killing(why), vec![KillKernel]),
-        // A cell that is being interrupted keeps its first reason.
-        (Interrupted(_), Deadline | Cancel) => (state, vec![]),
-
-        (Killing(_), Queued) => (state, vec![]),
-        // It ended by itself in the very moment; the kill is on its way all the same.
-        (Killing(why), Finished | Died) => save(Verdict::Killed(why), Dead),
-        (Killing(_), Deadline | Cancel | GraceOver) => (state, vec![]),
-
-        (Saving(Some(verdict), kernel), Saved) => next(vec![Answer(verdict)], kernel),
-        (Saving(None, kernel), Saved) => next(vec![], kernel),
-        (Saving(Some(_), kernel), NotSaved) => {
-            (Unsaved(kernel), vec![AnswerUnsaved, RefuseWaiting])
+impl<E: Effects> Phase<E> {
+    /// Its name, for people.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Opening(_) => "starting",
+            Self::Open(_, stage) => stage.name(),
+            Self::Ending(_) => "ending",
         }
-        (Saving(None, kernel), NotSaved) => (Unsaved(kernel), vec![RefuseWaiting]),
-        (Saving(Some(_), kernel), Unkeepable) => next(vec![AnswerUnsaved], kernel),
-        (Saving(None, kernel), Unkeepable) => next(vec![], kernel),
-        (Saving(verdict, Alive), Died) => (Saving(verdict, Dead), vec![NoteLoss]),
-        (Saving(..), Queued) => (state, vec![]),
+    }
 
-        (Unsaved(kernel), Queued) => (Saving(None, kernel), vec![Save]),
-        (Unsaved(Alive), Died) => (Unsaved(Dead), vec![NoteLoss]),
-
-        // Timers and cancels that come after what they were about.
-        (Starting | Idle | Saving(..) | Unsaved(_) | Restarting, Deadline | Cancel | GraceOver) => {
-            (state, vec![])
+    /// The execution that has started and is not answered, if there is one.
+    #[must_use]
+    pub fn execution(&self) -> Option<&E::Execution> {
+        match self {
+            Self::Open(_, stage) => stage.execution(),
+            Self::Opening(_) | Self::Ending(_) => None,
         }
-        (Running, GraceOver) => (state, vec![]),
+    }
+
+    /// The same, to change it.
+    pub fn execution_mut(&mut self) -> Option<&mut E::Execution> {
+        match self {
+            Self::Open(_, stage) => stage.execution_mut(),
+            Self::Opening(_) | Self::Ending(_) => None,
+        }
+    }
+
+    /// The sandbox, if there is one.
+    #[must_use]
+    pub fn sandbox(&self) -> Option<&E::Sandbox> {
+        match self {
+            Self::Open(sandbox, _) => Some(sandbox),
+            Self::Opening(_) | Self::Ending(_) => None,
+        }
+    }
+
+    /// Whether the object store has not taken the files, and no cell runs before it does.
+    #[must_use]
+    pub fn is_unsaved(&self) -> bool {
+        matches!(self, Self::Open(_, Stage::Unsaved(_)))
+    }
+
+    /// Whether files are on their way to the object store.
+    #[must_use]
+    pub fn is_saving(&self) -> bool {
+        matches!(self, Self::Open(_, Stage::Saving(_)))
+    }
+
+    /// Whether a cell runs, and how it is to stop.
+    #[must_use]
+    pub fn stop(&self) -> Option<Stop> {
+        match self {
+            Self::Open(_, Stage::Running(running)) => Some(running.stop),
+            Self::Opening(_) | Self::Open(..) | Self::Ending(_) => None,
+        }
+    }
+
+    /// What comes next.
+    #[must_use]
+    pub fn on(self, event: Event<E>, effects: &mut E) -> Self {
+        match (self, event) {
+            // An ending session hears nothing any more.
+            (Self::Ending(mut ending), event) => {
+                if let Event::Stop(stopper) = event {
+                    ending.stoppers.push(stopper);
+                }
+                Self::Ending(ending)
+            }
+            (phase, Event::LeaseLost) => phase.end(SessionEnd::Fenced),
+            (phase, Event::Stop(stopper)) => Self::Ending(Ending {
+                stoppers: vec![stopper],
+                ..Ending::new(SessionEnd::Stopped, phase.left())
+            }),
+            // What is on its way to the store needs no more of the disk; the actor tells it again.
+            (phase @ Self::Open(_, Stage::Saving(_)), Event::DiskFull) => phase,
+            (phase, Event::DiskFull) => phase.end(SessionEnd::DiskFull),
+            (Self::Opening(opening), event) => on_opening(opening, event, effects),
+            (Self::Open(sandbox, stage), event) => on_open(sandbox, stage, event, effects),
+        }
+    }
+
+    fn end(self, why: SessionEnd) -> Self {
+        Self::Ending(Ending::new(why, self.left()))
+    }
+
+    fn left(self) -> Left<E> {
+        match self {
+            Self::Opening(opening) => Left::Opening(opening),
+            Self::Open(sandbox, stage) => Left::Open(sandbox, stage),
+            Self::Ending(ending) => ending.left,
+        }
+    }
+}
+
+impl<E: Effects> Stage<E> {
+    /// Its name, for people.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Idle(_) => "idle",
+            Self::Running(running) => match running.stop {
+                Stop::No => "running",
+                Stop::Interrupted(_) => "interrupted",
+                Stop::Killed(_) => "killing",
+            },
+            Self::Saving(_) => "saving",
+            Self::Unsaved(_) => "unsaved",
+            Self::Restarting(_) => "restarting",
+        }
+    }
+
+    fn execution(&self) -> Option<&E::Execution> {
+        match self {
+            Self::Running(running) => Some(&running.execution),
+            Self::Saving(saving) => saving.after.as_ref().map(|ended| &ended.execution),
+            Self::Idle(_) | Self::Unsaved(_) | Self::Restarting(_) => None,
+        }
+    }
+
+    fn execution_mut(&mut self) -> Option<&mut E::Execution> {
+        match self {
+            Self::Running(running) => Some(&mut running.execution),
+            Self::Saving(saving) => saving.after.as_mut().map(|ended| &mut ended.execution),
+            Self::Idle(_) | Self::Unsaved(_) | Self::Restarting(_) => None,
+        }
+    }
+}
+
+impl<E: Effects> Ending<E> {
+    fn new(why: SessionEnd, left: Left<E>) -> Self {
+        Self {
+            why,
+            broken: None,
+            stoppers: vec![],
+            left,
+        }
+    }
+
+    fn broken(fault: Fault, left: Left<E>) -> Self {
+        Self {
+            broken: Some(fault),
+            ..Self::new(SessionEnd::Broken, left)
+        }
+    }
+}
+
+impl<E: Effects> Running<E> {
+    /// The files of the cell that ended go on their way; its kernel is alive unless it died with it or was killed.
+    fn save(
+        mut self,
+        sandbox: &mut E::Sandbox,
+        kernel: Option<E::Kernel>,
+        ran: E::Ran,
+        effects: &mut E,
+    ) -> Stage<E> {
+        let (verdict, kernel) = match (self.stop, kernel) {
+            (Stop::No, Some(kernel)) => (Verdict::AsReported, Some(kernel)),
+            (Stop::No, None) => (Verdict::Crashed, None),
+            (Stop::Interrupted(why), Some(kernel)) => (Verdict::Interrupted(why), Some(kernel)),
+            (Stop::Interrupted(why), None) => (Verdict::Killed(why), None),
+            // It ended by itself in the very moment; the kill is on its way all the same.
+            (Stop::Killed(why), _) => (Verdict::Killed(why), None),
+        };
+        let saving = effects.save(sandbox, Some(&mut self.execution));
+        let ended = Ended {
+            execution: self.execution,
+            ran,
+            verdict,
+        };
+        Stage::Saving(Saving {
+            after: Some(ended),
+            kernel,
+            saving,
+        })
+    }
+}
+
+fn on_opening<E: Effects>(opening: E::Opening, event: Event<E>, effects: &mut E) -> Phase<E> {
+    match event {
+        Event::Opened(opened) => {
+            let (sandbox, kernel) = effects.opened(opening, opened);
+            at_rest(sandbox, Some(kernel), effects)
+        }
+        Event::Failed(fault) => {
+            effects.not_opened(opening, &fault);
+            Phase::Ending(Ending::broken(fault, Left::Nothing))
+        }
+        // Executions wait for the sandbox, and nothing can have happened in it yet.
+        Event::Restarted(_)
+        | Event::Queued
+        | Event::Finished(..)
+        | Event::DiedWith(_)
+        | Event::Died
+        | Event::Saved(_)
+        | Event::NotSaved(_)
+        | Event::Unkeepable(_)
+        | Event::Deadline
+        | Event::Cancel
+        | Event::GraceOver
+        | Event::Expired
+        | Event::Stop(_)
+        | Event::HandOver
+        | Event::LeaseLost
+        | Event::DiskFull => Phase::Opening(opening),
+    }
+}
+
+/// Nothing runs and all is saved: the next execution, or none, or another kernel first.
+fn at_rest<E: Effects>(
+    mut sandbox: E::Sandbox,
+    kernel: Option<E::Kernel>,
+    effects: &mut E,
+) -> Phase<E> {
+    let Some(kernel) = kernel else {
+        let restart = effects.restart(&mut sandbox);
+        return Phase::Open(sandbox, Stage::Restarting(restart));
+    };
+    let Some(waiting) = effects.next() else {
+        return Phase::Open(sandbox, Stage::Idle(kernel));
+    };
+    let (execution, cell) = effects.run(&mut sandbox, kernel, waiting);
+    let running = Running {
+        execution,
+        cell,
+        stop: Stop::No,
+    };
+    Phase::Open(sandbox, Stage::Running(running))
+}
+
+fn on_open<E: Effects>(
+    mut sandbox: E::Sandbox,
+    stage: Stage<E>,
+    event: Event<E>,
+    effects: &mut E,
+) -> Phase<E> {
+    let end = |why, sandbox, stage| Phase::Ending(Ending::new(why, Left::Open(sandbox, stage)));
+    match (stage, event) {
+        (Stage::Idle(kernel), Event::Queued) => at_rest(sandbox, Some(kernel), effects),
+        (Stage::Idle(_), Event::Died) => {
+            effects.note_loss();
+            at_rest(sandbox, None, effects)
+        }
         // Only a session at rest expires or moves; the actor asks again.
-        (
-            Starting | Running | Interrupted(_) | Killing(_) | Saving(..) | Restarting,
-            Expired | HandOver,
-        ) => (state, vec![]),
-        // A kernel that is gone or not there yet reports nothing.
-        (Starting | Restarting | Saving(_, Dead) | Unsaved(Dead), Finished | Died) => {
-            (state, vec![])
+        (stage @ (Stage::Idle(_) | Stage::Unsaved(_)), Event::Expired) => {
+            end(SessionEnd::Expired, sandbox, stage)
         }
-        (Idle | Saving(_, Alive) | Unsaved(Alive), Finished) => (state, vec![]),
-        // Only a kernel on its way becomes ready or fails to.
+        (stage @ (Stage::Idle(_) | Stage::Unsaved(_)), Event::HandOver) => {
+            end(SessionEnd::HandedOver, sandbox, stage)
+        }
+        (Stage::Restarting(_), Event::Restarted(kernel)) => at_rest(sandbox, Some(kernel), effects),
+        (Stage::Restarting(_), Event::Failed(fault)) => {
+            Phase::Ending(Ending::broken(fault, Left::Bare(sandbox)))
+        }
+        (Stage::Running(running), event) => on_running(sandbox, running, event, effects),
+        (Stage::Saving(saving), event) => on_saving(sandbox, saving, event, effects),
+        (Stage::Unsaved(kernel), Event::Queued) => {
+            let saving = Saving {
+                after: None,
+                kernel,
+                saving: effects.save(&mut sandbox, None),
+            };
+            Phase::Open(sandbox, Stage::Saving(saving))
+        }
+        (Stage::Unsaved(Some(_)), Event::Died) => {
+            effects.note_loss();
+            Phase::Open(sandbox, Stage::Unsaved(None))
+        }
+        // Executions wait for the kernel that is on its way, timers and cancels come after what they were about, and
+        // a kernel that is gone or not there yet reports nothing.
         (
-            Idle | Running | Interrupted(_) | Killing(_) | Saving(..) | Unsaved(_),
-            Ready | Failed,
-        ) => (state, vec![]),
-        // Nothing else is being saved.
+            stage @ (Stage::Idle(_) | Stage::Unsaved(_) | Stage::Restarting(_)),
+            Event::Opened(_)
+            | Event::Restarted(_)
+            | Event::Failed(_)
+            | Event::Queued
+            | Event::Finished(..)
+            | Event::DiedWith(_)
+            | Event::Died
+            | Event::Saved(_)
+            | Event::NotSaved(_)
+            | Event::Unkeepable(_)
+            | Event::Deadline
+            | Event::Cancel
+            | Event::GraceOver
+            | Event::Expired
+            | Event::Stop(_)
+            | Event::HandOver
+            | Event::LeaseLost
+            | Event::DiskFull,
+        ) => Phase::Open(sandbox, stage),
+    }
+}
+
+fn on_running<E: Effects>(
+    mut sandbox: E::Sandbox,
+    mut running: Running<E>,
+    event: Event<E>,
+    effects: &mut E,
+) -> Phase<E> {
+    let stage = match (running.stop, event) {
+        (_, Event::Finished(kernel, ran)) => running.save(&mut sandbox, Some(kernel), ran, effects),
+        (_, Event::DiedWith(ran)) => running.save(&mut sandbox, None, ran, effects),
+        // A cell that is being interrupted keeps its first reason.
+        (Stop::No, event @ (Event::Deadline | Event::Cancel)) => {
+            running.stop = Stop::Interrupted(match event {
+                Event::Deadline => InterruptReason::Deadline,
+                _ => InterruptReason::Cancel,
+            });
+            effects.interrupt(&mut running.execution);
+            Stage::Running(running)
+        }
+        (Stop::Interrupted(why), Event::GraceOver) => {
+            running.stop = Stop::Killed(why);
+            effects.kill(&mut running.execution);
+            Stage::Running(running)
+        }
+        // The next waits, and only a session at rest expires or moves; the actor asks again.
         (
-            Starting | Idle | Running | Interrupted(_) | Killing(_) | Unsaved(_) | Restarting,
-            Saved | NotSaved | Unkeepable,
-        ) => (state, vec![]),
+            Stop::No | Stop::Interrupted(_) | Stop::Killed(_),
+            Event::Opened(_)
+            | Event::Restarted(_)
+            | Event::Failed(_)
+            | Event::Queued
+            | Event::Died
+            | Event::Saved(_)
+            | Event::NotSaved(_)
+            | Event::Unkeepable(_)
+            | Event::Deadline
+            | Event::Cancel
+            | Event::GraceOver
+            | Event::Expired
+            | Event::Stop(_)
+            | Event::HandOver
+            | Event::LeaseLost
+            | Event::DiskFull,
+        ) => Stage::Running(running),
+    };
+    Phase::Open(sandbox, stage)
+}
+
+fn on_saving<E: Effects>(
+    mut sandbox: E::Sandbox,
+    mut saving: Saving<E>,
+    event: Event<E>,
+    effects: &mut E,
+) -> Phase<E> {
+    match event {
+        Event::Saved(saved) => {
+            if let Some(ended) = saving.after {
+                effects.answer(&mut sandbox, ended, saved);
+            }
+            at_rest(sandbox, saving.kernel, effects)
+        }
+        Event::NotSaved(fault) => {
+            if let Some(ended) = saving.after {
+                effects.answer_unsaved(ended, fault);
+            }
+            effects.refuse_waiting();
+            Phase::Open(sandbox, Stage::Unsaved(saving.kernel))
+        }
+        Event::Unkeepable(fault) => {
+            if let Some(ended) = saving.after {
+                effects.answer_unsaved(ended, fault);
+            }
+            at_rest(sandbox, saving.kernel, effects)
+        }
+        Event::Died => {
+            if saving.kernel.take().is_some() {
+                effects.note_loss();
+            }
+            Phase::Open(sandbox, Stage::Saving(saving))
+        }
+        // The next waits, timers and cancels come after what they were about, and only a session at rest expires or
+        // moves.
+        Event::Opened(_)
+        | Event::Restarted(_)
+        | Event::Failed(_)
+        | Event::Queued
+        | Event::Finished(..)
+        | Event::DiedWith(_)
+        | Event::Deadline
+        | Event::Cancel
+        | Event::GraceOver
+        | Event::Expired
+        | Event::Stop(_)
+        | Event::HandOver
+        | Event::LeaseLost
+        | Event::DiskFull => Phase::Open(sandbox, Stage::Saving(saving)),
+    }
+}
+
+impl<E: Effects> fmt::Debug for Phase<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl<E: Effects> fmt::Debug for Stage<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl<E: Effects> fmt::Debug for Running<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Running").field(&self.stop).finish()
+    }
+}
+
+impl<E: Effects> fmt::Debug for Saving<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Saving").field(&self.after).finish()
+    }
+}
+
+impl<E: Effects> fmt::Debug for Ended<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ended").field(&self.verdict).finish()
+    }
+}
+
+impl<E: Effects> fmt::Debug for Ending<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ending").field(&self.why).finish()
+    }
+}
+
+impl<E: Effects> fmt::Debug for Left<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opening(_) => f.write_str("opening"),
+            Self::Open(_, stage) => stage.fmt(f),
+            Self::Bare(_) => f.write_str("bare"),
+            Self::Nothing => f.write_str("nothing"),
+        }
+    }
+}
+
+impl<E: Effects> fmt::Debug for Event<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Opened(_) => "Opened",
+            Self::Restarted(_) => "Restarted",
+            Self::Failed(_) => "Failed",
+            Self::Queued => "Queued",
+            Self::Finished(..) => "Finished",
+            Self::DiedWith(_) => "DiedWith",
+            Self::Died => "Died",
+            Self::Saved(_) => "Saved",
+            Self::NotSaved(_) => "NotSaved",
+            Self::Unkeepable(_) => "Unkeepable",
+            Self::Deadline => "Deadline",
+            Self::Cancel => "Cancel",
+            Self::GraceOver => "GraceOver",
+            Self::Expired => "Expired",
+            Self::Stop(_) => "Stop",
+            Self::HandOver => "HandOver",
+            Self::LeaseLost => "LeaseLost",
+            Self::DiskFull => "DiskFull",
+        })
     }
 }
 

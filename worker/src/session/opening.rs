@@ -3,10 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use process::spans;
+
 use proto::{
     execution::Moved,
     fault::{Fault, FaultCode},
     id::Epoch,
+    message::Job,
     recovery::Recovery,
 };
 use store::{
@@ -20,9 +23,17 @@ use store::{
     },
 };
 
+use tokio::task::JoinHandle;
+use tracing::{Instrument, Span};
+
+use super::{
+    ports::{CagePort, KernelPort},
+    saver::{Committer, Saver, Upkeep},
+};
 use crate::{
+    bus::Responder,
     files::DataDir,
-    kernel::Kernel,
+    kernel::{Cell, CellEnd, Kernel},
     lease::Continuity,
     sandbox::Cage,
     stock::{Ready, Reserved, Source, StockError},
@@ -32,9 +43,18 @@ use crate::{
 /// How long a kernel may take to load variables.
 const VARIABLES_WITHIN: Duration = Duration::from_secs(10);
 
-/// Everything that a new owner needs to know of the session that it opens.
+/// A session's sandbox on its way, and who waits for nothing else.
 #[derive(Debug)]
 pub struct Opening {
+    /// The way itself. A task, so that giving up never leaves half of it.
+    pub task: JoinHandle<Result<Opened, OpenError>>,
+    /// File operations.
+    pub held: Vec<(Job, Responder)>,
+}
+
+/// Everything that a new owner needs to know of the session that it opens.
+#[derive(Debug)]
+pub struct Plan {
     /// Where the session's log is.
     pub place: LogKey,
     /// The new owner's.
@@ -47,25 +67,84 @@ pub struct Opening {
     pub sandbox: Reserved,
     /// Memory for its files on their way.
     pub transfers: Transfers,
+    /// How its files are saved.
+    pub upkeep: Upkeep,
 }
 
 /// A session that can be served.
 #[derive(Debug)]
 pub struct Opened {
-    /// Its sandbox's outer half.
-    pub cage: Arc<Cage>,
+    /// Where its code runs.
+    pub sandbox: Sandbox,
     /// Its interpreter.
-    pub kernel: Kernel,
+    pub kernel: Box<dyn KernelPort>,
     /// How its sandbox was had.
     pub source: Source,
     /// Time since the sandbox was asked for.
     pub took: Duration,
-    /// Its files as callers reach them.
-    pub data: DataDir,
-    /// Its files and their log.
-    pub files: Syncer,
     /// What became of its variables, if it moved.
     pub moved: Option<Moved>,
+}
+
+/// The outer half of a session's sandbox, and its files.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// What holds its code.
+    pub cage: Arc<dyn CagePort>,
+    /// Its files as callers reach them.
+    pub data: DataDir,
+    /// The way of its files to the store.
+    pub saver: Saver,
+    /// What saves them.
+    pub committer: Committer,
+    /// Kills by the memory limit that are accounted for.
+    oom_kills: u64,
+    /// Processes and threads beyond the limit that are accounted for.
+    pids_denied: u64,
+}
+
+impl Sandbox {
+    /// One in which nothing was killed or refused yet.
+    #[must_use]
+    pub fn new(
+        cage: Arc<dyn CagePort>,
+        data: DataDir,
+        (saver, committer): (Saver, Committer),
+    ) -> Self {
+        Self {
+            cage,
+            data,
+            saver,
+            committer,
+            oom_kills: 0,
+            pids_denied: 0,
+        }
+    }
+
+    /// Whether the memory limit killed something since the last time it was asked.
+    pub fn has_run_out_of_memory(&mut self, cell: &Cell) -> bool {
+        let (CellEnd::Died(_) | CellEnd::Exited(_)) = &cell.end else {
+            return false;
+        };
+        let kills = self.cage.oom_kills().unwrap_or(self.oom_kills);
+        kills > std::mem::replace(&mut self.oom_kills, kills)
+    }
+
+    /// Whether a cell failed that does not say why, and more processes and threads were refused since the last time it
+    /// was asked.
+    pub fn has_run_out_of_tasks(&mut self, cell: &Cell) -> bool {
+        if !cell.failed_without_naming_the_task_limit() {
+            return false;
+        }
+        let denied = self.cage.pids_denied().unwrap_or(self.pids_denied);
+        denied > std::mem::replace(&mut self.pids_denied, denied)
+    }
+
+    /// Whether a cell failed because the worker's disk, not the session's own, had no room for it.
+    #[must_use]
+    pub fn is_starved(&self, cell: &Cell) -> bool {
+        cell.found_no_space() && self.cage.is_starved()
+    }
 }
 
 /// Why a session cannot be served here.
@@ -123,6 +202,33 @@ impl OpenError {
 }
 
 impl Opening {
+    /// Begins to open a session. What is logged on the way belongs to the span.
+    #[must_use]
+    pub fn begin(
+        opened: impl Future<Output = Result<Opened, OpenError>> + Send + 'static,
+        span: Span,
+    ) -> Self {
+        let opened = async move {
+            let opened = opened.await;
+            opened.inspect_err(|_| spans::fail(&Span::current()))
+        };
+        Self {
+            task: tokio::spawn(opened.instrument(span)),
+            held: vec![],
+        }
+    }
+
+    /// What comes of it. May be dropped and called again at any moment before that.
+    ///
+    /// # Errors
+    /// The session cannot be served here.
+    pub async fn opened(&mut self) -> Result<Opened, OpenError> {
+        let opened = (&mut self.task).await;
+        opened.unwrap_or_else(|cut_off| Err(OpenError::Data(std::io::Error::other(cut_off))))
+    }
+}
+
+impl Plan {
     /// Makes everything ready.
     ///
     /// # Errors
@@ -142,13 +248,12 @@ impl Opening {
                 if let Some(recovery) = self.recovery {
                     writer.remember(recovery);
                 }
+                let files = Syncer::fresh(writer, data.clone(), self.transfers);
                 Ok(Opened {
-                    files: Syncer::fresh(writer, data.clone(), self.transfers),
-                    cage: Arc::new(cage),
-                    kernel,
+                    sandbox: sandbox(cage, data, files, self.upkeep),
+                    kernel: Box::new(kernel),
                     source,
                     took: asked.elapsed(),
-                    data,
                     moved: None,
                 })
             }
@@ -187,15 +292,19 @@ impl Opening {
             },
         };
         Ok(Opened {
-            cage: Arc::new(cage),
-            kernel,
+            sandbox: sandbox(cage, data, files, self.upkeep),
+            kernel: Box::new(kernel),
             source,
             took: asked.elapsed(),
-            data,
-            files,
             moved: Some(moved),
         })
     }
+}
+
+fn sandbox(cage: Cage, data: DataDir, files: Syncer, upkeep: Upkeep) -> Sandbox {
+    let cage = Arc::new(cage);
+    let saving = Saver::start(files, Arc::clone(&cage), upkeep);
+    Sandbox::new(cage, data, saving)
 }
 
 /// At least what the session's files take of a disk.

@@ -4,6 +4,7 @@ use std::{slice, sync::Arc, time::Duration};
 
 use async_nats::Message;
 use proto::{
+    execution::Language,
     fault::{Fault, FaultCode},
     id::OperationId,
     limits,
@@ -15,21 +16,27 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
-    actor::{Actor, Sandbox},
+    actor::Actor,
     answer,
     claim::unsupported,
-    execution::{Asked, Caller, Waiting},
-    file_job,
-    machine::{Event, State},
+    closing, file_job,
+    machine::{Event, Phase, Stop},
+    opening::Sandbox,
+    program::Source,
+    queue::{Asked, Caller, Waiting},
+    state::Session,
     table::Note,
-    work::Source,
 };
-use crate::{bus::Responder, outlet::Outlet, trace};
+use crate::{
+    bus::{Responder, with_heartbeats},
+    outlet::Outlet,
+    trace,
+};
 
 impl Actor {
     pub(super) async fn message(&mut self, message: Message) {
         let Some(inbox) = message.reply else { return };
-        let responder = Responder::new(self.context.client.clone(), inbox);
+        let responder = Responder::new(self.session.shared.outbox.clone(), inbox);
         match wire::decode::<Job>(&message.payload) {
             Ok(job) if job.v <= VERSION => self.receive(job, responder).await,
             _ => responder.finish(Err(unsupported())).await,
@@ -42,11 +49,9 @@ impl Actor {
     }
 
     async fn take(&mut self, job: Job, mut responder: Responder) {
-        responder.as_owner(self.keeper.ownership().epoch());
+        responder.as_owner(self.session.keeper.ownership().epoch());
         match job.request {
-            Request::Execute { language, .. }
-                if self.pool.container_type.language() != Some(language) =>
-            {
+            Request::Execute { language, .. } if !self.session.runs(language) => {
                 responder.finish(Err(another_language())).await;
             }
             Request::Execute {
@@ -57,13 +62,14 @@ impl Actor {
                 extension,
                 stream,
             } => {
-                self.used();
+                self.session.used();
                 match record.is_none() && !stream {
                     true => self.accept_soon(&mut responder),
                     false => responder.accept().await,
                 }
+                let session = &mut self.session;
                 let queued = record.as_ref().is_some_and(RecordRef::is_queued);
-                let outlet = stream.then(|| self.open_stream(&job.operation, &mut responder));
+                let outlet = stream.then(|| session.open_stream(&job.operation, &mut responder));
                 let detailed = extension.is_some();
                 let environment = extension.unwrap_or_default().environment;
                 let asked = Asked {
@@ -76,7 +82,7 @@ impl Actor {
                         environment,
                         outlet,
                     },
-                    timeout: Asked::timeout(timeout_ms, !queued, &self.pool.limits),
+                    timeout: Asked::timeout(timeout_ms, !queued, &session.pool.limits),
                     expires: Instant::now() + Duration::from_millis(job.budget_ms),
                     detailed,
                 };
@@ -88,7 +94,7 @@ impl Actor {
                 target,
                 frames,
                 bytes,
-            } => self.credit(&target, frames, bytes),
+            } => self.session.credit(&target, frames, bytes),
             Request::Upload { .. }
             | Request::List { .. }
             | Request::Stat { .. }
@@ -105,8 +111,7 @@ impl Actor {
             }
             Request::Stop => {
                 responder.accept().await;
-                self.stoppers.push(responder);
-                self.step(Event::Stop).await;
+                self.step(Event::Stop(responder)).await;
             }
             Request::Unknown => responder.finish(Err(unsupported())).await,
         }
@@ -114,25 +119,34 @@ impl Actor {
 
     fn accept_soon(&mut self, responder: &mut Responder) {
         responder.accept_soon();
-        self.beat_soon();
-    }
-
-    /// Has the next beat say that a job was taken, if there is no answer before.
-    fn beat_soon(&mut self) {
-        let soon = Instant::now() + limits::ACCEPT_AFTER;
-        self.next_beat = match self.somebody_waits() {
-            true => self.next_beat.min(soon),
-            false => soon,
-        };
+        let somebody_waits = self.somebody_waits();
+        self.session.beat_soon(somebody_waits);
     }
 
     async fn take_file_job(&mut self, job: Job, mut responder: Responder) {
-        self.used();
+        self.session.used();
         responder.accept_soon();
-        if self.held.len() + self.file_jobs.len() >= limits::SESSION_FILE_JOBS {
-            responder.finish(Err(self.busy(file_job::too_many()))).await;
-        } else {
-            self.start_file_job(job, responder);
+        let somebody_waits = self.somebody_waits();
+        let session = &mut self.session;
+        let held = match &self.phase {
+            Phase::Opening(opening) => opening.held.len(),
+            Phase::Open(..) | Phase::Ending(_) => 0,
+        };
+        if held + session.file_jobs.len() >= limits::SESSION_FILE_JOBS {
+            let busy = session.busy(file_job::too_many());
+            return responder.finish(Err(busy)).await;
+        }
+        match &mut self.phase {
+            Phase::Open(sandbox, _) => session.start_file_job(sandbox, job, responder),
+            // It waits for the sandbox.
+            Phase::Opening(opening) => {
+                session.beat_soon(somebody_waits);
+                opening.held.push((job, responder));
+            }
+            Phase::Ending(ending) => {
+                let refused = closing::not_begun(ending.why, None);
+                responder.finish(Err(refused)).await;
+            }
         }
     }
 
@@ -141,22 +155,65 @@ impl Actor {
             let caller = Caller::Plain(responder);
             return self.enqueue(Waiting { asked, caller }).await;
         };
-        if let Err(refused) = self.recorded.ask(record, asked, responder) {
+        if let Err(refused) = self.session.recorded.ask(record, asked, responder) {
             let (responder, fault) = *refused;
-            responder.finish(Err(self.busy(fault))).await;
+            responder.finish(Err(self.session.busy(fault))).await;
         }
     }
 
     /// Puts an execution into the queue.
     pub(super) async fn enqueue(&mut self, execution: Waiting) {
-        match self.queue.push(execution) {
+        match self.session.queue.push(execution) {
             Ok(()) => self.step(Event::Queued).await,
             Err(refused) => {
                 let (caller, busy) = *refused;
-                let busy = self.busy(busy);
-                self.refuse(caller, busy).await;
+                let busy = self.session.busy(busy);
+                self.session.refuse(caller, busy);
+                self.tell_refused().await;
             }
         }
+    }
+
+    fn recall(&self, target: &OperationId) -> Option<Recalled> {
+        let runs = self.phase.execution();
+        if runs.is_some_and(|running| running.operation == *target) {
+            return Some(Recalled::Runs);
+        }
+        if self.session.queue.has(target) {
+            return Some(Recalled::Waits);
+        }
+        let outcome = self.session.recent.get(target)?;
+        Some(Recalled::Ended(outcome.clone().into()))
+    }
+
+    async fn cancel(&mut self, target: &OperationId, responder: Responder) {
+        let runs = self.phase.execution();
+        if runs.is_some_and(|running| running.operation == *target) {
+            self.step(Event::Cancel).await;
+        } else if let Some(waiting) = self.session.queue.remove(target) {
+            let operation = waiting.asked.operation;
+            if let Caller::Plain(_) = &waiting.caller {
+                self.session.recent.keep(&operation, &cancelled());
+            }
+            self.session
+                .reply(operation, waiting.caller, Ok(cancelled()));
+        }
+        responder.finish(Ok(Answer::Gone)).await;
+    }
+
+    async fn interrupt_any(&mut self, responder: Responder) {
+        let runs = matches!(self.phase.stop(), Some(Stop::No | Stop::Interrupted(_)));
+        if runs {
+            self.step(Event::Cancel).await;
+        }
+        responder.finish(Ok(Answer::Interrupted(runs))).await;
+    }
+}
+
+impl Session {
+    /// Whether its pool runs code in this language.
+    fn runs(&self, language: Language) -> bool {
+        self.pool.container_type.language() == Some(language)
     }
 
     /// What a job is refused with that finds no place here. After a standstill the session may be another
@@ -167,43 +224,6 @@ impl Actor {
         }
         let words = "the session may have moved to another worker; nothing was done";
         Fault::new(FaultCode::NotOwner, words)
-    }
-
-    fn recall(&self, target: &OperationId) -> Option<Recalled> {
-        let runs = self.running.as_ref();
-        if runs.is_some_and(|running| running.operation == *target) {
-            return Some(Recalled::Runs);
-        }
-        if self.queue.has(target) {
-            return Some(Recalled::Waits);
-        }
-        let outcome = self.recent.get(target)?;
-        Some(Recalled::Ended(outcome.clone().into()))
-    }
-
-    async fn cancel(&mut self, target: &OperationId, responder: Responder) {
-        if self
-            .running
-            .as_ref()
-            .is_some_and(|running| running.operation == *target)
-        {
-            self.step(Event::Cancel).await;
-        } else if let Some(waiting) = self.queue.remove(target) {
-            let operation = waiting.asked.operation;
-            if let Caller::Plain(_) = &waiting.caller {
-                self.recent.keep(&operation, &cancelled());
-            }
-            self.reply(operation, waiting.caller, Ok(cancelled()));
-        }
-        responder.finish(Ok(Answer::Gone)).await;
-    }
-
-    async fn interrupt_any(&mut self, responder: Responder) {
-        let runs = matches!(self.state, State::Running | State::Interrupted(_));
-        if runs {
-            self.step(Event::Cancel).await;
-        }
-        responder.finish(Ok(Answer::Interrupted(runs))).await;
     }
 
     /// The way of an execution's output, to be found by its name for as long as it is in use.
@@ -222,24 +242,19 @@ impl Actor {
         }
     }
 
-    /// Begins a file operation, or keeps it until there is a sandbox.
-    pub(super) fn start_file_job(&mut self, job: Job, mut responder: Responder) {
-        let Some(Sandbox { data, saver, .. }) = &self.sandbox else {
-            self.beat_soon();
-            self.held.push((job, responder));
-            return;
-        };
+    /// Begins a file operation.
+    pub(super) fn start_file_job(&mut self, sandbox: &Sandbox, job: Job, mut responder: Responder) {
         let files = file_job::Files {
             incarnation: self.keeper.ownership().incarnation(),
-            data: data.clone(),
-            saver: saver.clone(),
-            store: self.context.store.clone(),
+            data: sandbox.data.clone(),
+            saver: sandbox.saver.clone(),
+            store: self.shared.store.clone(),
         };
         let (ownership_check, tell) = (self.ownership_check.clone(), self.seat.teller());
         let span = trace::job(&job);
         let work = async move {
             let work = file_job::perform_in_time(&job, &files);
-            let answer = file_job::with_heartbeats(slice::from_mut(&mut responder), work).await;
+            let answer = with_heartbeats(slice::from_mut(&mut responder), work).await;
             if !answer::give(responder, &ownership_check, answer).await {
                 tell(Note::LeaseLost);
             }

@@ -13,7 +13,7 @@ use proto::{
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use super::execution::{Asked, Caller, Waiting};
+use super::queue::{Asked, Caller, Waiting};
 use crate::{
     bus::Responder,
     lease::{Ownership, ownership_check::OwnershipCheck},

@@ -1,8 +1,9 @@
 //! One session's committer: a task that everything goes through which changes the session's commit
 //! log, one change after the other, so that cells and file operations need not wait for each other.
 
-use std::{future::pending, ops::Not, sync::Arc, time::Duration};
+use std::{fmt, future::pending, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use process::spans;
 use proto::{
     execution::Durability,
@@ -46,9 +47,21 @@ pub struct Saver {
     committed: watch::Receiver<Option<Instant>>,
 }
 
-/// The committer itself, for whoever ends it.
+/// The committer itself, for whoever ends it. Says in the end whether the session's log may hold anything.
 #[derive(Debug)]
-pub struct Committer(JoinHandle<Syncer>);
+pub struct Committer(JoinHandle<bool>);
+
+/// How the files of a session are saved, and who hears of it.
+pub struct Upkeep {
+    /// How long saving may lag behind answers, in pools that allow it.
+    pub window: Option<Duration>,
+    /// Hears of commits.
+    pub counts: Counts,
+    /// Reaches the session, of which another owner may turn up.
+    pub tell: Box<dyn Fn(Note) + Send>,
+    /// What is logged of saving belongs to it.
+    pub span: Span,
+}
 
 /// Why files were not saved.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +79,9 @@ pub enum SaveError {
     #[error("the session has ended")]
     Ended,
 }
+
+/// Files on their way.
+pub type Saving = BoxFuture<'static, Result<Saved, SaveError>>;
 
 /// What became of files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,19 +124,17 @@ enum Request {
 }
 
 impl Saver {
-    /// Starts the committer of an owned session. `window` is how long saving may lag behind
-    /// answers, for pools that allow it; `counts` hears of commits; `tell` reaches the session, of which another
-    /// owner may turn up.
+    /// Starts the committer of an owned session.
     #[must_use]
-    pub fn start(
-        files: Syncer,
-        cage: Arc<Cage>,
-        window: Option<Duration>,
-        counts: Counts,
-        tell: Box<dyn Fn(Note) + Send>,
-    ) -> (Self, Committer) {
+    pub fn start(files: Syncer, cage: Arc<Cage>, upkeep: Upkeep) -> (Self, Committer) {
         let (requests, incoming) = mpsc::channel(REQUESTS);
         let (has_committed, committed) = watch::channel(None);
+        let Upkeep {
+            window,
+            counts,
+            tell,
+            span,
+        } = upkeep;
         let task = Task {
             files: files.paid_by(cage.allowance()),
             cage,
@@ -136,8 +150,16 @@ impl Saver {
                 requests,
                 committed,
             },
-            Committer(tokio::spawn(task.run(incoming).in_current_span())),
+            Committer(tokio::spawn(task.run(incoming).instrument(span))),
         )
+    }
+
+    /// Begins to save what a cell left, as [`Self::after_cell`] does. What is logged on the way belongs to the span.
+    #[must_use]
+    pub fn begin(&self, span: Option<Span>) -> Saving {
+        let saver = self.clone();
+        let saving = async move { saver.after_cell().await };
+        Box::pin(saving.instrument(span.unwrap_or_else(Span::current)))
     }
 
     /// Saves what a cell left. In a pool with write-behind this returns at once, unless the last
@@ -212,9 +234,8 @@ impl Committer {
                 }
             }
         };
-        ended
-            .is_ok_and(|mut files| is_unwritten(files.writer()))
-            .not()
+        // Of one that was cut off nothing is known.
+        ended.unwrap_or(true)
     }
 }
 
@@ -260,13 +281,13 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut incoming: mpsc::Receiver<Request>) -> Syncer {
+    async fn run(mut self, mut incoming: mpsc::Receiver<Request>) -> bool {
         loop {
             let due = self.due;
             tokio::select! {
                 request = incoming.recv() => match request {
                     Some(request) => self.serve(request).await,
-                    None => return self.files,
+                    None => return may_be_written(self.files.writer()),
                 },
                 () = sleep_until(due) => self.save_behind().await,
             }
@@ -413,9 +434,17 @@ impl Task {
     }
 }
 
-/// Whether there can be no commit in the log.
-fn is_unwritten(writer: &Writer) -> bool {
-    writer.head() == Seq::default() && !writer.is_pending()
+/// Whether there can be a commit in the log.
+fn may_be_written(writer: &Writer) -> bool {
+    writer.head() != Seq::default() || writer.is_pending()
+}
+
+impl fmt::Debug for Upkeep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upkeep")
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
 }
 
 async fn sleep_until(due: Option<Instant>) {

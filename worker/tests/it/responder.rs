@@ -1,6 +1,6 @@
 //! What the sender of a job hears of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{Client, ConnectOptions, Subject, Subscriber};
 use futures_util::StreamExt;
@@ -61,7 +61,7 @@ impl Job {
     }
 
     fn responder(&self) -> Responder {
-        Responder::new(self.worker.clone(), self.inbox.clone())
+        Responder::new(Arc::new(self.worker.clone()), self.inbox.clone())
     }
 
     /// All that was said, to the end, in the order in which it was said.

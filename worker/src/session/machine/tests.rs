@@ -1,226 +1,439 @@
 use proptest::prelude::*;
+use proto::fault::FaultCode;
 
 use super::*;
 
-const EVENTS: [Event; 16] = [
-    Event::Ready,
-    Event::Failed,
-    Event::Queued,
-    Event::Finished,
-    Event::Died,
-    Event::Saved,
-    Event::NotSaved,
-    Event::Unkeepable,
-    Event::Deadline,
-    Event::Cancel,
-    Event::GraceOver,
-    Event::Expired,
-    Event::Stop,
-    Event::HandOver,
-    Event::LeaseLost,
-    Event::DiskFull,
-];
+/// A session of numbers: each execution is one, and so is its answer.
+#[derive(Debug, Default)]
+struct Numbers {
+    waiting: Vec<u32>,
+    started: Vec<u32>,
+    /// In this order.
+    did: Vec<Did>,
+}
 
-/// Steps through events, none of which may be followed by an execution that waits.
-fn walk(from: State, events: &[Event]) -> (State, Vec<Action>) {
-    events
-        .iter()
-        .fold((from, vec![]), |(state, _), event| on(state, *event, false))
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Did {
+    Opened,
+    NotOpened,
+    Ran(u32),
+    Interrupted(u32),
+    Killed(u32),
+    Save,
+    Answered(u32, Verdict),
+    AnsweredUnsaved(u32),
+    RefusedWaiting,
+    NotedLoss,
+    Restarted,
+}
+
+/// A kernel, a cell at work, a sandbox and so on: that they are there is all that counts.
+#[derive(Debug, PartialEq, Eq)]
+struct There;
+
+impl Effects for Numbers {
+    type Opening = There;
+    type Opened = There;
+    type Sandbox = There;
+    type Kernel = There;
+    type Waiting = u32;
+    type Execution = u32;
+    type Cell = There;
+    type Ran = There;
+    type Saving = There;
+    type Saved = There;
+    type Restart = There;
+    type Stopper = u32;
+
+    fn opened(&mut self, _: There, _: There) -> (There, There) {
+        self.did.push(Did::Opened);
+        (There, There)
+    }
+
+    fn not_opened(&mut self, _: There, _: &Fault) {
+        self.did.push(Did::NotOpened);
+    }
+
+    fn next(&mut self) -> Option<u32> {
+        self.waiting.pop()
+    }
+
+    fn run(&mut self, _: &mut There, _: There, waiting: u32) -> (u32, There) {
+        self.started.push(waiting);
+        self.did.push(Did::Ran(waiting));
+        (waiting, There)
+    }
+
+    fn interrupt(&mut self, execution: &mut u32) {
+        self.did.push(Did::Interrupted(*execution));
+    }
+
+    fn kill(&mut self, execution: &mut u32) {
+        self.did.push(Did::Killed(*execution));
+    }
+
+    fn save(&mut self, _: &mut There, _: Option<&mut u32>) -> There {
+        self.did.push(Did::Save);
+        There
+    }
+
+    fn answer(&mut self, _: &mut There, ended: Ended<Self>, _: There) {
+        self.did.push(Did::Answered(ended.execution, ended.verdict));
+    }
+
+    fn answer_unsaved(&mut self, ended: Ended<Self>, _: Fault) {
+        self.did.push(Did::AnsweredUnsaved(ended.execution));
+    }
+
+    fn refuse_waiting(&mut self) {
+        self.waiting.clear();
+        self.did.push(Did::RefusedWaiting);
+    }
+
+    fn note_loss(&mut self) {
+        self.did.push(Did::NotedLoss);
+    }
+
+    fn restart(&mut self, _: &mut There) -> There {
+        self.did.push(Did::Restarted);
+        There
+    }
+}
+
+/// Steps through events; what was done on the way.
+fn walk(
+    numbers: &mut Numbers,
+    phase: Phase<Numbers>,
+    events: impl IntoIterator<Item = Event<Numbers>>,
+) -> (Phase<Numbers>, Vec<Did>) {
+    numbers.did.clear();
+    let step = |phase: Phase<Numbers>, event| phase.on(event, numbers);
+    let phase = events.into_iter().fold(phase, step);
+    (phase, std::mem::take(&mut numbers.did))
+}
+
+fn idle() -> Phase<Numbers> {
+    Phase::Open(There, Stage::Idle(There))
+}
+
+fn running(execution: u32) -> Phase<Numbers> {
+    let running = Running {
+        execution,
+        cell: There,
+        stop: Stop::No,
+    };
+    Phase::Open(There, Stage::Running(running))
+}
+
+fn unsaved(kernel: Option<There>) -> Phase<Numbers> {
+    Phase::Open(There, Stage::Unsaved(kernel))
+}
+
+fn fault() -> Fault {
+    Fault::new(FaultCode::StorageUnavailable, "no")
+}
+
+fn finished() -> Event<Numbers> {
+    Event::Finished(There, There)
+}
+
+/// Why it ends, if it does.
+fn end(phase: &Phase<Numbers>) -> Option<SessionEnd> {
+    match phase {
+        Phase::Ending(ending) => Some(ending.why),
+        Phase::Opening(_) | Phase::Open(..) => None,
+    }
 }
 
 #[test]
 fn a_cell_runs_is_saved_and_answered_and_the_session_waits_for_the_next() {
-    let (state, actions) = on(State::Idle, Event::Queued, true);
-    assert_eq!((state, actions), (State::Running, vec![Action::RunNext]));
-    let (state, actions) = on(state, Event::Finished, false);
-    assert_eq!(actions, vec![Action::Save]);
-    let answered = vec![Action::Answer(Verdict::AsReported)];
-    assert_eq!(on(state, Event::Saved, false), (State::Idle, answered));
+    let mut numbers = Numbers::default();
+    numbers.waiting.push(1);
+    let (phase, did) = walk(&mut numbers, idle(), [Event::Queued]);
+    assert_eq!((phase.name(), did), ("running", vec![Did::Ran(1)]));
+    let (phase, did) = walk(&mut numbers, phase, [finished()]);
+    assert_eq!((phase.name(), did), ("saving", vec![Did::Save]));
+    let (phase, did) = walk(&mut numbers, phase, [Event::Saved(There)]);
+    assert_eq!(did, [Did::Answered(1, Verdict::AsReported)]);
+    assert_eq!(phase.name(), "idle");
 }
 
 #[test]
 fn a_cell_that_obeys_the_interrupt_keeps_its_variables() {
-    let (state, actions) = on(State::Running, Event::Deadline, false);
-    assert_eq!(actions, vec![Action::Interrupt]);
-    let (state, actions) = walk(state, &[Event::Finished, Event::Saved]);
-    assert_eq!(state, State::Idle);
+    let numbers = &mut Numbers::default();
+    let (phase, did) = walk(numbers, running(1), [Event::Deadline]);
     assert_eq!(
-        actions,
-        vec![Action::Answer(Verdict::Interrupted(
-            InterruptReason::Deadline
-        ))]
+        (phase.name(), did),
+        ("interrupted", vec![Did::Interrupted(1)])
     );
+    let (phase, did) = walk(numbers, phase, [finished(), Event::Saved(There)]);
+    assert_eq!(phase.name(), "idle");
+    let verdict = Verdict::Interrupted(InterruptReason::Deadline);
+    assert_eq!(did, [Did::Save, Did::Answered(1, verdict)]);
+}
+
+#[test]
+fn a_cell_that_is_being_interrupted_keeps_its_first_reason() {
+    let numbers = &mut Numbers::default();
+    let (phase, did) = walk(numbers, running(1), [Event::Cancel, Event::Deadline]);
+    assert_eq!(did, [Did::Interrupted(1)]);
+    let why = InterruptReason::Cancel;
+    assert_eq!(phase.stop(), Some(Stop::Interrupted(why)));
 }
 
 #[test]
 fn a_cell_that_ignores_the_interrupt_is_killed_saved_and_the_kernel_restarted() {
-    let (state, actions) = walk(State::Running, &[Event::Deadline, Event::GraceOver]);
-    assert_eq!(actions, vec![Action::KillKernel]);
-    let (state, actions) = on(state, Event::Died, true);
-    assert_eq!(actions, vec![Action::Save]);
-    let (state, actions) = on(state, Event::Saved, true);
-    assert_eq!(state, State::Restarting);
-    assert_eq!(
-        actions,
-        vec![
-            Action::Answer(Verdict::Killed(InterruptReason::Deadline)),
-            Action::Restart
-        ]
-    );
-    assert_eq!(
-        on(state, Event::Ready, true),
-        (State::Running, vec![Action::RunNext])
-    );
+    let numbers = &mut Numbers::default();
+    let (phase, did) = walk(numbers, running(1), [Event::Deadline, Event::GraceOver]);
+    assert_eq!(did, [Did::Interrupted(1), Did::Killed(1)]);
+    numbers.waiting.push(2);
+    // Whether it died, or ended by itself in that very moment.
+    for ended in [Event::DiedWith(There), finished()] {
+        let killed = Running {
+            execution: 1,
+            cell: There,
+            stop: Stop::Killed(InterruptReason::Deadline),
+        };
+        let killed = Phase::Open(There, Stage::Running(killed));
+        let (phase, did) = walk(numbers, killed, [ended, Event::Saved(There)]);
+        assert_eq!(phase.name(), "restarting");
+        let verdict = Verdict::Killed(InterruptReason::Deadline);
+        let expected = [Did::Save, Did::Answered(1, verdict), Did::Restarted];
+        assert_eq!(did, expected);
+    }
+    assert_eq!(phase.name(), "killing");
+    let restarting = Phase::Open(There, Stage::Restarting(There));
+    let (phase, did) = walk(numbers, restarting, [Event::Restarted(There)]);
+    assert_eq!((phase.name(), did), ("running", vec![Did::Ran(2)]));
 }
 
 #[test]
 fn a_session_that_fills_the_disk_ends_at_once_but_for_files_that_are_being_saved() {
-    let end = SessionEnd::DiskFull;
-    for state in [
-        State::Idle,
-        State::Running,
-        State::Killing(InterruptReason::Cancel),
-    ] {
-        let (ended, actions) = on(state, Event::DiskFull, true);
-        assert_eq!(ended, State::Ending(end));
-        assert_eq!(actions, vec![Action::RefuseAll, Action::TearDown(end)]);
+    let numbers = &mut Numbers::default();
+    for phase in [idle(), running(1), Phase::Opening(There)] {
+        let (ended, did) = walk(numbers, phase, [Event::DiskFull]);
+        assert_eq!(end(&ended), Some(SessionEnd::DiskFull));
+        assert_eq!(did, []);
     }
-    let (saving, _) = on(State::Running, Event::Finished, false);
-    assert_eq!(on(saving, Event::DiskFull, false), (saving, vec![]));
-    let (saved, _) = on(saving, Event::Saved, false);
-    assert_eq!(on(saved, Event::DiskFull, false).0, State::Ending(end));
+    let (saving, _) = walk(numbers, running(1), [finished(), Event::DiskFull]);
+    assert_eq!(saving.name(), "saving");
+    let (ended, did) = walk(numbers, saving, [Event::Saved(There), Event::DiskFull]);
+    assert_eq!(did, [Did::Answered(1, Verdict::AsReported)]);
+    assert_eq!(end(&ended), Some(SessionEnd::DiskFull));
 }
 
 #[test]
 fn a_kernel_that_dies_while_its_files_are_saved_is_missed_by_the_next_caller() {
-    let (state, actions) = walk(State::Running, &[Event::Finished, Event::Died]);
-    assert_eq!(actions, vec![Action::NoteLoss]);
-    let (state, actions) = on(state, Event::Saved, true);
-    assert_eq!(state, State::Restarting);
-    let expected = vec![Action::Answer(Verdict::AsReported), Action::Restart];
-    assert_eq!(actions, expected);
+    let numbers = &mut Numbers::default();
+    let (phase, did) = walk(numbers, running(1), [finished(), Event::Died, Event::Died]);
+    assert_eq!(did, [Did::Save, Did::NotedLoss]);
+    numbers.waiting.push(2);
+    let (phase, did) = walk(numbers, phase, [Event::Saved(There)]);
+    assert_eq!(phase.name(), "restarting");
+    let answered = Did::Answered(1, Verdict::AsReported);
+    assert_eq!(did, [answered, Did::Restarted]);
+    assert_eq!(numbers.waiting, [2], "it waits for the kernel");
 }
 
 #[test]
 fn no_cell_runs_before_the_files_of_the_last_are_saved() {
-    let (state, actions) = walk(State::Running, &[Event::Finished, Event::NotSaved]);
-    assert_eq!(state, State::Unsaved(Kernel::Alive));
-    assert_eq!(actions, vec![Action::AnswerUnsaved, Action::RefuseWaiting]);
-    let (state, actions) = on(state, Event::Queued, true);
-    assert_eq!(actions, vec![Action::Save]);
-    let (again, actions) = on(state, Event::NotSaved, true);
-    assert_eq!(again, State::Unsaved(Kernel::Alive));
-    assert_eq!(actions, vec![Action::RefuseWaiting]);
+    let numbers = &mut Numbers::default();
+    numbers.waiting.push(2);
+    let (phase, did) = walk(numbers, running(1), [finished(), Event::NotSaved(fault())]);
     assert_eq!(
-        on(state, Event::Saved, true),
-        (State::Running, vec![Action::RunNext])
+        did,
+        [Did::Save, Did::AnsweredUnsaved(1), Did::RefusedWaiting]
+    );
+    assert!(phase.is_unsaved());
+    numbers.waiting.push(3);
+    let (phase, did) = walk(numbers, phase, [Event::Queued]);
+    assert_eq!(did, [Did::Save]);
+    let (phase, did) = walk(numbers, phase, [Event::NotSaved(fault())]);
+    assert_eq!(did, [Did::RefusedWaiting]);
+    numbers.waiting.push(4);
+    let (phase, did) = walk(numbers, phase, [Event::Queued, Event::Saved(There)]);
+    assert_eq!(
+        (phase.name(), did),
+        ("running", vec![Did::Save, Did::Ran(4)])
     );
 }
 
 #[test]
 fn code_runs_that_may_make_room_for_what_cannot_be_kept() {
-    let (saving, _) = on(State::Running, Event::Finished, false);
-    let answered = vec![Action::AnswerUnsaved];
-    let refused = on(saving, Event::Unkeepable, false);
-    assert_eq!(refused, (State::Idle, answered.clone()));
-    let next = [answered, vec![Action::RunNext]].concat();
-    assert_eq!(on(saving, Event::Unkeepable, true), (State::Running, next));
+    let numbers = &mut Numbers::default();
+    let (phase, did) = walk(
+        numbers,
+        running(1),
+        [finished(), Event::Unkeepable(fault())],
+    );
+    assert_eq!(did, [Did::Save, Did::AnsweredUnsaved(1)]);
+    assert_eq!(phase.name(), "idle");
     // The store came back, and this is what it was to take.
-    let (saving, _) = on(State::Unsaved(Kernel::Alive), Event::Queued, true);
-    let runs = (State::Running, vec![Action::RunNext]);
-    assert_eq!(on(saving, Event::Unkeepable, true), runs);
-    let (saving, _) = on(State::Unsaved(Kernel::Dead), Event::Queued, true);
-    let restarts = (State::Restarting, vec![Action::Restart]);
-    assert_eq!(on(saving, Event::Unkeepable, true), restarts);
+    for (kernel, next) in [(Some(There), "running"), (None, "restarting")] {
+        numbers.waiting.push(2);
+        let events = [Event::Queued, Event::Unkeepable(fault())];
+        let (phase, _) = walk(numbers, unsaved(kernel), events);
+        assert_eq!(phase.name(), next);
+    }
 }
 
 #[test]
 fn only_a_session_at_rest_expires_or_moves() {
-    for (event, why) in [
-        (Event::Expired, SessionEnd::Expired),
-        (Event::HandOver, SessionEnd::HandedOver),
-    ] {
-        assert_eq!(on(State::Running, event, false).0, State::Running);
-        assert_eq!(on(State::Idle, event, false).0, State::Ending(why));
+    let numbers = &mut Numbers::default();
+    for why in [SessionEnd::Expired, SessionEnd::HandedOver] {
+        let event = || match why {
+            SessionEnd::Expired => Event::Expired,
+            _ => Event::HandOver,
+        };
+        for busy in [
+            Phase::Opening(There),
+            running(1),
+            Phase::Open(There, Stage::Restarting(There)),
+        ] {
+            let name = busy.name();
+            assert_eq!(busy.on(event(), numbers).name(), name);
+        }
+        for at_rest in [idle(), unsaved(None), unsaved(Some(There))] {
+            assert_eq!(end(&at_rest.on(event(), numbers)), Some(why));
+        }
     }
 }
 
-fn is_busy(state: State) -> bool {
-    matches!(
-        state,
-        State::Running | State::Interrupted(_) | State::Killing(_) | State::Saving(Some(_), _)
-    )
+#[test]
+fn whoever_asks_for_the_end_is_kept_until_it_has_come() {
+    let numbers = &mut Numbers::default();
+    let (phase, _) = walk(numbers, idle(), [Event::Stop(1), Event::Stop(2)]);
+    let Phase::Ending(ending) = phase else {
+        panic!("{phase:?}");
+    };
+    assert_eq!(
+        (ending.why, ending.stoppers),
+        (SessionEnd::Stopped, vec![1, 2])
+    );
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_had_ends_the_session_with_its_reason() {
+    let numbers = &mut Numbers::default();
+    let (phase, did) = walk(numbers, Phase::Opening(There), [Event::Failed(fault())]);
+    assert_eq!(did, [Did::NotOpened]);
+    let restarting = Phase::Open(There, Stage::Restarting(There));
+    let (again, did) = walk(numbers, restarting, [Event::Failed(fault())]);
+    assert_eq!(did, []);
+    for phase in [phase, again] {
+        let Phase::Ending(ending) = phase else {
+            panic!("{phase:?}");
+        };
+        assert_eq!(
+            (ending.why, ending.broken),
+            (SessionEnd::Broken, Some(fault()))
+        );
+    }
+}
+
+/// The events, by number.
+fn event(number: u8) -> Event<Numbers> {
+    match number % EVENTS {
+        0 => Event::Opened(There),
+        1 => Event::Restarted(There),
+        2 => Event::Failed(fault()),
+        3 | 16 => Event::Queued,
+        4 => finished(),
+        5 => Event::DiedWith(There),
+        6 => Event::Died,
+        7 => Event::Saved(There),
+        8 => Event::NotSaved(fault()),
+        9 => Event::Unkeepable(fault()),
+        10 => Event::Deadline,
+        11 => Event::Cancel,
+        12 => Event::GraceOver,
+        13 => Event::DiskFull,
+        14 => Event::HandOver,
+        15 => Event::Expired,
+        17 => Event::Stop(0),
+        _ => Event::LeaseLost,
+    }
+}
+
+const EVENTS: u8 = 19;
+
+/// The execution that a phase has in its hands, if any.
+fn held(phase: &Phase<Numbers>) -> Option<u32> {
+    let left = match phase {
+        Phase::Ending(ending) => match &ending.left {
+            Left::Open(_, stage) => stage.execution(),
+            Left::Opening(_) | Left::Bare(_) | Left::Nothing => None,
+        },
+        phase => phase.execution(),
+    };
+    left.copied()
 }
 
 proptest! {
-    /// Every execution that was handed to the kernel is answered or refused exactly once, and with
-    /// success only when its files are saved.
+    /// Every execution that was handed to the kernel is answered exactly once, and with success only when its
+    /// files are saved, or is there when the session ends, to be refused.
     #[test]
     fn no_execution_is_forgotten_or_answered_twice_or_unsaved(
-        events in proptest::collection::vec((0..EVENTS.len(), any::<bool>()), 0..80)
+        events in proptest::collection::vec((0..EVENTS, any::<bool>()), 0..80)
     ) {
-        let (mut state, mut running) = (State::Starting, false);
-        for (index, waiting) in events {
-            let (before, event) = (state, EVENTS[index]);
-            let (after, actions) = on(state, event, waiting);
-            for action in actions {
-                match action {
-                    Action::RunNext => {
-                        prop_assert!(!running && waiting, "{before:?}");
-                        running = true;
+        let mut numbers = Numbers::default();
+        let (mut phase, mut named, mut running) = (Phase::Opening(There), 0, None);
+        for (number, waits) in events {
+            if waits {
+                named += 1;
+                numbers.waiting.insert(0, named);
+            }
+            let before = phase.name();
+            let (after, did) = walk(&mut numbers, phase, [event(number)]);
+            for did in did {
+                match did {
+                    Did::Ran(execution) => {
+                        prop_assert_eq!(running, None, "{} {}", before, number);
+                        running = Some(execution);
                     }
-                    Action::Answer(_) => {
-                        prop_assert!(running && event == Event::Saved, "{before:?}");
-                        running = false;
+                    Did::Answered(execution, _) => {
+                        prop_assert!(number == 7, "{} {}", before, number);
+                        prop_assert_eq!(running.take(), Some(execution));
                     }
-                    Action::AnswerUnsaved => {
-                        let unsaved = matches!(event, Event::NotSaved | Event::Unkeepable);
-                        prop_assert!(running && unsaved, "{before:?}");
-                        running = false;
+                    Did::AnsweredUnsaved(execution) => {
+                        prop_assert!(number == 8 || number == 9, "{} {}", before, number);
+                        prop_assert_eq!(running.take(), Some(execution));
                     }
-                    Action::RefuseAll => running = false,
-                    Action::Interrupt | Action::KillKernel => prop_assert!(running),
-                    Action::Save => prop_assert!(matches!(after, State::Saving(..))),
-                    Action::NoteLoss
-                    | Action::RefuseWaiting
-                    | Action::Restart
-                    | Action::TearDown(_) => {}
+                    Did::Interrupted(execution) | Did::Killed(execution) => {
+                        prop_assert_eq!(running, Some(execution));
+                    }
+                    Did::Save => prop_assert!(after.is_saving()),
+                    Did::Opened | Did::NotOpened | Did::RefusedWaiting | Did::NotedLoss
+                    | Did::Restarted => {}
                 }
             }
-            state = after;
-            prop_assert_eq!(is_busy(state), running, "{:?}", state);
+            phase = after;
+            prop_assert_eq!(held(&phase), running, "{:?}", phase);
         }
     }
 
-    /// After the end nothing is done any more, whatever comes.
+    /// From whatever phase a lease is lost, the session ends as fenced, and nothing is done for it any more.
     #[test]
-    fn an_ended_session_stays_ended(index in 0..EVENTS.len(), waiting in any::<bool>()) {
-        let all = [SessionEnd::Expired, SessionEnd::Stopped, SessionEnd::Fenced, SessionEnd::HandedOver, SessionEnd::Broken];
-        for why in all {
-            let ended = (State::Ending(why), vec![]);
-            prop_assert_eq!(on(State::Ending(why), EVENTS[index], waiting), ended);
-        }
-    }
-
-    /// Without a lease nothing is saved: a lost one tears down as fenced from every living state.
-    #[test]
-    fn a_fenced_session_never_saves(
-        events in proptest::collection::vec((0..EVENTS.len(), any::<bool>()), 0..20),
-        later in proptest::collection::vec((0..EVENTS.len(), any::<bool>()), 0..20),
+    fn a_session_that_ends_does_nothing_any_more(
+        before in proptest::collection::vec((0..EVENTS, any::<bool>()), 0..20),
+        after in proptest::collection::vec(0..EVENTS, 0..20),
     ) {
-        let step = |state, (index, waiting): &(usize, bool)| on(state, EVENTS[*index], *waiting).0;
-        let mut state = events.iter().fold(State::Starting, step);
-        let was_ending = matches!(state, State::Ending(_));
-        let (fenced, actions) = on(state, Event::LeaseLost, true);
-        if !was_ending {
-            prop_assert_eq!(fenced, State::Ending(SessionEnd::Fenced));
-            prop_assert!(actions.contains(&Action::TearDown(SessionEnd::Fenced)));
+        let mut numbers = Numbers::default();
+        let mut phase = Phase::Opening(There);
+        for (number, waits) in before {
+            numbers.waiting.extend(waits.then_some(1));
+            phase = phase.on(event(number), &mut numbers);
         }
-        state = fenced;
-        for (index, waiting) in later {
-            let (after, actions) = on(state, EVENTS[index], waiting);
-            prop_assert!(actions.is_empty());
-            state = after;
+        let ended = end(&phase);
+        let (mut phase, did) = walk(&mut numbers, phase, [Event::LeaseLost]);
+        prop_assert_eq!(did, []);
+        let why = ended.unwrap_or(SessionEnd::Fenced);
+        prop_assert_eq!(end(&phase), Some(why));
+        for number in after {
+            let (next, did) = walk(&mut numbers, phase, [event(number)]);
+            prop_assert_eq!(did, []);
+            prop_assert_eq!(end(&next), Some(why));
+            phase = next;
         }
     }
 }

@@ -1,13 +1,8 @@
-//! Executions of a session: those that wait and the one that runs.
+//! Executions that wait for their turn, and who is told how each ended.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use proto::{
-    execution::Details,
     fault::{Fault, FaultCode},
     id::OperationId,
     limits,
@@ -15,22 +10,12 @@ use proto::{
     trace::TraceContext,
 };
 use tokio::time::Instant;
-use tracing::Span;
 
-use super::{grace::Grace, work::Source};
-use crate::{
-    bus::Responder,
-    outlet::Outlet,
-    record::HeldRecord,
-    sandbox::{KernelHandle, Meter},
-};
+use super::program::Source;
+use crate::{bus::Responder, record::HeldRecord};
 
 /// Who is told how an execution ended.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most are the large one, and few wait at once"
-)]
 pub enum Caller {
     /// The one who asked.
     Plain(Responder),
@@ -62,55 +47,6 @@ pub struct Waiting {
     pub asked: Asked,
     /// Who is told.
     pub caller: Caller,
-}
-
-/// The execution that runs.
-#[derive(Debug)]
-pub struct Running {
-    /// Its name.
-    pub operation: OperationId,
-    /// Who is told.
-    pub caller: Caller,
-    /// The interpreter's process.
-    pub kernel: KernelHandle,
-    /// Whether it has obeyed an interrupt, and only its answer is missing.
-    pub obeyed: Arc<AtomicBool>,
-    /// What is granted to it after an interrupt.
-    pub grace: Grace,
-    /// When its code started.
-    pub started: Instant,
-    /// When it ended; what comes after is the saving of its files.
-    pub ended: Option<Instant>,
-    /// When it is interrupted or, once it was, killed.
-    pub alarm: Option<Instant>,
-    /// The way of its output, if it is streamed.
-    pub outlet: Option<Arc<Outlet>>,
-    /// What is told beyond the contract, if it is asked for.
-    pub details: Option<Box<Details>>,
-    /// Measures what it uses, if that is told.
-    pub meter: Option<Meter>,
-    /// What is logged while it runs belongs to it.
-    pub span: Span,
-}
-
-impl Running {
-    /// Interrupts its code.
-    pub fn interrupt(&self) {
-        if let Err(error) = self.kernel.interrupt() {
-            // It is ending by itself, or the grace ends it.
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "kernel not interrupted"
-            );
-        }
-    }
-
-    /// How long the code ran, so far.
-    #[must_use]
-    pub fn duration(&self) -> Duration {
-        let until = self.ended.unwrap_or_else(Instant::now);
-        until.saturating_duration_since(self.started)
-    }
 }
 
 /// The executions that wait, oldest first; never more than [`limits::SESSION_QUEUE`].
@@ -207,4 +143,11 @@ impl WaitingQueue {
             .iter_mut()
             .filter_map(|waiting| waiting.caller.responder())
     }
+}
+
+/// What those hear whose time was over before their turn came.
+#[must_use]
+pub fn too_late() -> Fault {
+    let words = "the execution's time was over before it could start; it did not run";
+    Fault::new(FaultCode::Expired, words)
 }

@@ -3,10 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{Client, Message};
+use async_nats::Message;
 use proto::{
     fault::{Fault, FaultCode},
-    message::{Answer, Job},
+    message::Answer,
 };
 use store::{
     Store,
@@ -18,19 +18,19 @@ use store::{
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    Context,
-    actor::{Actor, Sandbox},
-    execution::Caller,
-    file_job::with_heartbeats,
     hand_over,
-    machine::SessionEnd,
-    work::Work,
+    machine::{Ended, Ending, Left, Saving, SessionEnd, Stage},
+    opening::{Opened, Sandbox},
+    ports::{JobsPort, KernelPort},
+    queue::Caller,
+    running::Execution,
+    state::Session,
+    turns::Turns,
 };
 use crate::{
-    bus::Responder,
+    bus::{Outbox, Responder, with_heartbeats},
     lease::{HeldLease, LeaseError, Ownership, keeper::Keeper},
     record,
-    sandbox::Cage,
 };
 
 /// File operations that are under way when a session ends may take this long.
@@ -41,35 +41,32 @@ const RELEASE_AGAIN: Duration = Duration::from_millis(250);
 /// How often, and for how long, a lease is asked for that may have been doubted for no reason.
 const RECLAIM: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 
-/// Where the log of the session is that `job` is about.
-pub(super) fn place(job: &Job, ownership: &Ownership) -> LogKey {
-    LogKey {
-        pool: job.pool.clone(),
-        session: job.session.clone(),
-        incarnation: ownership.incarnation(),
-    }
-}
-
 /// Ends the session.
-pub(super) async fn end(mut actor: Actor, why: SessionEnd) {
-    actor.context.counts.ended(why);
-    let idle_since = actor.last_used;
-    let log = place(&actor.first, actor.keeper.ownership());
-    let waited = refuse_all(&mut actor, why).await;
-    let Actor {
-        context,
+pub(super) async fn close(
+    mut session: Session,
+    mut jobs: Box<dyn JobsPort>,
+    ending: Ending<Session>,
+) {
+    let Ending {
+        why,
+        broken,
+        mut stoppers,
+        left,
+    } = ending;
+    session.shared.counts.ended(why);
+    let idle_since = session.last_used;
+    let log = session.name.log(session.keeper.ownership().incarnation());
+    let not_begun = not_begun(why, broken);
+    let remains = session.cut_off(left, why, &not_begun).await;
+    let Session {
+        shared,
         keeper,
-        mut jobs,
         file_jobs,
-        saving,
-        work,
-        sandbox,
         recorded,
         continued,
-        mut stoppers,
         ..
-    } = actor;
-    drop(saving);
+    } = session;
+    let turns = &shared.handing_over;
     if why == SessionEnd::Fenced {
         // The new owner listens already.
         jobs.abandon().await;
@@ -77,27 +74,28 @@ pub(super) async fn end(mut actor: Actor, why: SessionEnd) {
         drop(keeper);
         recorded.leave(&cut_off(why)).await;
         finish(file_jobs, why).await;
-        tear_down(work, sandbox, why, &context).await;
+        tear_down(remains, why, turns).await;
         let reclaiming = reclaim(ownership, idle_since);
-        context.tasks.spawn(reclaiming);
+        shared.tasks.spawn(reclaiming);
         return;
     }
     let tearing_down = async {
         let lease = marked(keeper, why).await;
         let tearing_down = async {
             finish(file_jobs, why).await;
-            tear_down(work, sandbox, why, &context).await
+            tear_down(remains, why, turns).await
         };
         // While the lease is still this worker's: whoever asks later must not find them running.
         let cut_off = cut_off(why);
-        let recording = recorded.end(&waited, &cut_off);
+        let recording = recorded.end(&not_begun, &cut_off);
         let (written, ()) = tokio::join!(tearing_down, recording);
         (lease, written || continued)
     };
     // Whoever sends a job meanwhile looks for the session anew.
     let refusing = async {
         loop {
-            refuse(&context.client, jobs.next().await).await;
+            let message = std::future::poll_fn(|cx| jobs.poll_next(cx)).await;
+            refuse(&shared.outbox, message).await;
         }
     };
     let (lease, written) = tokio::select! {
@@ -105,14 +103,14 @@ pub(super) async fn end(mut actor: Actor, why: SessionEnd) {
         never = refusing => never,
     };
     for message in jobs.leave().await {
-        refuse(&context.client, message).await;
+        refuse(&shared.outbox, message).await;
     }
     let after = after(why, written);
     let leaving = async {
         give_up(lease?, after, idle_since).await?;
         // Not before: another owner would go on with its files.
         if after == After::Nothing && written {
-            discard(&context.store, &log, Owners::when(continued)).await;
+            discard(&shared.store, &log, Owners::when(continued)).await;
         }
         Ok(())
     };
@@ -121,6 +119,20 @@ pub(super) async fn end(mut actor: Actor, why: SessionEnd) {
         responder.finish(stopped(&left)).await;
     }
 }
+
+/// What is left of a session's sandbox when everybody has been told.
+enum Remains {
+    /// It is being made, and must be there before it can be removed.
+    Opening(tokio::task::JoinHandle<Result<Opened, super::opening::OpenError>>),
+    /// It is there, maybe with a kernel that waits.
+    Open(Sandbox, Option<Box<dyn KernelPort>>),
+    /// It is there, and a kernel is on its way into it.
+    Restarting(Sandbox, RestartTask),
+    /// There is none.
+    Nothing,
+}
+
+type RestartTask = <Session as super::machine::Effects>::Restart;
 
 /// What a session's lease becomes; `written` says whether there are files that another worker can go on with.
 fn after(why: SessionEnd, written: bool) -> After {
@@ -176,41 +188,70 @@ enum After {
     Vacancy,
 }
 
-/// Tells everybody who has been accepted and not answered. What has a record is ended there, unless
-/// that is the new owner's to do. Returns what is told of work that had not begun.
-async fn refuse_all(actor: &mut Actor, why: SessionEnd) -> Fault {
-    if let Some(running) = actor.running.take() {
-        actor.context.counts.executed_partly();
-        let caller = running.caller;
+impl Session {
+    /// Tells everybody who has been accepted and not answered. What has a record is ended there, unless
+    /// that is the new owner's to do.
+    async fn cut_off(&mut self, left: Left<Self>, why: SessionEnd, not_begun: &Fault) -> Remains {
+        let remains = match left {
+            Left::Opening(opening) => {
+                for (_, responder) in opening.held {
+                    responder.finish(Err(not_begun.clone())).await;
+                }
+                Remains::Opening(opening.task)
+            }
+            Left::Open(sandbox, stage) => match stage {
+                Stage::Idle(kernel) => Remains::Open(sandbox, Some(kernel)),
+                Stage::Unsaved(kernel) => Remains::Open(sandbox, kernel),
+                Stage::Restarting(restart) => Remains::Restarting(sandbox, restart),
+                Stage::Running(running) => {
+                    self.cut_execution(running.execution, why).await;
+                    Remains::Open(sandbox, None)
+                }
+                Stage::Saving(Saving { after, .. }) => {
+                    if let Some(Ended { execution, .. }) = after {
+                        self.cut_execution(execution, why).await;
+                    }
+                    Remains::Open(sandbox, None)
+                }
+            },
+            Left::Bare(sandbox) => Remains::Open(sandbox, None),
+            Left::Nothing => Remains::Nothing,
+        };
+        while let Some(waiting) = self.queue.pop() {
+            let (caller, refused) = (waiting.caller, not_begun.clone());
+            self.cut(caller, record::ExecutionEnd::Refused, refused, why)
+                .await;
+        }
+        remains
+    }
+
+    async fn cut_execution(&mut self, execution: Box<Execution>, why: SessionEnd) {
+        self.shared.counts.executed_partly();
         let end = match why {
             SessionEnd::DiskFull => record::ExecutionEnd::Unsaved,
-            _ => record::ExecutionEnd::Stopped,
+            SessionEnd::Expired
+            | SessionEnd::Stopped
+            | SessionEnd::Fenced
+            | SessionEnd::HandedOver
+            | SessionEnd::Broken => record::ExecutionEnd::Stopped,
         };
-        cut(actor, caller, end, cut_off(why), why).await;
+        self.cut(execution.caller, end, cut_off(why), why).await;
     }
-    let waited = not_begun(why, actor.broken.take());
-    while let Some(waiting) = actor.queue.pop() {
-        let (caller, refused) = (waiting.caller, waited.clone());
-        cut(actor, caller, record::ExecutionEnd::Refused, refused, why).await;
-    }
-    for (_, responder) in actor.held.drain(..) {
-        responder.finish(Err(waited.clone())).await;
-    }
-    waited
-}
 
-/// Ends one execution as `end` says of `fault`.
-async fn cut(
-    actor: &mut Actor,
-    caller: Caller,
-    end: fn(Fault) -> record::ExecutionEnd,
-    fault: Fault,
-    why: SessionEnd,
-) {
-    match caller {
-        Caller::Plain(responder) => responder.finish(Err(fault)).await,
-        Caller::Recorded(_) if why == SessionEnd::Fenced => {}
-        Caller::Recorded(held) => actor.recorded.finish(held, end(fault)),
+    /// Ends one execution as `end` says of `fault`.
+    async fn cut(
+        &mut self,
+        caller: Caller,
+        end: fn(Fault) -> record::ExecutionEnd,
+        fault: Fault,
+        why: SessionEnd,
+    ) {
+        match caller {
+            Caller::Plain(responder) => responder.finish(Err(fault)).await,
+            // That is the new owner's to say.
+            Caller::Recorded(_) if why == SessionEnd::Fenced => {}
+            Caller::Recorded(held) => self.recorded.finish(held, end(fault)),
+        }
     }
 }
 
@@ -239,7 +280,7 @@ fn cut_off(why: SessionEnd) -> Fault {
 }
 
 /// What those hear whose work had not begun: it can be done elsewhere.
-fn not_begun(why: SessionEnd, broken: Option<Fault>) -> Fault {
+pub(super) fn not_begun(why: SessionEnd, broken: Option<Fault>) -> Fault {
     match why {
         SessionEnd::Fenced | SessionEnd::HandedOver | SessionEnd::DiskFull => {
             let words = "the session moved to another worker; nothing was done";
@@ -254,10 +295,10 @@ fn not_begun(why: SessionEnd, broken: Option<Fault>) -> Fault {
 }
 
 /// Refuses a job that was not accepted.
-async fn refuse(client: &Client, message: Message) {
+async fn refuse(outbox: &Arc<dyn Outbox>, message: Message) {
     if let Some(inbox) = message.reply {
         let gone = Fault::new(FaultCode::Stopping, "the session has left this worker");
-        Responder::new(client.clone(), inbox)
+        Responder::new(outbox.clone(), inbox)
             .finish(Err(gone))
             .await;
     }
@@ -297,66 +338,37 @@ async fn finish(mut file_jobs: JoinSet<()>, why: SessionEnd) {
 }
 
 /// Ends committer and sandbox. Says whether there is anything in the session's log.
-async fn tear_down(
-    work: Work,
-    sandbox: Option<Sandbox>,
-    why: SessionEnd,
-    context: &Context,
-) -> bool {
-    let mut turn = None;
-    let mut written = false;
-    let mut cage = None;
-    let work = match sandbox {
-        Some(Sandbox {
-            cage: outer,
-            saver,
-            committer,
-            data,
-        }) => {
-            let work = match why {
-                SessionEnd::HandedOver => {
-                    let turns = &context.handing_over;
-                    let (work, last) = hand_over::carry_out(work, &saver, &outer, turns).await;
-                    turn = last;
-                    work
-                }
-                SessionEnd::Expired
-                | SessionEnd::Stopped
-                | SessionEnd::Fenced
-                | SessionEnd::Broken
-                | SessionEnd::DiskFull => work,
-            };
-            drop((saver, data));
-            written = committer.end(why == SessionEnd::HandedOver).await;
-            cage = Some(outer);
-            work
+async fn tear_down(remains: Remains, why: SessionEnd, turns: &Turns) -> bool {
+    let (sandbox, kernel) = match remains {
+        Remains::Nothing => return false,
+        Remains::Opening(task) => match task.await {
+            Ok(Ok(opened)) => (opened.sandbox, Some(opened.kernel)),
+            Ok(Err(_)) | Err(_) => return false,
+        },
+        Remains::Restarting(sandbox, restart) => {
+            let restarted = restart.await;
+            (sandbox, restarted.ok().and_then(Result::ok))
         }
-        None => work,
+        Remains::Open(sandbox, kernel) => (sandbox, kernel),
     };
+    let Sandbox {
+        cage,
+        saver,
+        committer,
+        data,
+        ..
+    } = sandbox;
+    let patiently = why == SessionEnd::HandedOver;
+    let (kernel, turn) = match patiently {
+        true => hand_over::carry_out(kernel, &saver, &*cage, turns).await,
+        false => (kernel, None),
+    };
+    drop((saver, data));
+    let written = committer.end(patiently).await;
     drop(turn);
-    destroy(work, cage).await;
+    cage.destroy().await;
+    drop(kernel);
     written
-}
-
-async fn destroy(work: Work, cage: Option<Arc<Cage>>) {
-    // What is being made must be there before it can be destroyed.
-    let opened = match work {
-        Work::Starting(task) => task.await.ok().and_then(Result::ok),
-        Work::Restarting(task) => {
-            drop(task.await);
-            None
-        }
-        Work::Idle(_) | Work::Running(_) | Work::Nothing => None,
-    };
-    let opened = opened.map(|opened| opened.cage);
-    for cage in opened.into_iter().chain(cage).filter_map(Arc::into_inner) {
-        if let Err(error) = cage.destroy().await {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "failed to remove a cage; it is left behind"
-            );
-        }
-    }
 }
 
 /// Leaves the lease as it is to be.
