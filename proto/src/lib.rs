@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod about;
+pub mod ambient;
 pub mod blob;
 pub mod execution;
 pub mod fault;

@@ -39,6 +39,8 @@ pub const FLEET_KEY: &str = "$KV.h1_fleet.key";
 pub const FLEET_POOLS: &str = "$KV.h1_fleet.pools.*";
 /// Subjects of all workers' keys.
 pub const WORKERS: &str = "$KV.h1_workers.*";
+/// All subjects of the workers' stream.
+pub const WORKERS_BUCKET: &str = "$KV.h1_workers.>";
 
 /// Stream of the executions that wait in the queues of all pools.
 pub const JOBS_STREAM: &str = "H1_JOBS";
@@ -106,6 +108,12 @@ pub fn slot(pool: &PoolId, session: &SessionKey) -> String {
     format!("h1.slots.{pool}.{session}")
 }
 
+/// Subjects of all slots of a pool.
+#[must_use]
+pub fn slot_wildcard(pool: &PoolId) -> String {
+    format!("h1.slots.{pool}.*")
+}
+
 /// Stream of a pool's leases, readable as a key-value bucket.
 #[must_use]
 pub fn leases_stream(pool: &PoolId) -> String {
@@ -116,6 +124,12 @@ pub fn leases_stream(pool: &PoolId) -> String {
 #[must_use]
 pub fn lease_wildcard(pool: &PoolId) -> String {
     format!("$KV.h1_leases_{pool}.*")
+}
+
+/// All subjects of a pool's leases' stream.
+#[must_use]
+pub fn leases_bucket(pool: &PoolId) -> String {
+    format!("$KV.h1_leases_{pool}.>")
 }
 
 /// Subject of one session's lease.

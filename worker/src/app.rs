@@ -15,7 +15,7 @@ use proto::{
     pool::Pools,
     subject::{self, Readiness},
 };
-use records::fleet::Digests;
+use records::{cas::RecordBus, execution::Stamps, fleet::Digests, nats::NatsBus};
 use routing::bus::{Bus, NatsAuth};
 use store::Store;
 use tokio::{sync::Semaphore, time::Instant};
@@ -105,18 +105,19 @@ impl Worker {
             client,
             interruptions,
             jetstream,
+            records: on_bus,
             bus,
             mut fleet,
             heartbeat,
         } = Joined::join(&config, &pools, &store, &run, &health).await?;
         let standing = bus.standing();
-        let (comparison, clock) = Comparison::begin(jetstream.clone(), health.clone()).await?;
+        let (comparison, clock) = Comparison::begin(on_bus.clone(), health.clone()).await?;
         // The place on this host first: a claim of a run on this host is taken over because its place is free.
         let place = HostPlace::take(config.sandbox()).await;
         let place = place.context("failed to prepare this host for sandboxes")?;
         let ids = (&config.id, &run);
-        let held = HeldId::take(&client, heartbeat.stream(), standing.clone(), ids).await?;
-        let on_bus = (&jetstream, &run);
+        let held = HeldId::take(&client, on_bus.clone(), standing.clone(), ids).await?;
+        let on_bus = (&jetstream, on_bus, &run);
         let parts = Parts::make(&config, &pools, &store, on_bus, &mut fleet, place);
         let made = match parts.await {
             Ok(parts) => parts,
@@ -159,15 +160,15 @@ impl Worker {
         worker.until_stop(comparison.go_on());
         worker.start_background(made.ledgers, made.told);
         worker.until_stop(fleet.watch());
-        worker.watch_what_is_shared(bus.clone(), pools, jetstream);
+        worker.watch_what_is_shared(bus.clone(), pools);
         Box::pin(worker.take_sessions(bus, made.queues)).await
     }
 
     /// Has the checks tell of pools that differ, and of records that are full.
-    fn watch_what_is_shared(&self, bus: Bus, pools: Pools, jetstream: jetstream::Context) {
+    fn watch_what_is_shared(&self, bus: Bus, pools: Pools) {
         let health = self.context.health.clone();
         self.until_stop(membership::compare_pools(bus, pools, health.clone()));
-        self.watch_records(jetstream, health);
+        self.watch_records(health);
     }
 
     /// From here on it takes sessions, and says so.
@@ -270,9 +271,9 @@ impl Worker {
         }
     }
 
-    fn watch_records(&self, jetstream: jetstream::Context, health: Health) {
+    fn watch_records(&self, health: Health) {
         let (stop, records) = (self.stop.clone(), self.context.shared.records.clone());
-        let watching = Box::pin(records.watch(jetstream, self.config.replicas, health));
+        let watching = Box::pin(records.watch(self.config.replicas, health));
         self.background
             .spawn(async move { stop.run_until_cancelled(watching).await });
     }
@@ -425,6 +426,7 @@ struct Joined {
     client: async_nats::Client,
     interruptions: bus::Interruptions,
     jetstream: jetstream::Context,
+    records: Arc<dyn RecordBus>,
     bus: Bus,
     fleet: Fleet,
     heartbeat: Heartbeat,
@@ -456,11 +458,13 @@ impl Joined {
         );
         let fleet = measuring_bus(health, &bus, joining).await?;
         fleet.stream().replicate(config.replicas.into()).await?;
-        let heartbeat = Heartbeat::open(jetstream.clone(), run, config.replicas).await?;
+        let records: Arc<dyn RecordBus> = Arc::new(NatsBus::new(jetstream.clone()));
+        let heartbeat = Heartbeat::open(records.clone(), run, config.replicas).await?;
         Ok(Self {
             client,
             interruptions,
             jetstream,
+            records,
             bus,
             fleet,
             heartbeat,
@@ -483,15 +487,18 @@ impl Parts {
         config: &Config,
         pools: &Pools,
         store: &Store,
-        (jetstream, run): (&jetstream::Context, &WorkerId),
+        (jetstream, bus, run): (&jetstream::Context, Arc<dyn RecordBus>, &WorkerId),
         fleet: &mut Fleet,
         place: HostPlace,
     ) -> anyhow::Result<Self> {
         let replicas = config.replicas;
-        let records = Records::open(jetstream.clone(), store.clone(), pools, replicas).await?;
+        let stamps = Stamps::real();
+        let ids = stamps.ids.clone();
+        let records = Records::open(bus.clone(), store.clone(), pools, replicas, stamps).await?;
         let mut ledgers = vec![];
         for pool in &pools.pool {
-            let ledger = Ledger::open(jetstream.clone(), run.clone(), pool.clone(), replicas);
+            let (bus, ids) = (bus.clone(), ids.clone());
+            let ledger = Ledger::open(bus, run.clone(), pool.clone(), replicas, ids);
             ledgers.push(ledger.await?);
         }
         let queues = streams::open_queues(jetstream, pools, replicas).await?;

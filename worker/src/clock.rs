@@ -3,14 +3,16 @@
 //! check signatures, and is a sign of something worse. So it takes no new sessions and removes nothing
 //! until the clock is right.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use async_nats::jetstream::Context;
 use proto::{
     health::{Check, Health},
     limits, subject,
 };
-use records::{cas::BusError, clock::time_at};
+use records::cas::{BusError, RecordBus, time_at};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
@@ -78,7 +80,7 @@ impl Clock {
 /// Compares this host's clock with the bus's.
 #[derive(Debug)]
 pub struct Comparison {
-    context: Context,
+    bus: Arc<dyn RecordBus>,
     health: Health,
     right: watch::Sender<bool>,
 }
@@ -88,13 +90,9 @@ impl Comparison {
     ///
     /// # Errors
     /// The bus does not tell the time.
-    pub async fn begin(context: Context, health: Health) -> Result<(Self, Clock), BusError> {
+    pub async fn begin(bus: Arc<dyn RecordBus>, health: Health) -> Result<(Self, Clock), BusError> {
         let (right, clock) = watch::channel(false);
-        let comparison = Self {
-            context,
-            health,
-            right,
-        };
+        let comparison = Self { bus, health, right };
         comparison.compare().await?;
         Ok((comparison, Clock(clock)))
     }
@@ -114,7 +112,7 @@ impl Comparison {
 
     async fn compare(&self) -> Result<(), BusError> {
         let before = SystemTime::now();
-        let bus: OffsetDateTime = time_at(&self.context, subject::WORKERS_STREAM).await?;
+        let bus: OffsetDateTime = time_at(&*self.bus, subject::WORKERS_STREAM).await?;
         let offset = Offset::between(before, bus.into(), SystemTime::now());
         self.report(offset);
         Ok(())

@@ -1,7 +1,7 @@
 //! A real nats-server with a fleet's rights, an ingress on it, and the other end of a session's subject,
 //! which does exactly what a test tells it to: what a worker does only when it breaks.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     Client, ConnectOptions, Subject, Subscriber,
@@ -25,7 +25,10 @@ use proto::{
     record::{ExecutionRecord, Holder, RecordRef, RecordState, StoredOutcome},
     subject, wire,
 };
-use records::execution::{Executions, Found, Put, stamp};
+use records::{
+    execution::{Executions, Found, Put, Stamps, stamp},
+    nats::NatsBus,
+};
 use tokio::time::timeout;
 use ulid::Ulid;
 
@@ -179,7 +182,7 @@ impl Fleet {
             ingress: Bus::connect(&servers.collect::<Vec<_>>(), auth, "test")
                 .await
                 .unwrap(),
-            executions: Executions::open(jetstream).await.unwrap(),
+            executions: Executions::over(Arc::new(NatsBus::new(jetstream)), Stamps::real()),
             worker,
             _cluster: cluster,
         }

@@ -1,18 +1,18 @@
 //! The records of executions. Ingress and workers write the same ones, so whoever loses a
 //! compare-and-set is given the winner's.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
-use async_nats::jetstream::{Context, message::PublishMessage, stream::Stream};
 use proto::{
+    ambient::{Ids, WallClock},
     limits,
     record::{ExecutionRecord, Stamp},
     subject, wire,
 };
-use ulid::Ulid;
+use time::OffsetDateTime;
 
 use crate::{
-    cas::{self, BusError, Written},
+    cas::{self, BusError, RecordBus, Write, Written, time_at},
     room::{Entry, Room, Rooms},
     share::{Share, Usage},
 };
@@ -23,9 +23,18 @@ const TRIES: u32 = 3;
 /// The records of all pools' executions.
 #[derive(Clone, Debug)]
 pub struct Executions {
-    context: Context,
-    stream: Stream<()>,
+    bus: Arc<dyn RecordBus>,
     rooms: Rooms,
+    stamps: Stamps,
+}
+
+/// Where the stamps of new versions come from.
+#[derive(Clone, Debug)]
+pub struct Stamps {
+    /// Their nonces.
+    pub ids: Ids,
+    /// Their times.
+    pub clock: WallClock,
 }
 
 /// A record and its revision.
@@ -43,18 +52,28 @@ pub enum Put {
 }
 
 impl Executions {
-    /// The records behind this connection. The stream is made by whichever worker comes first.
+    /// The records on this bus. Nothing is sent; the stream is made by whichever worker comes first.
+    #[must_use]
+    pub fn over(bus: Arc<dyn RecordBus>, stamps: Stamps) -> Self {
+        Self {
+            rooms: Rooms::new(bus.clone()),
+            bus,
+            stamps,
+        }
+    }
+
+    /// The stamp of a version that is written now.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.stamps.stamp()
+    }
+
+    /// The bus's time, by which records are stored.
     ///
     /// # Errors
-    /// The client library refuses the stream's name.
-    pub async fn open(context: Context) -> Result<Self, BusError> {
-        let stream = context.get_stream_no_info(subject::EXECUTIONS_STREAM).await;
-        let stream = stream.map_err(|error| BusError::new("stream was not opened", error))?;
-        Ok(Self {
-            rooms: Rooms::new(context.clone()),
-            context,
-            stream,
-        })
+    /// The bus did not answer, or there is no stream of records yet.
+    pub async fn time(&self) -> Result<OffsetDateTime, BusError> {
+        time_at(&*self.bus, subject::EXECUTIONS_STREAM).await
     }
 
     /// Whether one more execution of a pool may be recorded. If so, it counts as recorded until the records
@@ -95,8 +114,8 @@ impl Executions {
     /// # Errors
     /// The bus did not answer.
     pub async fn bound(&self) -> Result<Option<i64>, BusError> {
-        let stream = self.rooms.describe().await?;
-        Ok(stream.map(|stream| stream.config.max_bytes))
+        let stream = self.bus.describe(subject::EXECUTIONS_STREAM).await?;
+        Ok(stream.map(|stream| stream.most_bytes))
     }
 
     /// The record at a subject, read from the stream's leader.
@@ -104,12 +123,13 @@ impl Executions {
     /// # Errors
     /// The bus did not answer, or the record cannot be decoded.
     pub async fn read(&self, subject: &str) -> Result<Found, BusError> {
-        let Some(message) = cas::last(&self.stream, subject).await? else {
+        let last = self.bus.last(subject::EXECUTIONS_STREAM, subject).await?;
+        let Some(stored) = last else {
             return Ok(None);
         };
-        let record = wire::decode(&message.payload);
+        let record = wire::decode(&stored.payload);
         let record = record.map_err(|error| BusError::new("record was not decoded", error))?;
-        Ok(Some((record, message.sequence)))
+        Ok(Some((record, stored.sequence)))
     }
 
     /// Writes a record over exactly the revision `expected` (0: none). A write whose acknowledgement is
@@ -126,11 +146,13 @@ impl Executions {
         let payload = cas::encode(record)?;
         let mut tries = 0;
         loop {
-            let message = PublishMessage::build()
-                .payload(payload.clone().into())
-                .expected_last_subject_sequence(expected)
-                .ttl(limits::RECORD_LIFE);
-            let found = match cas::write(&self.context, subject.to_owned(), message).await {
+            let write = Write {
+                subject: subject.to_owned(),
+                payload: payload.clone(),
+                expected: Some(expected),
+                life: Some(limits::RECORD_LIFE),
+            };
+            let found = match self.bus.write(write).await {
                 Ok(Written::At(revision)) => return Ok(Put::At(revision)),
                 Ok(Written::Full) => return Ok(Put::Full),
                 Ok(Written::Conflict) => return Ok(settled(self.read(subject).await?, record)),
@@ -163,13 +185,30 @@ fn settled(found: Found, ours: &ExecutionRecord) -> Put {
     }
 }
 
-/// The stamp of a version that is written now.
+impl Stamps {
+    /// Real ones, for a process.
+    #[must_use]
+    pub fn real() -> Self {
+        Self {
+            ids: Ids::random(),
+            clock: WallClock::system(),
+        }
+    }
+
+    /// The stamp of a version that is written now.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        let since = self.clock.now().duration_since(SystemTime::UNIX_EPOCH);
+        let now_ms = since.map_or(0, |since| since.as_millis());
+        Stamp {
+            nonce: self.ids.next().to_string().to_lowercase(),
+            now_ms: u64::try_from(now_ms).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// The stamp of a version that is written now, for whoever has no [`Stamps`].
 #[must_use]
 pub fn stamp() -> Stamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now_ms = since.map_or(0, |since| since.as_millis());
-    Stamp {
-        nonce: Ulid::new().to_string().to_lowercase(),
-        now_ms: u64::try_from(now_ms).unwrap_or(u64::MAX),
-    }
+    Stamps::real().stamp()
 }

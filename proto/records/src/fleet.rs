@@ -24,7 +24,10 @@ use proto::{
 };
 use tokio::sync::Notify;
 
-use crate::cas::{self, BusError, Written};
+use crate::{
+    cas::{self, BusError, Written},
+    nats,
+};
 
 /// How long it is believed which pools an ingress knows.
 pub const POOLS_LIFE: Duration = Duration::from_secs(30);
@@ -233,9 +236,9 @@ impl FleetStream {
             }
         }
         let message = PublishMessage::build()
-            .payload(cas::encode(record)?.into())
+            .payload(cas::encode(record)?)
             .expected_last_subject_sequence(0);
-        match cas::write(&self.context, subject::FLEET_GENERATION.to_owned(), message).await? {
+        match nats::write(&self.context, subject::FLEET_GENERATION.to_owned(), message).await? {
             Written::At(_) | Written::Conflict => Ok(()),
             Written::Full => Err(BusError::new(
                 "generation was not written",
@@ -269,8 +272,8 @@ impl FleetStream {
     /// The bus refuses or did not answer.
     pub async fn replace(&self, record: &FleetRecord, replicas: usize) -> Result<(), BusError> {
         self.begin(record, replicas).await?;
-        let message = PublishMessage::build().payload(cas::encode(record)?.into());
-        let written = cas::write(&self.context, subject::FLEET_GENERATION.to_owned(), message);
+        let message = PublishMessage::build().payload(cas::encode(record)?);
+        let written = nats::write(&self.context, subject::FLEET_GENERATION.to_owned(), message);
         match written.await? {
             Written::At(_) => Ok(()),
             Written::Conflict | Written::Full => Err(BusError::new(
@@ -286,7 +289,7 @@ impl FleetStream {
     /// The bus did not answer.
     pub async fn last_mark(&self) -> Result<u64, BusError> {
         let stream = self.stream_without_info().await?;
-        let last = cas::last(&stream, subject::FLEET_MARK).await?;
+        let last = nats::last(&stream, subject::FLEET_MARK).await?;
         Ok(last.map_or(0, |last| last.sequence))
     }
 
@@ -299,7 +302,7 @@ impl FleetStream {
         let message = PublishMessage::build()
             .payload(bytes::Bytes::new())
             .expected_last_subject_sequence(last);
-        match cas::write(&self.context, subject::FLEET_MARK.to_owned(), message).await? {
+        match nats::write(&self.context, subject::FLEET_MARK.to_owned(), message).await? {
             Written::At(sequence) => Ok(Some(sequence)),
             Written::Conflict | Written::Full => Ok(None),
         }
@@ -332,9 +335,9 @@ impl FleetStream {
             return Ok(Some(theirs));
         }
         let message = PublishMessage::build()
-            .payload(cas::encode(ours)?.into())
+            .payload(cas::encode(ours)?)
             .expected_last_subject_sequence(0);
-        cas::write(&self.context, subject::FLEET_KEY.to_owned(), message).await?;
+        nats::write(&self.context, subject::FLEET_KEY.to_owned(), message).await?;
         self.decoded(subject::FLEET_KEY).await
     }
 
@@ -343,8 +346,8 @@ impl FleetStream {
     /// # Errors
     /// The bus refuses or did not answer.
     pub async fn replace_key(&self, key: &KeyFingerprint) -> Result<(), BusError> {
-        let message = PublishMessage::build().payload(cas::encode(key)?.into());
-        cas::write(&self.context, subject::FLEET_KEY.to_owned(), message).await?;
+        let message = PublishMessage::build().payload(cas::encode(key)?);
+        nats::write(&self.context, subject::FLEET_KEY.to_owned(), message).await?;
         Ok(())
     }
 
@@ -354,9 +357,9 @@ impl FleetStream {
     /// The bus refuses or did not answer.
     pub async fn tell_pools(&self, instance: &str, pools: &Digests) -> Result<(), BusError> {
         let message = PublishMessage::build()
-            .payload(cas::encode(pools)?.into())
+            .payload(cas::encode(pools)?)
             .ttl(POOLS_LIFE);
-        cas::write(&self.context, subject::fleet_pools(instance), message).await?;
+        nats::write(&self.context, subject::fleet_pools(instance), message).await?;
         Ok(())
     }
 
@@ -365,7 +368,7 @@ impl FleetStream {
         subject: &str,
     ) -> Result<Option<T>, BusError> {
         let stream = self.stream_without_info().await?;
-        let Some(message) = cas::last(&stream, subject).await? else {
+        let Some(message) = nats::last(&stream, subject).await? else {
             return Ok(None);
         };
         let decoded = wire::decode(&message.payload);

@@ -15,7 +15,10 @@ use proto::{
     subject,
 };
 
-use crate::cas::{self, BusError, Written};
+use crate::{
+    cas::{BusError, Written},
+    nats,
+};
 
 /// How often a job is sent whose acknowledgement does not come.
 const TRIES: u32 = 3;
@@ -72,7 +75,7 @@ impl Queue {
                 .payload(job.clone())
                 .message_id(name);
             let subject = subject::queued(pool, session);
-            match cas::write(&self.context, subject, message).await {
+            match nats::write(&self.context, subject, message).await {
                 Ok(Written::At(_)) => return Ok(true),
                 Ok(Written::Full | Written::Conflict) => return Ok(false),
                 Err(error) => {

@@ -10,20 +10,15 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{
-    StatusCode,
-    jetstream::{Context, ErrorCode, response::Response},
-};
 use proto::{
     id::PoolId,
     subject::{self, EXECUTIONS_STREAM},
 };
-use serde::Deserialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::time::{Instant, timeout};
+use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use crate::{
-    cas::BusError,
+    cas::{BusError, Count, Described, Oldest, RecordBus},
     share::{Share, Usage, fits, room_in},
 };
 
@@ -37,8 +32,6 @@ const NEAR: u64 = 1024;
 const FULL_BELIEVED_FOR: Duration = Duration::from_secs(10);
 /// Looks that find out when a pool has room again that has more records than its share.
 const SEARCHED: usize = 12;
-/// How long the bus may take to count.
-const COUNTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether a pool has room for one more record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +60,7 @@ impl Drop for Entry {
 /// What this process knows of all pools' room. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Rooms {
-    context: Context,
+    bus: Arc<dyn RecordBus>,
     pools: Arc<Mutex<HashMap<PoolId, Arc<Pool>>>>,
 }
 
@@ -104,45 +97,6 @@ struct Look {
     room_in: Option<Duration>,
 }
 
-/// The stream as the bus describes it.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(crate) struct Stream {
-    #[serde(rename = "ts", with = "time::serde::rfc3339")]
-    now: OffsetDateTime,
-    pub(crate) config: StreamConfig,
-    state: StreamState,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(crate) struct StreamConfig {
-    /// Not bounded if it is not positive.
-    #[serde(default)]
-    pub(crate) max_bytes: i64,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-struct StreamState {
-    bytes: u64,
-    messages: u64,
-    last_seq: u64,
-    #[serde(with = "time::serde::rfc3339")]
-    first_ts: OffsetDateTime,
-}
-
-/// The records of one pool, or those from some place of the stream on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Count {
-    records: u64,
-    oldest: Option<Oldest>,
-}
-
-/// The oldest record of some.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Oldest {
-    sequence: u64,
-    written: OffsetDateTime,
-}
-
 /// The search for the record whose end makes room, where a pool may record less than it did: all that are older
 /// go before it. Each look halves the part of the stream where it may lie.
 #[derive(Clone, Copy, Debug)]
@@ -172,9 +126,9 @@ impl Search {
 }
 
 impl Rooms {
-    pub(crate) fn new(context: Context) -> Self {
+    pub(crate) fn new(bus: Arc<dyn RecordBus>) -> Self {
         Self {
-            context,
+            bus,
             pools: Arc::default(),
         }
     }
@@ -253,25 +207,25 @@ impl Rooms {
             let known = lock(&pool.known);
             (known.admitted.saturating_sub(known.under_way), known.look)
         };
-        let Some(stream) = self.describe().await? else {
+        let Some(stream) = self.bus.describe(EXECUTIONS_STREAM).await? else {
             return Err(BusError::new("failed to count records", "no stream"));
         };
         let found = Look {
             at: Instant::now(),
             admitted_before,
             records: 0,
-            last_sequence: stream.state.last_seq,
+            last_sequence: stream.last_sequence,
             room_in: None,
         };
-        if !fits(stream.state.bytes, stream.config.max_bytes) {
+        if !fits(stream.bytes, stream.most_bytes) {
             return Ok(Look {
                 records: u64::MAX,
-                room_in: Some(room_in(Some(stream.state.first_ts), stream.now)),
+                room_in: Some(room_in(Some(stream.first_time), stream.now)),
                 ..found
             });
         }
         // Counting takes the server some time, so it is done only where it may matter.
-        if let Some(records) = last.and_then(|last| last.at_most(stream.state.last_seq))
+        if let Some(records) = last.and_then(|last| last.at_most(stream.last_sequence))
             && records < u64::from(share.most)
         {
             return Ok(Look { records, ..found });
@@ -296,12 +250,12 @@ impl Rooms {
         &self,
         share: &Share,
         (records, oldest): (u64, Oldest),
-        stream: &Stream,
+        stream: &Described,
     ) -> Result<OffsetDateTime, BusError> {
         let mut search = Search {
             most: share.most.into(),
             from: oldest,
-            before: stream.state.last_seq.saturating_add(1),
+            before: stream.last_sequence.saturating_add(1),
         };
         if records > search.most {
             for _ in 0..SEARCHED {
@@ -317,7 +271,7 @@ impl Rooms {
     /// # Errors
     /// The bus did not answer.
     pub(crate) async fn usage(&self, shares: &[Share]) -> Result<Option<Usage>, BusError> {
-        let Some(stream) = self.describe().await? else {
+        let Some(stream) = self.bus.describe(EXECUTIONS_STREAM).await? else {
             return Ok(None);
         };
         let mut records = vec![];
@@ -325,75 +279,21 @@ impl Rooms {
             records.push(self.count(&share.pool).await?.records);
         }
         Ok(Some(Usage {
-            bytes: stream.state.bytes,
-            messages: stream.state.messages,
+            bytes: stream.bytes,
+            messages: stream.messages,
             records,
         }))
     }
 
-    /// The stream, if there is one.
-    ///
-    /// # Errors
-    /// The bus did not answer.
-    pub(crate) async fn describe(&self) -> Result<Option<Stream>, BusError> {
-        let question = format!("STREAM.INFO.{EXECUTIONS_STREAM}");
-        let answer = self.context.request(question, &()).await;
-        match answer.map_err(|error| BusError::new("failed to describe the records", error))? {
-            Response::Ok(stream) => Ok(Some(stream)),
-            Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                Ok(None)
-            }
-            Response::Err { error } => Err(BusError::new("failed to describe the records", error)),
-        }
-    }
-
-    /// Counts the records of a pool. The nearest server answers, so that it may be behind a little.
+    /// Counts the records of a pool.
     async fn count(&self, pool: &PoolId) -> Result<Count, BusError> {
         self.count_from(pool, 1).await
     }
 
     /// Counts the records of a pool from this place of the stream on.
     async fn count_from(&self, pool: &PoolId, place: u64) -> Result<Count, BusError> {
-        let failed = |why: Box<dyn std::error::Error + Send + Sync>| {
-            BusError::new("failed to count records", why)
-        };
-        let question = format!(
-            r#"{{"next_by_subj":"{}","seq":{place},"batch":1}}"#,
-            subject::executions_of_pool(pool)
-        );
-        let subject = format!("$JS.API.DIRECT.GET.{EXECUTIONS_STREAM}");
-        let client = self.context.client();
-        let asked = client.request(subject, question.into());
-        let answer = timeout(COUNTED_WITHIN, asked).await;
-        let first = answer
-            .map_err(|error| failed(error.into()))?
-            .map_err(|error| failed(error.into()))?;
-        match first.status {
-            None => {}
-            Some(StatusCode::NOT_FOUND) => {
-                return Ok(Count {
-                    records: 0,
-                    oldest: None,
-                });
-            }
-            Some(status) => return Err(failed(status.to_string().into())),
-        }
-        let header = |name: &str| {
-            let headers = first.headers.as_ref();
-            headers.and_then(|headers| Some(headers.get(name)?.as_str()))
-        };
-        let more: Option<u64> = header("Nats-Num-Pending").and_then(|more| more.parse().ok());
-        let written = header(async_nats::header::NATS_TIME_STAMP.as_ref());
-        let written = written.and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
-        let sequence = header(async_nats::header::NATS_SEQUENCE.as_ref());
-        let sequence = sequence.and_then(|place| place.parse().ok());
-        match (more, sequence, written) {
-            (Some(more), Some(sequence), Some(written)) => Ok(Count {
-                records: more + 1,
-                oldest: Some(Oldest { sequence, written }),
-            }),
-            _ => Err(failed("the answer lacks number, place or time".into())),
-        }
+        let records = subject::executions_of_pool(pool);
+        self.bus.count(EXECUTIONS_STREAM, &records, place).await
     }
 }
 
@@ -581,16 +481,5 @@ mod tests {
             assert_eq!(count_from(search.from.sequence).records, most);
             assert!(looks < 16, "{most}: {looks}");
         }
-    }
-
-    #[test]
-    fn the_bus_describes_the_stream_with_its_own_time() {
-        let told = r#"{"ts":"2026-11-27T23:25:25.4Z","config":{"name":"x","max_bytes":7},
-            "state":{"messages":1,"bytes":5,"first_seq":1,"last_seq":9,
-                     "first_ts":"0001-01-01T00:00:00Z"}}"#;
-        let stream: Stream = serde_json::from_str(told).unwrap();
-        assert_eq!(stream.config.max_bytes, 7);
-        assert_eq!((stream.state.bytes, stream.state.last_seq), (5, 9));
-        assert_eq!(stream.now.unix_timestamp(), 1_795_821_925);
     }
 }

@@ -1,13 +1,10 @@
 //! The id of a worker while it has it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use async_nats::{
-    Client,
-    jetstream::{self, Context, stream::Stream},
-};
+use async_nats::Client;
 use proto::{id::WorkerId, subject};
-use records::fleet::Standing;
+use records::{cas::RecordBus, fleet::Standing};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::Identity;
@@ -20,7 +17,7 @@ const RELEASE_WITHIN: Duration = Duration::from_secs(1);
 /// its time.
 #[derive(Debug)]
 pub struct HeldId {
-    context: Context,
+    bus: Arc<dyn RecordBus>,
     id: WorkerId,
     run: WorkerId,
     /// Cancelled when another worker has the id.
@@ -39,20 +36,19 @@ impl HeldId {
     /// Another worker of this id lives, or the bus failed.
     pub async fn take(
         client: &Client,
-        stream: Stream<()>,
+        bus: Arc<dyn RecordBus>,
         standing: Standing,
         (id, run): (&WorkerId, &WorkerId),
     ) -> anyhow::Result<Self> {
         let asked = client.subscribe(subject::worker_control(run)).await?;
         let proof = presence::prove_life(client.clone(), asked);
         let proof = AbortOnDropHandle::new(tokio::spawn(proof));
-        let context = jetstream::new(client.clone());
-        let identity = Identity::claim(client, context.clone(), stream, id, run).await?;
+        let identity = Identity::claim(client, bus.clone(), id, run).await?;
         let (replaced, end) = (CancellationToken::new(), CancellationToken::new());
         // At once: a worker may take longer to start than a claim lives.
         let renewal = tokio::spawn(identity.keep(standing, replaced.clone(), end.clone()));
         Ok(Self {
-            context,
+            bus,
             id: id.clone(),
             run: run.clone(),
             replaced,
@@ -71,7 +67,7 @@ impl HeldId {
     /// Gives the id back, so that nobody has to wait for the end of the claim. Until then the run answers.
     pub async fn release(self) {
         let Self {
-            context,
+            bus,
             id,
             run,
             end,
@@ -83,7 +79,7 @@ impl HeldId {
         let released = async {
             // A renewal on its way would make the claim anew.
             drop(renewal.await);
-            Identity::release(&context, &id, &run).await
+            Identity::release(&*bus, &id, &run).await
         };
         match tokio::time::timeout(RELEASE_WITHIN, released).await {
             Ok(Ok(())) => {}

@@ -2,7 +2,7 @@
 
 use async_nats::{Client, jetstream::Context};
 use proto::{id::WorkerId, lease::WorkerClaim, subject};
-use records::{cas::BusError, fleet::is_missing};
+use records::{cas::BusError, fleet::is_missing, nats::NatsBus};
 use ulid::Ulid;
 
 use super::{
@@ -35,11 +35,7 @@ pub async fn look(client: &Client, context: &Context, id: &WorkerId) -> Result<S
         boot: boot.trim().to_owned(),
     };
     let claim = match context.get_stream(subject::WORKERS_STREAM).await {
-        Ok(_) => {
-            let stream = context.get_stream_no_info(subject::WORKERS_STREAM).await;
-            let stream = stream.map_err(|error| BusError::new("stream was not opened", error))?;
-            read(&stream, id).await?
-        }
+        Ok(_) => read(&NatsBus::new(context.clone()), id).await?,
         // No worker was ever here.
         Err(error) if is_missing(&error.kind()) => None,
         Err(error) => return Err(BusError::new("stream was not described", error)),

@@ -2,16 +2,15 @@
 //! it lives; a second one is refused. The claim says on which boot of which host its run is, so that a worker
 //! that crashed starts again at once: on its own host the locks of the host tell whether it is gone.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use async_nats::{
     Client,
     client::{Request, RequestErrorKind},
-    jetstream::{Context, message::PublishMessage, stream::Stream},
 };
 use proto::{id::WorkerId, lease::WorkerClaim, limits, subject, wire};
 use records::{
-    cas::{self, BusError, Written},
+    cas::{self, BusError, RecordBus, Write, Written},
     fleet::Standing,
 };
 use tokio::time::{Instant, sleep};
@@ -64,8 +63,7 @@ pub enum IdentityError {
 /// This run's claim of its id.
 #[derive(Debug)]
 pub struct Identity {
-    context: Context,
-    stream: Stream<()>,
+    bus: Arc<dyn RecordBus>,
     id: WorkerId,
     own: WorkerClaim,
     revision: u64,
@@ -80,15 +78,13 @@ impl Identity {
     /// Another worker of this id lives, or the bus failed.
     pub async fn claim(
         client: &Client,
-        context: Context,
-        stream: Stream<()>,
+        bus: Arc<dyn RecordBus>,
         id: &WorkerId,
         run: &WorkerId,
     ) -> Result<Self, IdentityError> {
         let boot = std::fs::read_to_string(BOOT_ID).map_err(IdentityError::Boot)?;
         let mut identity = Self {
-            context,
-            stream,
+            bus,
             id: id.clone(),
             own: WorkerClaim {
                 run: run.clone(),
@@ -186,13 +182,15 @@ impl Identity {
     ///
     /// # Errors
     /// The bus failed; the claim ends by its time.
-    pub async fn release(context: &Context, id: &WorkerId, run: &WorkerId) -> Result<(), BusError> {
-        let stream = context.get_stream_no_info(subject::WORKERS_STREAM).await;
-        let stream = stream.map_err(|error| BusError::new("stream was not opened", error))?;
-        if let Some((claim, revision)) = read(&stream, id).await?
+    pub async fn release(
+        bus: &dyn RecordBus,
+        id: &WorkerId,
+        run: &WorkerId,
+    ) -> Result<(), BusError> {
+        if let Some((claim, revision)) = read(bus, id).await?
             && claim.run == *run
         {
-            cas::delete(&stream, revision).await?;
+            bus.delete(subject::WORKERS_STREAM, revision).await?;
         }
         Ok(())
     }
@@ -207,7 +205,7 @@ impl Identity {
                 }
                 Written::Conflict | Written::Full => {}
             }
-            over = match read(&self.stream, &self.id).await? {
+            over = match read(&*self.bus, &self.id).await? {
                 // This run's own claim, whose acknowledgement was lost.
                 Some((claim, revision)) if claim == self.own => revision,
                 Some((claim, _)) => return Err(self.taken(claim)),
@@ -224,7 +222,7 @@ impl Identity {
         client: &Client,
         watched: Option<&(Holder, Instant)>,
     ) -> Result<Option<Holder>, BusError> {
-        let Some((claim, revision)) = read(&self.stream, &self.id).await? else {
+        let Some((claim, revision)) = read(&*self.bus, &self.id).await? else {
             return Ok(None);
         };
         let before = watched.filter(|(before, _)| before.claim == claim);
@@ -238,11 +236,13 @@ impl Identity {
     }
 
     async fn write(&self, over: u64) -> Result<Written, BusError> {
-        let message = PublishMessage::build()
-            .payload(cas::encode(&self.own)?.into())
-            .expected_last_subject_sequence(over);
-        let subject = subject::worker_claim(&self.id);
-        cas::write(&self.context, subject, message).await
+        let write = Write {
+            subject: subject::worker_claim(&self.id),
+            payload: cas::encode(&self.own)?,
+            expected: Some(over),
+            life: None,
+        };
+        self.bus.write(write).await
     }
 
     fn taken(&self, by: WorkerClaim) -> IdentityError {
@@ -261,13 +261,15 @@ impl Identity {
     }
 }
 
-async fn read(stream: &Stream<()>, id: &WorkerId) -> Result<Option<(WorkerClaim, u64)>, BusError> {
-    let Some(message) = cas::last(stream, &subject::worker_claim(id)).await? else {
+async fn read(bus: &dyn RecordBus, id: &WorkerId) -> Result<Option<(WorkerClaim, u64)>, BusError> {
+    let claim = subject::worker_claim(id);
+    let last = bus.last(subject::WORKERS_STREAM, &claim);
+    let Some(stored) = last.await? else {
         return Ok(None);
     };
-    let claim = wire::decode(&message.payload);
+    let claim = wire::decode(&stored.payload);
     let claim = claim.map_err(|error| BusError::new("claim was not read", error))?;
-    Ok(Some((claim, message.sequence)))
+    Ok(Some((claim, stored.sequence)))
 }
 
 /// Asks a run whether it lives.

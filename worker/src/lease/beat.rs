@@ -1,8 +1,9 @@
 //! The worker's key: proof of life on the bus, and what placement may expect of it.
 
-use async_nats::jetstream::{Context, stream::Stream};
+use std::sync::Arc;
+
 use proto::{id::WorkerId, lease::WorkerBeat, limits, subject};
-use records::cas;
+use records::cas::{self, RecordBus, Write, Written};
 use tokio::time::Instant;
 
 use super::{
@@ -13,8 +14,7 @@ use super::{
 /// Writes the worker's key.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
-    context: Context,
-    stream: Stream<()>,
+    bus: Arc<dyn RecordBus>,
     subject: String,
 }
 
@@ -24,21 +24,15 @@ impl Heartbeat {
     /// # Errors
     /// The bus is gone or refuses.
     pub async fn open(
-        context: Context,
+        bus: Arc<dyn RecordBus>,
         worker: &WorkerId,
         replicas: Replicas,
     ) -> Result<Self, BusError> {
+        bus.open(&streams::workers(replicas)).await?;
         Ok(Self {
-            stream: streams::open_workers(&context, replicas).await?,
-            context,
+            bus,
             subject: subject::worker(worker),
         })
-    }
-
-    /// The workers' stream.
-    #[must_use]
-    pub fn stream(&self) -> Stream<()> {
-        self.stream.clone()
     }
 
     /// Beats once. Returns the time taken *before* sending: from then on counts how long the
@@ -48,17 +42,18 @@ impl Heartbeat {
     /// The beat was not acknowledged in time.
     pub async fn beat(&self, beat: &WorkerBeat) -> Result<Instant, BusError> {
         let taken = Instant::now();
-        let payload = cas::encode(beat)?;
-        let write = async {
-            let acknowledged = self
-                .context
-                .publish(self.subject.clone(), payload.into())
-                .await?;
-            acknowledged.await.map(drop)
-        };
+        let write = self.bus.write(Write {
+            subject: self.subject.clone(),
+            payload: cas::encode(beat)?,
+            expected: None,
+            life: None,
+        });
         match tokio::time::timeout(limits::WORKER_BEAT, write).await {
-            Ok(Ok(())) => Ok(taken),
-            Ok(Err(error)) => Err(BusError::new("beat was refused", error)),
+            Ok(Ok(Written::At(_))) => Ok(taken),
+            Ok(Ok(Written::Conflict | Written::Full)) => {
+                Err(BusError::new("beat was refused", "the stream is full"))
+            }
+            Ok(Err(error)) => Err(BusError::new("beat was not acknowledged", error)),
             Err(late) => Err(BusError::new("beat was not acknowledged", late)),
         }
     }

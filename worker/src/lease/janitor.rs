@@ -2,23 +2,21 @@
 //! leases ended by time.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, atomic::Ordering},
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use async_nats::{HeaderMap, StatusCode};
-use futures_util::StreamExt;
 use proto::{limits, subject};
-use records::{cas, clock::time_at};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use records::cas::{Listed, time_at};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{BusError, Ledger};
 
 /// Shortest time between two sweeps of a pool by one worker, so that a full pool under load is not
 /// swept for every refused caller.
-const SWEEP_EVERY: Duration = Duration::from_secs(2);
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(2);
 
 /// When this worker last swept the pool.
 #[derive(Debug, Default)]
@@ -26,23 +24,13 @@ pub(super) struct Sweeps(Mutex<Option<Instant>>);
 
 impl Sweeps {
     fn is_due(&self) -> bool {
-        let mut last = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let due = last.is_none_or(|last| last.elapsed() >= SWEEP_EVERY);
         if due {
             *last = Some(Instant::now());
         }
         due
     }
-}
-
-/// One record as a sweep sees it.
-#[derive(Debug)]
-struct Seen {
-    sequence: u64,
-    stored: OffsetDateTime,
 }
 
 impl Ledger {
@@ -56,89 +44,45 @@ impl Ledger {
             return Ok(());
         }
         let pool = &self.inner.pool.id;
-        let connection = self.connection();
+        let bus = &self.inner.bus;
+        let connection = bus.connection();
         // The time first, then slots, then leases: a slot that is old by this time had a lease by the
         // time that leases are read, or its creator knows that it cannot be sure of it.
         let now = self.server_time().await?;
-        let slots = self
-            .all(&subject::slots_stream(pool), &format!("h1.slots.{pool}.*"))
+        let slots = bus
+            .list(&self.inner.slots, &subject::slot_wildcard(pool))
             .await?;
-        let leases = self
-            .all(
-                &subject::leases_stream(pool),
-                &format!("$KV.h1_leases_{pool}.>"),
-            )
+        let leases = bus
+            .list(&self.inner.leases, &subject::leases_bucket(pool))
             .await?;
-        for (session, slot) in slots {
-            let old = now - slot.stored > limits::SLOT_GRACE;
+        for slot in abandoned(&slots, &leases, now) {
             // Behind another connection may be another bus, where the sequence is another slot's.
-            if self.connection() != connection {
+            if bus.connection() != connection {
                 return Ok(());
             }
-            if old && !leases.contains_key(&session) {
-                tracing::warn!(pool.id = %pool, slot = slot.sequence, "abandoned slot freed");
-                cas::delete(&self.inner.slots, slot.sequence).await?;
-            }
+            tracing::warn!(pool.id = %pool, slot, "abandoned slot freed");
+            bus.delete(&self.inner.slots, slot).await?;
         }
         Ok(())
     }
 
-    /// Tells this connection from those before and after it.
-    fn connection(&self) -> u64 {
-        let client = self.inner.context.client();
-        client.statistics().connects.load(Ordering::Relaxed)
-    }
-
     /// The bus's clock: ages are differences between its own times only.
     pub(super) async fn server_time(&self) -> Result<OffsetDateTime, BusError> {
-        let stream = subject::slots_stream(&self.inner.pool.id);
-        time_at(&self.inner.context, &stream).await
-    }
-
-    /// The last record of every subject with the time at which the server stored it, in one
-    /// request (NATS ADR-31, "multi-subject last").
-    async fn all(&self, stream: &str, filter: &str) -> Result<HashMap<String, Seen>, BusError> {
-        let failed = |what| BusError::new("records were not listed", what);
-        let client = self.inner.context.client();
-        let inbox = client.new_inbox();
-        let mut answers = client
-            .subscribe(inbox.clone())
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        let request = serde_json::json!({ "multi_last": [filter], "batch": 1000 });
-        client
-            .publish_with_reply(
-                format!("$JS.API.DIRECT.GET.{stream}"),
-                inbox,
-                request.to_string().into(),
-            )
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        let mut found = HashMap::new();
-        loop {
-            let answer = tokio::time::timeout(Duration::from_secs(2), answers.next()).await;
-            let Ok(Some(message)) = answer else {
-                return Err(failed("no answer".to_owned()));
-            };
-            match message.status {
-                // 404: nothing matches; 204: that was all.
-                Some(StatusCode::NOT_FOUND) => return Ok(found),
-                Some(status) if status.as_u16() == 204 => return Ok(found),
-                Some(status) => return Err(failed(format!("status {status}"))),
-                None => {}
-            }
-            if let Some((session, seen)) = message.headers.as_ref().and_then(record) {
-                found.insert(session, seen);
-            }
-        }
+        time_at(&*self.inner.bus, &self.inner.slots).await
     }
 }
 
-fn record(headers: &HeaderMap) -> Option<(String, Seen)> {
-    let subject = headers.get("Nats-Subject")?.as_str();
-    let session = subject.rsplit('.').next()?.to_owned();
-    let sequence = headers.get("Nats-Sequence")?.as_str().parse().ok()?;
-    let stored = headers.get("Nats-Time-Stamp")?.as_str();
-    let stored = OffsetDateTime::parse(stored, &Rfc3339).ok()?;
-    Some((session, Seen { sequence, stored }))
+/// The slots that are to be freed at this time: those that are old and have no lease.
+pub(super) fn abandoned(slots: &[Listed], leases: &[Listed], now: OffsetDateTime) -> Vec<u64> {
+    let leased: HashSet<_> = leases.iter().filter_map(session).collect();
+    let slots = slots.iter().filter(|slot| {
+        let is_old = now - slot.time > limits::SLOT_GRACE;
+        is_old && session(slot).is_some_and(|session| !leased.contains(session))
+    });
+    slots.map(|slot| slot.sequence).collect()
+}
+
+/// The session whose slot or lease it is.
+fn session(listed: &Listed) -> Option<&str> {
+    listed.subject.rsplit('.').next()
 }

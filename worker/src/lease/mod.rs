@@ -6,12 +6,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::jetstream::{
-    Context,
-    message::PublishMessage,
-    stream::{RawMessageErrorKind, Stream},
-};
 use proto::{
+    ambient::Ids,
     fault::{Fault, FaultCode},
     id::{Epoch, Identifier, Incarnation, SessionKey, WorkerId},
     lease::{Lease, LeaseState, Slot},
@@ -21,15 +17,16 @@ use proto::{
     subject, wire,
 };
 pub use records::cas::BusError;
-use records::cas::{self, Written};
+use records::cas::{self, RecordBus, Write, Written};
 use tokio::time::Instant;
-use ulid::Ulid;
 
 pub mod beat;
 pub mod janitor;
 pub mod keeper;
 pub mod ownership_check;
-pub(crate) mod streams;
+pub mod streams;
+#[cfg(test)]
+mod tests;
 pub use streams::Replicas;
 
 /// A claim that took less than this has the slot that it created: the janitor takes slots only that
@@ -45,11 +42,13 @@ pub struct Ledger {
 
 #[derive(Debug)]
 struct Inner {
-    context: Context,
-    slots: Stream<()>,
-    leases: Stream<()>,
+    bus: Arc<dyn RecordBus>,
+    /// Names of the pool's streams.
+    slots: String,
+    leases: String,
     worker: WorkerId,
     pool: Pool,
+    ids: Ids,
     sweeps: janitor::Sweeps,
 }
 
@@ -145,23 +144,31 @@ impl Ledger {
     /// # Errors
     /// The bus is gone or refuses.
     pub async fn open(
-        context: Context,
+        bus: Arc<dyn RecordBus>,
         worker: WorkerId,
         pool: Pool,
-        replicas: streams::Replicas,
+        replicas: Replicas,
+        ids: Ids,
     ) -> Result<Self, BusError> {
-        let (slots, leases) = streams::open_pool(&context, &pool, replicas).await?;
-        let sweeps = janitor::Sweeps::default();
-        Ok(Self {
+        bus.open(&streams::slots(&pool, replicas)).await?;
+        bus.open(&streams::leases(&pool, replicas)).await?;
+        Ok(Self::over(bus, worker, pool, ids))
+    }
+
+    /// A ledger on a bus that has the pool's streams. Nothing is sent.
+    #[must_use]
+    pub fn over(bus: Arc<dyn RecordBus>, worker: WorkerId, pool: Pool, ids: Ids) -> Self {
+        Self {
             inner: Arc::new(Inner {
-                context,
-                slots,
-                leases,
+                slots: subject::slots_stream(&pool.id),
+                leases: subject::leases_stream(&pool.id),
+                bus,
                 worker,
                 pool,
-                sweeps,
+                ids,
+                sweeps: janitor::Sweeps::default(),
             }),
-        })
+        }
     }
 
     /// The pool that this is the ledger of.
@@ -176,10 +183,10 @@ impl Ledger {
     /// The bus failed.
     pub async fn incarnation(&self, session: &SessionKey) -> Result<Option<Incarnation>, BusError> {
         let subject = subject::lease(&self.inner.pool.id, session);
-        let Some(message) = cas::last(&self.inner.leases, &subject).await? else {
+        let Some(stored) = self.inner.bus.last(&self.inner.leases, &subject).await? else {
             return Ok(None);
         };
-        let lease = wire::decode::<Lease>(&message.payload);
+        let lease = wire::decode::<Lease>(&stored.payload);
         let lease = lease.map_err(|error| BusError::new("lease was not read", error))?;
         Ok(Some(lease.incarnation))
     }
@@ -210,7 +217,7 @@ impl Ledger {
         };
         let incarnation = match (continuity, &previous) {
             (Continuity::Continued, Some((lease, _))) => lease.incarnation,
-            _ => Incarnation::from_ulid(Ulid::new()),
+            _ => Incarnation::from_ulid(self.inner.ids.next()),
         };
         let record = Lease {
             identifier: identifier.clone(),
@@ -233,7 +240,7 @@ impl Ledger {
             Ok(Written::At(revision)) => revision,
             Ok(Written::Conflict | Written::Full) => {
                 if created {
-                    cas::delete(&self.inner.slots, slot).await?;
+                    self.inner.bus.delete(&self.inner.slots, slot).await?;
                 }
                 return Err(ClaimError::LostRace);
             }
@@ -257,7 +264,7 @@ impl Ledger {
             // The janitor took the slot while this worker stood still: without a slot the session
             // would not count towards the maximum.
             Ok(false) => {
-                cas::delete(&self.inner.leases, revision).await?;
+                self.inner.bus.delete(&self.inner.leases, revision).await?;
                 Err(ClaimError::LostRace)
             }
             // A lease without an actor would keep everybody waiting.
@@ -271,34 +278,30 @@ impl Ledger {
     /// The lease at a revision and the age of that record. Anything but a live lease there means
     /// that the sender's view is old.
     async fn lease_at(&self, revision: u64) -> Result<(Lease, Duration), ClaimError> {
-        match self.inner.leases.get_raw_message(revision).await {
-            Ok(message) => {
-                let lease = wire::decode(&message.payload).map_err(|_| ClaimError::LostRace)?;
-                let age = self.server_time().await? - message.time;
-                Ok((lease, Duration::try_from(age).unwrap_or_default()))
-            }
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
-                Err(ClaimError::LostRace)
-            }
-            Err(error) => Err(BusError::new("lease was not read", error).into()),
-        }
+        let Some(stored) = self.inner.bus.at(&self.inner.leases, revision).await? else {
+            return Err(ClaimError::LostRace);
+        };
+        let lease = wire::decode(&stored.payload).map_err(|_| ClaimError::LostRace)?;
+        let age = self.server_time().await? - stored.time;
+        Ok((lease, Duration::try_from(age).unwrap_or_default()))
     }
 
     /// Creates the session's slot. A full pool is swept once before it counts as full.
     async fn create_slot(&self, session: &SessionKey) -> Result<u64, ClaimError> {
-        let nonce = Ulid::new().to_string();
+        let nonce = self.inner.ids.next().to_string();
         let mut swept = false;
         loop {
             let slot = Slot {
                 worker: self.inner.worker.clone(),
                 nonce: nonce.clone(),
             };
-            let subject = subject::slot(&self.inner.pool.id, session);
-            let payload = cas::encode(&slot)?;
-            let message = PublishMessage::build().payload(payload.into());
-            let message = message.expected_last_subject_sequence(0);
-            let written = cas::write(&self.inner.context, subject, message).await;
-            match written {
+            let write = Write {
+                subject: subject::slot(&self.inner.pool.id, session),
+                payload: cas::encode(&slot)?,
+                expected: Some(0),
+                life: None,
+            };
+            match self.inner.bus.write(write).await {
                 Ok(Written::At(sequence)) => return Ok(sequence),
                 Ok(Written::Conflict) => return Err(ClaimError::LostRace),
                 Ok(Written::Full) if !swept => {
@@ -319,17 +322,17 @@ impl Ledger {
 
     async fn own_slot(&self, session: &SessionKey, nonce: &str) -> Result<Option<u64>, BusError> {
         let subject = subject::slot(&self.inner.pool.id, session);
-        let found = cas::last(&self.inner.slots, &subject).await?;
-        Ok(found.and_then(|message| {
-            let slot: Slot = wire::decode(&message.payload).ok()?;
-            (slot.nonce == nonce).then_some(message.sequence)
+        let found = self.inner.bus.last(&self.inner.slots, &subject).await?;
+        Ok(found.and_then(|stored| {
+            let slot: Slot = wire::decode(&stored.payload).ok()?;
+            (slot.nonce == nonce).then_some(stored.sequence)
         }))
     }
 
     async fn slot_exists(&self, slot: u64, session: &SessionKey) -> Result<bool, BusError> {
         let subject = subject::slot(&self.inner.pool.id, session);
-        let found = cas::last(&self.inner.slots, &subject).await?;
-        Ok(found.is_some_and(|message| message.sequence == slot))
+        let found = self.inner.bus.last(&self.inner.slots, &subject).await?;
+        Ok(found.is_some_and(|stored| stored.sequence == slot))
     }
 
     async fn write_lease(
@@ -339,13 +342,13 @@ impl Ledger {
         expected: u64,
     ) -> Result<Written, BusError> {
         let idle = Duration::from_millis(record.idle_ms);
-        let ttl = self.inner.pool.cooldown().saturating_sub(idle) + limits::LEASE_MARGIN;
-        let message = PublishMessage::build()
-            .payload(cas::encode(record)?.into())
-            .expected_last_subject_sequence(expected)
-            .ttl(ttl);
-        let subject = subject::lease(&self.inner.pool.id, session);
-        cas::write(&self.inner.context, subject, message).await
+        let write = Write {
+            subject: subject::lease(&self.inner.pool.id, session),
+            payload: cas::encode(record)?,
+            expected: Some(expected),
+            life: Some(self.inner.pool.cooldown().saturating_sub(idle) + limits::LEASE_MARGIN),
+        };
+        self.inner.bus.write(write).await
     }
 }
 
@@ -403,13 +406,16 @@ impl Ownership {
 
     /// The session's lease and its revision, read from the bus's leader.
     async fn now(&self) -> Result<Option<(Lease, u64)>, LeaseError> {
-        let subject = subject::lease(&self.ledger.inner.pool.id, &self.session);
-        let Some(message) = cas::last(&self.ledger.inner.leases, &subject).await? else {
+        let Inner {
+            bus, leases, pool, ..
+        } = &*self.ledger.inner;
+        let subject = subject::lease(&pool.id, &self.session);
+        let Some(stored) = bus.last(leases, &subject).await? else {
             return Ok(None);
         };
         // One that this version cannot read it has not written.
-        let lease = wire::decode::<Lease>(&message.payload).map_err(|_| LeaseError::Lost)?;
-        Ok(Some((lease, message.sequence)))
+        let lease = wire::decode::<Lease>(&stored.payload).map_err(|_| LeaseError::Lost)?;
+        Ok(Some((lease, stored.sequence)))
     }
 
     fn is_same(&self, lease: &Lease) -> bool {
@@ -482,7 +488,10 @@ impl HeldLease {
     /// own time and the janitor frees the slot.
     pub async fn release(&mut self) -> Result<(), LeaseError> {
         let Ownership { ledger, record, .. } = &self.ownership;
-        while !cas::delete(&ledger.inner.leases, self.revision).await? {
+        let Inner {
+            bus, slots, leases, ..
+        } = &*ledger.inner;
+        while !bus.delete(leases, self.revision).await? {
             match self.ownership.now().await? {
                 // An earlier try has done it.
                 None => break,
@@ -495,7 +504,7 @@ impl HeldLease {
                 Some(_) => return Err(LeaseError::Lost),
             }
         }
-        cas::delete(&ledger.inner.slots, record.slot).await?;
+        bus.delete(slots, record.slot).await?;
         Ok(())
     }
 }

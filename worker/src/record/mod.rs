@@ -4,7 +4,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::jetstream::Context;
 use proto::{
     execution::Outcome,
     fault::{Fault, FaultCode},
@@ -15,8 +14,8 @@ use proto::{
     subject, wire,
 };
 use records::{
-    cas::BusError,
-    execution::{Executions, Put, stamp},
+    cas::{BusError, RecordBus},
+    execution::{Executions, Put, Stamps},
     room::{Entry, Room},
     share::{self, Share},
 };
@@ -39,6 +38,7 @@ const LOOKS: u32 = 4;
 /// The records of executions, as one worker uses them.
 #[derive(Clone, Debug)]
 pub struct Records {
+    bus: Arc<dyn RecordBus>,
     executions: Executions,
     shares: Arc<[Share]>,
     store: Store,
@@ -169,18 +169,20 @@ impl Records {
     /// # Errors
     /// The bus is gone, or refuses, as when it cannot reserve so much.
     pub async fn open(
-        context: Context,
+        bus: Arc<dyn RecordBus>,
         store: Store,
         pools: &Pools,
         replicas: Replicas,
+        stamps: Stamps,
     ) -> Result<Self, BusError> {
-        let executions = Executions::open(context.clone()).await?;
+        let executions = Executions::over(bus.clone(), stamps);
         let shares = share::of(pools);
         let usage = executions.usage(&shares).await?;
         let needed = share::bound(&shares, usage.as_ref());
         let bytes = upkeep::kept(executions.bound().await?, needed);
-        drop(streams::open_executions(&context, bytes, replicas).await?);
+        bus.open(&streams::executions(bytes, replicas)).await?;
         Ok(Self {
+            bus,
             executions,
             shares: shares.into(),
             store,
@@ -227,7 +229,7 @@ impl Records {
         let (name, place) = (Name::of(pool, session, &asked.key), ownership.place());
         let new = || {
             let (digest, place) = (asked.digest.clone(), Some(place.clone()));
-            ExecutionRecord::new(RecordState::Running, digest, place, stamp())
+            ExecutionRecord::new(RecordState::Running, digest, place, self.executions.stamp())
                 .submitted(asked.submission.clone())
         };
         let (mut record, mut expected) = (new(), 0);
@@ -259,7 +261,10 @@ impl Records {
             };
             match decide(&found, revision, asked, &place) {
                 Decision::Take => {
-                    (record, expected) = (found.taken(place.clone(), stamp()), revision);
+                    (record, expected) = (
+                        found.taken(place.clone(), self.executions.stamp()),
+                        revision,
+                    );
                 }
                 decision => {
                     let known = Known {
@@ -307,7 +312,7 @@ impl Records {
         record: ExecutionRecord,
         revision: u64,
     ) -> Result<Begun, RecordError> {
-        let record = record.taken(ownership.place(), stamp());
+        let record = record.taken(ownership.place(), self.executions.stamp());
         let subject = name.subject();
         let put = self.executions.put(&subject, &record, revision);
         match put.await? {
@@ -356,7 +361,7 @@ impl Records {
             Err(LeaseError::Lost) => return Err(RecordError::NotOwner),
             Err(LeaseError::Bus(error)) => return Err(error.into()),
         }
-        let lost = known.record.after_owner_lost(stamp());
+        let lost = known.record.after_owner_lost(self.executions.stamp());
         let subject = known.name.subject();
         let put = self.executions.put(&subject, &lost, known.revision);
         match put.await? {
@@ -381,7 +386,7 @@ impl HeldRecord {
     /// Whether the end was written is unknown: it is not told, and who asks again hears what the
     /// record says.
     pub async fn finish(self, end: ExecutionEnd) -> Result<FinalRecord, RecordError> {
-        let stamp = stamp();
+        let stamp = self.records.executions.stamp();
         let (state, outcome) = match end {
             ExecutionEnd::Refused(fault) => (RecordState::Refused, StoredOutcome::fault(fault)),
             ExecutionEnd::Unsaved(fault) => (RecordState::Failed, StoredOutcome::fault(fault)),

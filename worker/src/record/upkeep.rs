@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::Context;
 use proto::health::Health;
 use records::{cas::BusError, share, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -22,17 +21,17 @@ pub(super) fn kept(has: Option<i64>, needed: u64) -> u64 {
 
 impl Records {
     /// Reports to `health` whether every pool has room, and keeps the stream large enough, for ever.
-    pub async fn watch(self, context: Context, replicas: Replicas, health: Health) {
+    pub async fn watch(self, replicas: Replicas, health: Health) {
         let watching = watch::watch(self.executions.clone(), self.shares.to_vec(), health);
-        tokio::join!(watching, self.keep_room(context, replicas));
+        tokio::join!(watching, self.keep_room(replicas));
     }
 
-    async fn keep_room(&self, context: Context, replicas: Replicas) {
+    async fn keep_room(&self, replicas: Replicas) {
         let mut tick = interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            if let Err(error) = self.enlarge(&context, replicas).await {
+            if let Err(error) = self.enlarge(replicas).await {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "failed to reserve the room of records");
             }
@@ -43,7 +42,7 @@ impl Records {
     ///
     /// # Errors
     /// The bus is gone, or cannot reserve so much.
-    pub async fn enlarge(&self, context: &Context, replicas: Replicas) -> Result<(), BusError> {
+    pub async fn enlarge(&self, replicas: Replicas) -> Result<(), BusError> {
         let has = self.executions.bound().await?;
         let usage = self.executions.usage(&self.shares).await?;
         let bytes = share::bound(&self.shares, usage.as_ref());
@@ -51,7 +50,7 @@ impl Records {
         if has.is_some_and(|has| u64::try_from(has).map_or(true, |has| has == 0 || has >= bytes)) {
             return Ok(());
         }
-        drop(streams::open_executions(context, bytes, replicas).await?);
+        self.bus.open(&streams::executions(bytes, replicas)).await?;
         tracing::info!(
             bytes,
             "the stream of records was too small and is larger now"

@@ -1,6 +1,6 @@
 //! Claims of workers' ids on a real bus.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{Client, jetstream};
 use loadtest::{
@@ -8,7 +8,7 @@ use loadtest::{
     wait::until,
 };
 use proto::{id::WorkerId, lease::WorkerClaim, limits, subject, wire};
-use records::fleet::Standing;
+use records::{cas::RecordBus, fleet::Standing, nats::NatsBus};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
@@ -23,7 +23,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 struct Run {
     client: Client,
     context: jetstream::Context,
-    heartbeat: Heartbeat,
+    bus: Arc<dyn RecordBus>,
     name: WorkerId,
 }
 
@@ -45,21 +45,20 @@ async fn run(cluster: &Cluster) -> Run {
     let client = options.connect(cluster.nats()).await.unwrap();
     let context = jetstream::new(client.clone());
     let replicas: Replicas = cluster.nats().len().to_string().parse().unwrap();
-    let heartbeat = Heartbeat::open(context.clone(), &name, replicas)
-        .await
-        .unwrap();
+    let bus: Arc<dyn RecordBus> = Arc::new(NatsBus::new(context.clone()));
+    // It makes the stream.
+    drop(Heartbeat::open(bus.clone(), &name, replicas).await.unwrap());
     Run {
         client,
         context,
-        heartbeat,
+        bus,
         name,
     }
 }
 
 impl Run {
     async fn claim(&self) -> Result<Identity, IdentityError> {
-        let (context, stream) = (self.context.clone(), self.heartbeat.stream());
-        Identity::claim(&self.client, context, stream, &id(), &self.name).await
+        Identity::claim(&self.client, self.bus.clone(), &id(), &self.name).await
     }
 
     /// Answers whoever asks whether it lives, until it is dropped.
@@ -106,12 +105,12 @@ async fn the_id_of_a_run_that_answers_is_refused_and_that_of_a_crashed_one_is_no
     let _claim = claim.await.unwrap();
     assert!(begun.elapsed() < limits::WORKER_TTL);
     // What was given back is free, and only its holder gives it back.
-    Identity::release(&one.context, &id(), &one.name)
+    Identity::release(&*one.bus, &id(), &one.name)
         .await
         .unwrap();
     let _answering = two.answer().await;
     three.claim().await.unwrap_err();
-    Identity::release(&two.context, &id(), &two.name)
+    Identity::release(&*two.bus, &id(), &two.name)
         .await
         .unwrap();
     let _claim = three.claim().await.unwrap();
@@ -158,10 +157,11 @@ async fn a_claim_outlives_restarts_of_the_bus_and_its_loss_is_noticed(servers: u
     let keeping =
         tokio::spawn(claim.keep(Standing::default(), lost.clone(), CancellationToken::new()));
     let held = async || {
-        let (stream, subject) = (one.heartbeat.stream(), subject::worker_claim(&id()));
-        let message = stream.get_last_raw_message_by_subject(&subject).await?;
-        let claim: WorkerClaim = wire::decode(&message.payload)?;
-        Ok::<_, anyhow::Error>((claim.run, message.sequence))
+        let subject = subject::worker_claim(&id());
+        let stored = one.bus.last(subject::WORKERS_STREAM, &subject).await?;
+        let stored = stored.ok_or_else(|| anyhow::anyhow!("no claim"))?;
+        let claim: WorkerClaim = wire::decode(&stored.payload)?;
+        Ok::<_, anyhow::Error>((claim.run, stored.sequence))
     };
     for server in 0..servers {
         cluster.restart(Member::Nats(server)).await.unwrap();

@@ -17,9 +17,9 @@ use proto::{
     subject, wire,
 };
 use records::{
-    clock::time_at,
-    execution::{Executions, Found, Put},
+    execution::{Executions, Found, Put, Stamps},
     fleet::{Standing, State},
+    nats::NatsBus,
     queue::Queue,
     room::{Entry, Room},
     share::Share,
@@ -129,7 +129,8 @@ impl Bus {
     ) -> Result<Self, BusError> {
         let inboxes = Inboxes::open(&client, prefix).await?;
         let jetstream = jetstream::new(client.clone());
-        let executions = Executions::open(jetstream.clone()).await?;
+        let records = Arc::new(NatsBus::new(jetstream.clone()));
+        let executions = Executions::over(records, Stamps::real());
         let queue = Queue::open(jetstream.clone()).await?;
         Ok(Self(Arc::new(Parts {
             client,
@@ -244,7 +245,7 @@ impl Bus {
     /// The bus did not answer, or no worker has made its streams yet.
     pub async fn time(&self) -> Result<OffsetDateTime, BusError> {
         self.up()?;
-        Ok(time_at(&self.0.jetstream, subject::EXECUTIONS_STREAM).await?)
+        Ok(self.0.executions.time().await?)
     }
 
     /// A worker's key.

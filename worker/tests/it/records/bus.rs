@@ -1,6 +1,6 @@
 //! A real nats-server with the roles and rights of a real fleet, and workers' and ingresses' ends of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     Client, ConnectOptions,
@@ -8,6 +8,7 @@ use async_nats::{
 };
 use loadtest::cluster::{Cluster, Member};
 use proto::{
+    ambient::Ids,
     execution::{Durability, Ending, Outcome},
     id::{Identifier, SessionKey},
     lease::Lease,
@@ -16,7 +17,11 @@ use proto::{
     record::{ExecutionRecord, RecordRef},
     subject, wire,
 };
-use records::execution::{Executions, Found};
+use records::{
+    cas::RecordBus,
+    execution::{Executions, Found, Stamps},
+    nats::NatsBus,
+};
 use store::Store;
 use ulid::Ulid;
 use worker::{
@@ -40,6 +45,7 @@ pub(crate) struct Peer {
     pub(crate) records: Records,
     pub(crate) executions: Executions,
     pub(crate) context: Context,
+    pub(crate) on_bus: Arc<dyn RecordBus>,
     ledger: Ledger,
 }
 
@@ -145,14 +151,17 @@ impl Bus {
             .timeout(ACKNOWLEDGED_WITHIN)
             .build(client);
         let store = Store::open(&format!("file://{}", self.cluster.store().display())).unwrap();
-        let pool = pool.clone();
-        let ledger = Ledger::open(context.clone(), name.parse().unwrap(), pool, Replicas::ONE);
+        let on_bus: Arc<dyn RecordBus> = Arc::new(NatsBus::new(context.clone()));
+        let (name, pool, ids) = (name.parse().unwrap(), pool.clone(), Ids::random());
+        let ledger = Ledger::open(on_bus.clone(), name, pool, Replicas::ONE, ids);
+        let (pools, stamps) = (self.pools(), Stamps::real());
         Peer {
             ledger: ledger.await.unwrap(),
-            records: Records::open(context.clone(), store, &self.pools(), Replicas::ONE)
+            records: Records::open(on_bus.clone(), store, &pools, Replicas::ONE, stamps)
                 .await
                 .unwrap(),
-            executions: Executions::open(context.clone()).await.unwrap(),
+            executions: Executions::over(on_bus.clone(), Stamps::real()),
+            on_bus,
             context,
         }
     }
@@ -175,7 +184,10 @@ impl Bus {
     /// An ingress's end of the records.
     pub(crate) async fn ingress(&self) -> Executions {
         let client = self.client("ingress", &self.cluster.nats()[0]).await;
-        Executions::open(jetstream::new(client)).await.unwrap()
+        Executions::over(
+            Arc::new(NatsBus::new(jetstream::new(client))),
+            Stamps::real(),
+        )
     }
 
     pub(crate) fn subject(&self, asked: &RecordRef) -> String {

@@ -6,6 +6,7 @@ mod line;
 mod replicas;
 mod rights;
 mod shares;
+mod suite;
 
 use std::{collections::BTreeSet, time::Duration};
 

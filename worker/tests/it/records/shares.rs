@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,10 +18,15 @@ use proto::{
     record::{ExecutionRecord, RecordState, StoredOutcome, Submission},
     subject, wire,
 };
-use records::{execution::Put, room::Room, share::Share};
+use records::{
+    execution::{Put, Stamps},
+    nats::NatsBus,
+    room::Room,
+    share::Share,
+};
 use worker::{
     lease::{HeldLease, Replicas},
-    record::{Begun, ExecutionEnd, HeldRecord, RecordError},
+    record::{Begun, ExecutionEnd, HeldRecord, RecordError, Records},
 };
 
 use super::{
@@ -224,7 +230,7 @@ async fn a_full_pool_is_named_by_the_check_of_records() {
     let worker = bus.worker("worker-1").await;
     let health = Health::default();
     let records = worker.records.clone();
-    let watching = records.watch(worker.context.clone(), Replicas::ONE, health.clone());
+    let watching = records.watch(Replicas::ONE, health.clone());
     let watching = tokio::spawn(watching);
     let reason = || health.report().checks.into_iter().next();
     until("the check passes", WITHIN, || async {
@@ -296,10 +302,7 @@ async fn what_an_older_worker_recorded_never_runs_again_and_takes_no_share() {
     // Old and new side by side: the old one starts again and bounds the stream as it does.
     of_an_older_version(&bus).await;
     let (before, state) = config(&new).await;
-    new.records
-        .enlarge(&new.context, Replicas::ONE)
-        .await
-        .unwrap();
+    new.records.enlarge(Replicas::ONE).await.unwrap();
     let (after, unchanged) = config(&new).await;
     assert!(after.max_bytes >= before.max_bytes);
     assert_eq!(unchanged.messages, state.messages);
@@ -321,11 +324,7 @@ async fn a_stream_that_is_too_small_is_made_larger_and_loses_nothing() {
     };
     worker.context.update_stream(small).await.unwrap();
     assert_eq!(config(&worker).await.1.messages, 1, "nothing goes");
-    worker
-        .records
-        .enlarge(&worker.context, Replicas::ONE)
-        .await
-        .unwrap();
+    worker.records.enlarge(Replicas::ONE).await.unwrap();
     assert_eq!(config(&worker).await.0.max_bytes, reserved.max_bytes);
     let end = first
         .finish(ExecutionEnd::Outcome(printed("out").into()))
@@ -342,8 +341,8 @@ async fn a_start_with_fewer_pools_leaves_the_stream_as_large_as_it_is() {
     let store = store::Store::open(&format!("file://{}", bus.cluster.store().display())).unwrap();
     let mut pools = bus.pools();
     pools.pool.truncate(1);
-    let context = worker.context.clone();
-    let opened = worker::record::Records::open(context, store, &pools, Replicas::ONE).await;
+    let (on_bus, stamps) = (worker.on_bus.clone(), Stamps::real());
+    let opened = Records::open(on_bus, store, &pools, Replicas::ONE, stamps).await;
     opened.unwrap();
     assert_eq!(config(&worker).await.0.max_bytes, before.max_bytes);
 }
@@ -352,9 +351,10 @@ async fn a_start_with_fewer_pools_leaves_the_stream_as_large_as_it_is() {
 async fn more_room_than_the_bus_has_is_refused_with_the_remedy() {
     let bus = Bus::with_shares(limits::RECORDED_OF_POOL_MAX, 1).await;
     let client = bus.client("worker", &bus.cluster.nats()[0]).await;
-    let context = async_nats::jetstream::new(client);
+    let on_bus = Arc::new(NatsBus::new(async_nats::jetstream::new(client)));
     let store = store::Store::open(&format!("file://{}", bus.cluster.store().display())).unwrap();
-    let opened = worker::record::Records::open(context, store, &bus.pools(), Replicas::ONE).await;
+    let (pools, stamps) = (bus.pools(), Stamps::real());
+    let opened = Records::open(on_bus, store, &pools, Replicas::ONE, stamps).await;
     let words = opened.unwrap_err().to_string();
     for part in ["max_file_store", "recorded_executions"] {
         assert!(words.contains(part), "{words}");
