@@ -41,6 +41,8 @@ pub mod recorded;
 pub mod running;
 pub mod saver;
 pub mod state;
+#[cfg(test)]
+mod stories;
 pub mod table;
 pub mod turns;
 

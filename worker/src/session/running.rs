@@ -53,6 +53,8 @@ pub struct Execution {
     pub alarm: Option<Instant>,
     /// The way of its output, if it is streamed.
     pub outlet: Option<Arc<Outlet>>,
+    /// The interpreter had ended before it, and its caller is the first to be told.
+    lost_before: bool,
     /// What is told beyond the contract, if it is asked for.
     details: Option<Box<Details>>,
     /// Measures what it uses, if that is told.
@@ -146,6 +148,7 @@ impl Session {
             ended: None,
             alarm: Some(started + asked.timeout),
             outlet: asked.code.outlet.clone(),
+            lost_before: std::mem::take(&mut self.lost_between),
             details: asked.detailed.then(Box::default),
             meter,
             span: span.clone(),
@@ -173,7 +176,7 @@ impl Session {
                     .then_some(self.pool.limits.processes),
                 cell,
                 verdict,
-                lost_between: std::mem::take(&mut self.lost_between),
+                lost_between: execution.lost_before,
                 duration,
             });
             self.shared.counts.executed(&outcome.ending, duration);
@@ -199,6 +202,8 @@ impl Session {
     /// Answers an execution that ran, with why its files are not saved.
     pub(super) fn answer_without_files(&mut self, execution: Execution, fault: Fault) {
         self.used();
+        // It is for the next one to hear.
+        self.lost_between |= execution.lost_before;
         self.shared.counts.executed_unsaved();
         match execution.caller {
             Caller::Plain(_) => self.reply(execution.operation, execution.caller, Err(fault)),

@@ -453,3 +453,73 @@ async fn sleep_until(due: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+pub(super) mod scripted {
+    //! A committer that does what a story says.
+
+    use super::{
+        Committer, Instant, REQUESTS, Request, SaveError, Saved, Saver, What, mpsc, oneshot, watch,
+    };
+
+    /// What a session asked of its committer.
+    #[derive(Debug)]
+    pub(in crate::session) struct Saves(mpsc::Receiver<Request>);
+
+    /// Something that is to be saved.
+    #[derive(Debug)]
+    pub(in crate::session) struct Save {
+        /// Whether that is the session's variables.
+        pub(in crate::session) of_variables: bool,
+        answer: oneshot::Sender<Result<Saved, SaveError>>,
+    }
+
+    /// The two halves of it; `written` is what it says in the end of the session's log.
+    pub(in crate::session) fn saver(written: bool) -> (Saver, Committer, Saves) {
+        let (requests, incoming) = mpsc::channel(REQUESTS);
+        let (_, committed) = watch::channel(None::<Instant>);
+        let saver = Saver {
+            requests,
+            committed,
+        };
+        let committer = Committer(tokio::spawn(async move { written }));
+        (saver, committer, Saves(incoming))
+    }
+
+    impl Saves {
+        /// What is to be saved by now.
+        pub(in crate::session) fn next_now(&mut self) -> Option<Save> {
+            futures_util::FutureExt::now_or_never(self.next()).flatten()
+        }
+
+        /// What is to be saved next; nothing when the session has ended.
+        pub(in crate::session) async fn next(&mut self) -> Option<Save> {
+            loop {
+                match self.0.recv().await? {
+                    Request::Save(save, answer) => {
+                        let of_variables = matches!(save.what, What::Variables(_));
+                        return Some(Save {
+                            of_variables,
+                            answer,
+                        });
+                    }
+                    Request::Find(_, answer) => {
+                        answer.send(None).unwrap();
+                    }
+                }
+            }
+        }
+    }
+
+    impl Save {
+        /// Whoever asked hears this, unless the session has ended.
+        pub(in crate::session) fn comes_to(self, saved: Result<Saved, SaveError>) {
+            self.answer.send(saved).ok();
+        }
+
+        /// It is saved.
+        pub(in crate::session) fn succeeds(self) {
+            self.comes_to(Ok(Saved::default()));
+        }
+    }
+}
