@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use proto::limits;
 use serde_json::Value;
 
-use super::{coding, surrogates};
+use super::{coding, json::Tree, surrogates};
 use crate::error::{ApiError, ErrorCode};
 
 /// Time within which a JSON body must arrive.
@@ -37,7 +37,9 @@ pub async fn read(body: Body) -> Result<Value, ApiError> {
 /// It is no JSON.
 pub fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    serde_json::from_slice(bytes).map_err(|error| not_json(bytes, &error))
+    let parsed = serde_json::from_slice(bytes);
+    let Tree(body) = parsed.map_err(|error| not_json(bytes, &error))?;
+    Ok(body)
 }
 
 /// All of a body that is not too long.

@@ -33,6 +33,7 @@ pub mod files;
 pub mod front;
 pub mod health;
 pub mod host;
+pub mod json;
 pub mod linger;
 pub mod link;
 pub mod multipart;
@@ -117,4 +118,6 @@ fn with_paths_of_one(shared: OpenApiRouter) -> Router {
         .route_layer(middleware::from_fn(trace::note_route))
         .fallback(front::unknown_operation)
         .method_not_allowed_fallback(front::unknown_method)
+        // Else axum would make every handler into a service again for each request.
+        .with_state(())
 }
