@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_nats::Message;
-use proto::{limits, message::Job, pool::Pool, recovery::Recovery};
+use proto::{limits, message::Job, pool::Pool};
 use tokio::{
     sync::OwnedSemaphorePermit,
     task::JoinSet,
@@ -17,7 +17,7 @@ use tracing::{Instrument, Span};
 
 use super::{
     Shared, closing,
-    machine::{Event, Phase, Stop},
+    machine::{End, Event, Phase, Progress, Stop},
     name::SessionName,
     opening::Opening,
     ports::JobsPort,
@@ -32,7 +32,7 @@ use crate::{
     bus::Responder,
     kernel::Cell,
     lease::{
-        Continuity, HeldLease, Ownership,
+        Continuity, HeldLease,
         keeper::Keeper,
         ownership_check::{Confirmation, OwnershipCheck},
     },
@@ -73,26 +73,6 @@ enum Input {
     /// There is output for a reader who has room for it.
     Output,
     Due,
-}
-
-/// What is kept beside the log. What an earlier owner wrote is not replaced by less.
-#[must_use]
-pub fn recovery(
-    first: &Job,
-    ownership: &Ownership,
-    continuity: Continuity,
-    pool: &Pool,
-) -> Option<Recovery> {
-    if continuity == Continuity::Continued && first.sealed.is_none() {
-        return None;
-    }
-    Some(Recovery {
-        pool: pool.id.clone(),
-        incarnation: ownership.incarnation(),
-        epoch: ownership.epoch(),
-        cooldown_seconds: pool.cooldown_seconds,
-        sealed: first.sealed.clone(),
-    })
 }
 
 impl Actor {
@@ -154,7 +134,7 @@ impl Actor {
         self.session.handing_over |= self.session.shared.draining.is_cancelled();
         let ending = loop {
             if self.session.handing_over && self.session.file_jobs.is_empty() {
-                self.step(Event::HandOver).await;
+                self.step(Progress::HandOver).await;
             }
             if let Phase::Ending(ending) = self.phase {
                 break ending;
@@ -224,11 +204,15 @@ impl Actor {
 
     /// Whether somebody must hear that the work goes on.
     pub(super) fn somebody_waits(&self) -> bool {
-        let holds = match &self.phase {
-            Phase::Opening(opening) => !opening.held.is_empty(),
-            Phase::Open(..) | Phase::Ending(_) => false,
-        };
-        holds || self.phase.execution().is_some() || self.session.has_waiting()
+        self.held() > 0 || self.phase.execution().is_some() || self.session.has_waiting()
+    }
+
+    /// How many file operations wait for the sandbox.
+    pub(super) fn held(&self) -> usize {
+        match &self.phase {
+            Phase::Opening(opening) => opening.held.len(),
+            Phase::Open(..) | Phase::Ending(_) => 0,
+        }
     }
 
     async fn handle(&mut self, input: Input) {
@@ -241,19 +225,19 @@ impl Actor {
             Input::Note(Note::HandOver) => self.session.handing_over = true,
             Input::Note(Note::HandOverNow) => {
                 self.session.handing_over = true;
-                self.step(Event::Cancel).await;
+                self.step(Progress::Cancel).await;
             }
             Input::Note(Note::LeaseLost) | Input::LeaseLost => {
-                self.step(Event::LeaseLost).await;
+                self.step(End::LeaseLost).await;
             }
-            Input::DiskFull => self.step(Event::DiskFull).await,
+            Input::DiskFull => self.step(End::DiskFull).await,
             Input::FileJobDone => self.session.used(),
             Input::RecordedExecutions(Settled::Begun(waiting)) => self.enqueue(*waiting).await,
             Input::RecordedExecutions(Settled::Told(key, answer)) => {
                 self.session.used();
                 self.session.recorded.tell(&key, &answer).await;
             }
-            Input::RecordedExecutions(Settled::NotOwner) => self.step(Event::LeaseLost).await,
+            Input::RecordedExecutions(Settled::NotOwner) => self.step(End::LeaseLost).await,
             Input::Output => self.send_output().await,
             Input::Due => self.time_passed().await,
         }
@@ -261,19 +245,17 @@ impl Actor {
 
     /// What an event means that the phase brought about itself.
     fn seen(&mut self, event: Event<Session>) -> Event<Session> {
-        match event {
-            Event::Finished(_, Ok(cell)) | Event::DiedWith(Ok(cell)) if self.is_starved(&cell) => {
-                Event::DiskFull
+        match &event {
+            Event::Progress(Progress::Finished(_, Ok(cell)) | Progress::DiedWith(Ok(cell)))
+                if self.is_starved(cell) =>
+            {
+                return End::DiskFull.into();
             }
-            event => {
-                match &event {
-                    Event::Saved(_) => self.session.has_unkept_files = false,
-                    Event::Unkeepable(_) => self.session.has_unkept_files = true,
-                    _ => {}
-                }
-                event
-            }
+            Event::Progress(Progress::Saved(_)) => self.session.has_unkept_files = false,
+            Event::Progress(Progress::Unkeepable(_)) => self.session.has_unkept_files = true,
+            Event::Progress(_) | Event::End(_) => {}
         }
+        event
     }
 
     fn is_starved(&self, cell: &Cell) -> bool {
@@ -288,11 +270,11 @@ impl Actor {
         }
         match self.phase.execution().map(|running| running.alarm) {
             Some(Some(alarm)) if now >= alarm => match self.phase.stop() {
-                Some(Stop::No) => self.step(Event::Deadline).await,
+                Some(Stop::No) => self.step(Progress::Deadline).await,
                 Some(Stop::Interrupted(_) | Stop::Killed(_)) | None => {
                     let running = self.phase.execution_mut();
                     if running.is_none_or(|running| running.is_grace_over()) {
-                        self.step(Event::GraceOver).await;
+                        self.step(Progress::GraceOver).await;
                     }
                 }
             },
@@ -309,13 +291,10 @@ impl Actor {
         let Self { session, phase, .. } = self;
         session.next_beat = now + limits::HEARTBEAT;
         session.keeper.used();
-        let held = match phase {
-            Phase::Opening(opening) => Some(opening.held.iter_mut()),
-            Phase::Open(..) | Phase::Ending(_) => None,
-        };
-        let held = held.into_iter().flatten().map(|(_, responder)| responder);
-        for responder in held {
-            responder.heartbeat().await;
+        if let Phase::Opening(opening) = phase {
+            for (_, responder) in &mut opening.held {
+                responder.heartbeat().await;
+            }
         }
         let running = phase.execution_mut().into_iter();
         let running = running.filter_map(|running| running.caller.responder());
@@ -342,14 +321,14 @@ impl Actor {
         let session = &self.session;
         let answering = Arc::strong_count(&session.answering) > 1;
         if session.file_jobs.is_empty() && session.recorded.is_empty() && !answering {
-            self.step(Event::Expired).await;
+            self.step(Progress::Expired).await;
         }
         if !matches!(self.phase, Phase::Ending(_)) {
             self.session.used();
         }
     }
 
-    pub(super) async fn step(&mut self, event: Event<Session>) {
+    pub(super) async fn step(&mut self, event: impl Into<Event<Session>>) {
         for gone in self.session.queue.expired(Instant::now()) {
             self.session.refuse(gone.caller, too_late());
         }

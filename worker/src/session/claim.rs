@@ -7,6 +7,7 @@ use proto::{
     fault::{Fault, FaultCode},
     message::{Job, Placement, VERSION},
     pool::Pool,
+    recovery::Recovery,
     subject::{self, Readiness},
     wire,
 };
@@ -16,7 +17,7 @@ use tracing::{Instrument, Span};
 
 use super::{
     Context,
-    actor::{self, Actor, Owned},
+    actor::{Actor, Owned},
     closing::{self, Owners},
     name::SessionName,
     opening::{Opening, Plan},
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     bus::Responder,
-    lease::{Claimed, Continuity, HeldLease, Ledger, ownership_check::Confirmation},
+    lease::{Claimed, Continuity, HeldLease, Ledger, Ownership, ownership_check::Confirmation},
     listener::{LeaveMarker, Listener},
     stock::Reserved,
     trace,
@@ -97,7 +98,7 @@ impl Taken {
             place: name.log(ownership.incarnation()),
             epoch: ownership.epoch(),
             continuity,
-            recovery: actor::recovery(job, ownership, continuity, pool),
+            recovery: recovery(job, ownership, continuity, pool),
             sandbox,
             transfers: context.transfers.clone(),
             upkeep: Upkeep {
@@ -117,6 +118,25 @@ impl Taken {
             opening,
         }
     }
+}
+
+/// What is kept beside the log. What an earlier owner wrote is not replaced by less.
+fn recovery(
+    first: &Job,
+    ownership: &Ownership,
+    continuity: Continuity,
+    pool: &Pool,
+) -> Option<Recovery> {
+    if continuity == Continuity::Continued && first.sealed.is_none() {
+        return None;
+    }
+    Some(Recovery {
+        pool: pool.id.clone(),
+        incarnation: ownership.incarnation(),
+        epoch: ownership.epoch(),
+        cooldown_seconds: pool.cooldown_seconds,
+        sealed: first.sealed.clone(),
+    })
 }
 
 async fn admit(

@@ -1,7 +1,7 @@
 //! The end of a session here: the sandbox goes, the bus is left, then lease and slot are given back,
 //! or the session is left to its next owner. In this order.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use async_nats::Message;
 use proto::{
@@ -15,13 +15,17 @@ use store::{
         key::LogKey,
     },
 };
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
 
 use super::{
     hand_over,
-    machine::{Ended, Ending, Left, Saving, SessionEnd, Stage},
-    opening::{Opened, Sandbox},
+    machine::{Effects, Ended, Ending, Left, Saving, SessionEnd, Stage},
+    opening::{OpenError, Opened, Sandbox},
     ports::{JobsPort, KernelPort},
+    program::CellAtWork,
     queue::Caller,
     running::Execution,
     state::Session,
@@ -94,7 +98,7 @@ pub(super) async fn close(
     // Whoever sends a job meanwhile looks for the session anew.
     let refusing = async {
         loop {
-            let message = std::future::poll_fn(|cx| jobs.poll_next(cx)).await;
+            let message = poll_fn(|cx| jobs.poll_next(cx)).await;
             refuse(&shared.outbox, message).await;
         }
     };
@@ -123,16 +127,30 @@ pub(super) async fn close(
 /// What is left of a session's sandbox when everybody has been told.
 enum Remains {
     /// It is being made, and must be there before it can be removed.
-    Opening(tokio::task::JoinHandle<Result<Opened, super::opening::OpenError>>),
-    /// It is there, maybe with a kernel that waits.
-    Open(Sandbox, Option<Box<dyn KernelPort>>),
-    /// It is there, and a kernel is on its way into it.
-    Restarting(Sandbox, RestartTask),
+    Opening(JoinHandle<Result<Opened, OpenError>>),
+    /// It is there, and what goes on in it.
+    Open(Sandbox, Inside),
     /// There is none.
     Nothing,
 }
 
-type RestartTask = <Session as super::machine::Effects>::Restart;
+/// What goes on in a sandbox. It is dropped after the sandbox, so that code that still runs does not see it go.
+enum Inside {
+    /// A kernel waits.
+    Kernel(Box<dyn KernelPort>),
+    /// A kernel runs a cell.
+    Cell(#[expect(dead_code, reason = "it is there to be dropped")] CellAtWork),
+    /// A kernel is on its way into it.
+    Restart(<Session as Effects>::Restart),
+    /// There is no kernel.
+    Nothing,
+}
+
+impl From<Option<Box<dyn KernelPort>>> for Inside {
+    fn from(kernel: Option<Box<dyn KernelPort>>) -> Self {
+        kernel.map_or(Self::Nothing, Self::Kernel)
+    }
+}
 
 /// What a session's lease becomes; `written` says whether there are files that another worker can go on with.
 fn after(why: SessionEnd, written: bool) -> After {
@@ -199,22 +217,25 @@ impl Session {
                 }
                 Remains::Opening(opening.task)
             }
-            Left::Open(sandbox, stage) => match stage {
-                Stage::Idle(kernel) => Remains::Open(sandbox, Some(kernel)),
-                Stage::Unsaved(kernel) => Remains::Open(sandbox, kernel),
-                Stage::Restarting(restart) => Remains::Restarting(sandbox, restart),
-                Stage::Running(running) => {
-                    self.cut_execution(running.execution, why).await;
-                    Remains::Open(sandbox, None)
-                }
-                Stage::Saving(Saving { after, .. }) => {
-                    if let Some(Ended { execution, .. }) = after {
-                        self.cut_execution(execution, why).await;
+            Left::Open(sandbox, stage) => {
+                let inside = match stage {
+                    Stage::Idle(kernel) => Inside::Kernel(kernel),
+                    Stage::Unsaved(kernel) => kernel.into(),
+                    Stage::Restarting(restart) => Inside::Restart(restart),
+                    Stage::Running(running) => {
+                        self.cut_execution(running.execution, why).await;
+                        Inside::Cell(running.cell)
                     }
-                    Remains::Open(sandbox, None)
-                }
-            },
-            Left::Bare(sandbox) => Remains::Open(sandbox, None),
+                    Stage::Saving(Saving { after, kernel, .. }) => {
+                        if let Some(Ended { execution, .. }) = after {
+                            self.cut_execution(execution, why).await;
+                        }
+                        kernel.into()
+                    }
+                };
+                Remains::Open(sandbox, inside)
+            }
+            Left::Bare(sandbox) => Remains::Open(sandbox, Inside::Nothing),
             Left::Nothing => Remains::Nothing,
         };
         while let Some(waiting) = self.queue.pop() {
@@ -280,7 +301,7 @@ fn cut_off(why: SessionEnd) -> Fault {
 }
 
 /// What those hear whose work had not begun: it can be done elsewhere.
-pub(super) fn not_begun(why: SessionEnd, broken: Option<Fault>) -> Fault {
+fn not_begun(why: SessionEnd, broken: Option<Fault>) -> Fault {
     match why {
         SessionEnd::Fenced | SessionEnd::HandedOver | SessionEnd::DiskFull => {
             let words = "the session moved to another worker; nothing was done";
@@ -297,11 +318,15 @@ pub(super) fn not_begun(why: SessionEnd, broken: Option<Fault>) -> Fault {
 /// Refuses a job that was not accepted.
 async fn refuse(outbox: &Arc<dyn Outbox>, message: Message) {
     if let Some(inbox) = message.reply {
-        let gone = Fault::new(FaultCode::Stopping, "the session has left this worker");
         Responder::new(outbox.clone(), inbox)
-            .finish(Err(gone))
+            .finish(Err(gone()))
             .await;
     }
+}
+
+/// What those hear who come too late.
+pub(super) fn gone() -> Fault {
+    Fault::new(FaultCode::Stopping, "the session has left this worker")
 }
 
 /// The lease; marked as ending when the session is over, so that requests wait for the end.
@@ -339,17 +364,13 @@ async fn finish(mut file_jobs: JoinSet<()>, why: SessionEnd) {
 
 /// Ends committer and sandbox. Says whether there is anything in the session's log.
 async fn tear_down(remains: Remains, why: SessionEnd, turns: &Turns) -> bool {
-    let (sandbox, kernel) = match remains {
+    let (sandbox, mut inside) = match remains {
         Remains::Nothing => return false,
         Remains::Opening(task) => match task.await {
-            Ok(Ok(opened)) => (opened.sandbox, Some(opened.kernel)),
+            Ok(Ok(opened)) => (opened.sandbox, Inside::Kernel(opened.kernel)),
             Ok(Err(_)) | Err(_) => return false,
         },
-        Remains::Restarting(sandbox, restart) => {
-            let restarted = restart.await;
-            (sandbox, restarted.ok().and_then(Result::ok))
-        }
-        Remains::Open(sandbox, kernel) => (sandbox, kernel),
+        Remains::Open(sandbox, inside) => (sandbox, inside),
     };
     let Sandbox {
         cage,
@@ -359,15 +380,24 @@ async fn tear_down(remains: Remains, why: SessionEnd, turns: &Turns) -> bool {
         ..
     } = sandbox;
     let patiently = why == SessionEnd::HandedOver;
-    let (kernel, turn) = match patiently {
-        true => hand_over::carry_out(kernel, &saver, &*cage, turns).await,
-        false => (kernel, None),
-    };
+    let mut turn = None;
+    if patiently {
+        let kernel = match &mut inside {
+            Inside::Kernel(kernel) => Some(kernel),
+            Inside::Cell(_) | Inside::Restart(_) | Inside::Nothing => None,
+        };
+        turn = hand_over::carry_out(kernel, &saver, &*cage, turns).await;
+    }
     drop((saver, data));
     let written = committer.end(patiently).await;
     drop(turn);
+    if let Inside::Restart(restart) = inside {
+        // What is on its way must be there before it can be removed.
+        drop(restart.await);
+        inside = Inside::Nothing;
+    }
     cage.destroy().await;
-    drop(kernel);
+    drop(inside);
     written
 }
 

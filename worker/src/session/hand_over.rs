@@ -35,23 +35,23 @@ enum CarryError {
 
 /// Saves files and variables. Returns the turn in which the rest of the session's end takes place.
 pub(super) async fn carry_out(
-    kernel: Option<Box<dyn KernelPort>>,
+    kernel: Option<&mut Box<dyn KernelPort>>,
     saver: &Saver,
     cage: &dyn CagePort,
     turns: &Turns,
-) -> (Option<Box<dyn KernelPort>>, Option<Turn>) {
+) -> Option<Turn> {
     let mut turn = turns.take(0).await;
     if let Err(error) = saver.all().await {
         tracing::error!(
             error = &error as &dyn std::error::Error,
             "failed to hand files over"
         );
-        return (kernel, turn);
+        return turn;
     }
-    let Some(mut kernel) = kernel else {
-        return (None, turn);
+    let Some(kernel) = kernel else {
+        return turn;
     };
-    match snapshot(&mut *kernel, cage, turns, &mut turn).await {
+    match snapshot(&mut **kernel, cage, turns, &mut turn).await {
         Ok(snapshot) if snapshot.data.is_empty() => {}
         Ok(snapshot) => {
             if let Err(error) = saver.variables(snapshot).await {
@@ -68,7 +68,7 @@ pub(super) async fn carry_out(
             );
         }
     }
-    (Some(kernel), turn)
+    turn
 }
 
 /// The variables, within as many turns as it takes and there are.

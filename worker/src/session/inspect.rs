@@ -7,7 +7,7 @@ use proto::{
     message::SessionInfo,
 };
 
-use super::{actor::Actor, machine::Phase, running::Execution};
+use super::{actor::Actor, running::Execution};
 
 impl Actor {
     pub(super) fn describe(&self) -> SessionInfo {
@@ -23,10 +23,6 @@ impl Actor {
 
     pub(super) fn inspect(&self) -> Inspection {
         let session = &self.session;
-        let held = match &self.phase {
-            Phase::Opening(opening) => opening.held.len(),
-            Phase::Open(..) | Phase::Ending(_) => 0,
-        };
         let sandbox = self.phase.sandbox();
         let committed = sandbox.and_then(|sandbox| sandbox.saver.committed());
         Inspection {
@@ -34,7 +30,7 @@ impl Actor {
             state: self.phase.name().to_owned(),
             running: self.phase.execution().map(|running| told(running)),
             waiting: count(session.queue.len()),
-            file_operations: count(held + session.file_jobs.len()),
+            file_operations: count(self.held() + session.file_jobs.len()),
             lease_renewed_ms: milliseconds(session.keeper.renewed().elapsed()),
             committed_ms: committed.map(|at| milliseconds(at.elapsed())),
             is_unsaved: self.phase.is_unsaved() || session.has_unkept_files,

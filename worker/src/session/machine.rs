@@ -20,9 +20,9 @@
 //! time, processes, the store or the bus. Whoever waits for an answer is owned by exactly one phase, so that
 //! none is lost on the way from one to the next.
 
-use std::fmt;
-
 use proto::fault::Fault;
+
+mod shown;
 
 /// Why a running cell is being interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,6 +234,24 @@ pub enum Left<E: Effects> {
 
 /// What happens to a session.
 pub enum Event<E: Effects> {
+    /// Something that ends it, in whatever phase it is.
+    End(End<E>),
+    /// Something that leads on.
+    Progress(Progress<E>),
+}
+
+/// What ends a session in whatever phase it is.
+pub enum End<E: Effects> {
+    /// Someone asked for it.
+    Stop(E::Stopper),
+    /// The lease belongs to someone else.
+    LeaseLost,
+    /// The session filled the worker's disk.
+    DiskFull,
+}
+
+/// What leads a session on. Nobody who waits is part of it.
+pub enum Progress<E: Effects> {
     /// The sandbox is there, and its kernel waits for its first cell.
     Opened(E::Opened),
     /// Another kernel waits for its first cell.
@@ -262,14 +280,20 @@ pub enum Event<E: Effects> {
     GraceOver,
     /// Nobody used the session for its cooldown.
     Expired,
-    /// Someone asked for the session's end.
-    Stop(E::Stopper),
     /// The worker ends, and nothing holds the session up.
     HandOver,
-    /// The lease belongs to someone else.
-    LeaseLost,
-    /// The session filled the worker's disk.
-    DiskFull,
+}
+
+impl<E: Effects> From<End<E>> for Event<E> {
+    fn from(end: End<E>) -> Self {
+        Self::End(end)
+    }
+}
+
+impl<E: Effects> From<Progress<E>> for Event<E> {
+    fn from(progress: Progress<E>) -> Self {
+        Self::Progress(progress)
+    }
 }
 
 /// How the actor answers the execution that just ended.
@@ -329,10 +353,15 @@ impl<E: Effects> Phase<E> {
         }
     }
 
-    /// Whether the object store has not taken the files, and no cell runs before it does.
+    /// Whether the object store has not taken the files of an execution that was answered, and no cell runs before
+    /// it does.
     #[must_use]
     pub fn is_unsaved(&self) -> bool {
-        matches!(self, Self::Open(_, Stage::Unsaved(_)))
+        match self {
+            Self::Open(_, Stage::Unsaved(_)) => true,
+            Self::Open(_, Stage::Saving(saving)) => saving.after.is_none(),
+            Self::Opening(_) | Self::Open(..) | Self::Ending(_) => false,
+        }
     }
 
     /// Whether files are on their way to the object store.
@@ -352,30 +381,35 @@ impl<E: Effects> Phase<E> {
 
     /// What comes next.
     #[must_use]
-    pub fn on(self, event: Event<E>, effects: &mut E) -> Self {
-        match (self, event) {
+    pub fn on(self, event: impl Into<Event<E>>, effects: &mut E) -> Self {
+        match (self, event.into()) {
+            (phase, Event::End(end)) => phase.end(end),
             // An ending session hears nothing any more.
-            (Self::Ending(mut ending), event) => {
-                if let Event::Stop(stopper) = event {
+            (ending @ Self::Ending(_), Event::Progress(_)) => ending,
+            (Self::Opening(opening), Event::Progress(event)) => on_opening(opening, event, effects),
+            (Self::Open(sandbox, stage), Event::Progress(event)) => {
+                on_open(sandbox, stage, event, effects)
+            }
+        }
+    }
+
+    fn end(self, end: End<E>) -> Self {
+        match (self, end) {
+            (Self::Ending(mut ending), end) => {
+                if let End::Stop(stopper) = end {
                     ending.stoppers.push(stopper);
                 }
                 Self::Ending(ending)
             }
-            (phase, Event::LeaseLost) => phase.end(SessionEnd::Fenced),
-            (phase, Event::Stop(stopper)) => Self::Ending(Ending {
+            (phase, End::Stop(stopper)) => Self::Ending(Ending {
                 stoppers: vec![stopper],
                 ..Ending::new(SessionEnd::Stopped, phase.left())
             }),
+            (phase, End::LeaseLost) => Self::Ending(Ending::new(SessionEnd::Fenced, phase.left())),
             // What is on its way to the store needs no more of the disk; the actor tells it again.
-            (phase @ Self::Open(_, Stage::Saving(_)), Event::DiskFull) => phase,
-            (phase, Event::DiskFull) => phase.end(SessionEnd::DiskFull),
-            (Self::Opening(opening), event) => on_opening(opening, event, effects),
-            (Self::Open(sandbox, stage), event) => on_open(sandbox, stage, event, effects),
+            (phase @ Self::Open(_, Stage::Saving(_)), End::DiskFull) => phase,
+            (phase, End::DiskFull) => Self::Ending(Ending::new(SessionEnd::DiskFull, phase.left())),
         }
-    }
-
-    fn end(self, why: SessionEnd) -> Self {
-        Self::Ending(Ending::new(why, self.left()))
     }
 
     fn left(self) -> Left<E> {
@@ -440,6 +474,12 @@ impl<E: Effects> Ending<E> {
 }
 
 impl<E: Effects> Running<E> {
+    fn interrupt(mut self, why: InterruptReason, effects: &mut E) -> Stage<E> {
+        self.stop = Stop::Interrupted(why);
+        effects.interrupt(&mut self.execution);
+        Stage::Running(self)
+    }
+
     /// The files of the cell that ended go on their way; its kernel is alive unless it died with it or was killed.
     fn save(
         mut self,
@@ -470,33 +510,30 @@ impl<E: Effects> Running<E> {
     }
 }
 
-fn on_opening<E: Effects>(opening: E::Opening, event: Event<E>, effects: &mut E) -> Phase<E> {
+fn on_opening<E: Effects>(opening: E::Opening, event: Progress<E>, effects: &mut E) -> Phase<E> {
     match event {
-        Event::Opened(opened) => {
+        Progress::Opened(opened) => {
             let (sandbox, kernel) = effects.opened(opening, opened);
             at_rest(sandbox, Some(kernel), effects)
         }
-        Event::Failed(fault) => {
+        Progress::Failed(fault) => {
             effects.not_opened(opening, &fault);
             Phase::Ending(Ending::broken(fault, Left::Nothing))
         }
         // Executions wait for the sandbox, and nothing can have happened in it yet.
-        Event::Restarted(_)
-        | Event::Queued
-        | Event::Finished(..)
-        | Event::DiedWith(_)
-        | Event::Died
-        | Event::Saved(_)
-        | Event::NotSaved(_)
-        | Event::Unkeepable(_)
-        | Event::Deadline
-        | Event::Cancel
-        | Event::GraceOver
-        | Event::Expired
-        | Event::Stop(_)
-        | Event::HandOver
-        | Event::LeaseLost
-        | Event::DiskFull => Phase::Opening(opening),
+        Progress::Restarted(_)
+        | Progress::Queued
+        | Progress::Finished(..)
+        | Progress::DiedWith(_)
+        | Progress::Died
+        | Progress::Saved(_)
+        | Progress::NotSaved(_)
+        | Progress::Unkeepable(_)
+        | Progress::Deadline
+        | Progress::Cancel
+        | Progress::GraceOver
+        | Progress::Expired
+        | Progress::HandOver => Phase::Opening(opening),
     }
 }
 
@@ -525,30 +562,32 @@ fn at_rest<E: Effects>(
 fn on_open<E: Effects>(
     mut sandbox: E::Sandbox,
     stage: Stage<E>,
-    event: Event<E>,
+    event: Progress<E>,
     effects: &mut E,
 ) -> Phase<E> {
     let end = |why, sandbox, stage| Phase::Ending(Ending::new(why, Left::Open(sandbox, stage)));
     match (stage, event) {
-        (Stage::Idle(kernel), Event::Queued) => at_rest(sandbox, Some(kernel), effects),
-        (Stage::Idle(_), Event::Died) => {
+        (Stage::Idle(kernel), Progress::Queued) => at_rest(sandbox, Some(kernel), effects),
+        (Stage::Idle(_), Progress::Died) => {
             effects.note_loss();
             at_rest(sandbox, None, effects)
         }
         // Only a session at rest expires or moves; the actor asks again.
-        (stage @ (Stage::Idle(_) | Stage::Unsaved(_)), Event::Expired) => {
+        (stage @ (Stage::Idle(_) | Stage::Unsaved(_)), Progress::Expired) => {
             end(SessionEnd::Expired, sandbox, stage)
         }
-        (stage @ (Stage::Idle(_) | Stage::Unsaved(_)), Event::HandOver) => {
+        (stage @ (Stage::Idle(_) | Stage::Unsaved(_)), Progress::HandOver) => {
             end(SessionEnd::HandedOver, sandbox, stage)
         }
-        (Stage::Restarting(_), Event::Restarted(kernel)) => at_rest(sandbox, Some(kernel), effects),
-        (Stage::Restarting(_), Event::Failed(fault)) => {
+        (Stage::Restarting(_), Progress::Restarted(kernel)) => {
+            at_rest(sandbox, Some(kernel), effects)
+        }
+        (Stage::Restarting(_), Progress::Failed(fault)) => {
             Phase::Ending(Ending::broken(fault, Left::Bare(sandbox)))
         }
         (Stage::Running(running), event) => on_running(sandbox, running, event, effects),
         (Stage::Saving(saving), event) => on_saving(sandbox, saving, event, effects),
-        (Stage::Unsaved(kernel), Event::Queued) => {
+        (Stage::Unsaved(kernel), Progress::Queued) => {
             let saving = Saving {
                 after: None,
                 kernel,
@@ -556,7 +595,7 @@ fn on_open<E: Effects>(
             };
             Phase::Open(sandbox, Stage::Saving(saving))
         }
-        (Stage::Unsaved(Some(_)), Event::Died) => {
+        (Stage::Unsaved(Some(_)), Progress::Died) => {
             effects.note_loss();
             Phase::Open(sandbox, Stage::Unsaved(None))
         }
@@ -564,24 +603,21 @@ fn on_open<E: Effects>(
         // a kernel that is gone or not there yet reports nothing.
         (
             stage @ (Stage::Idle(_) | Stage::Unsaved(_) | Stage::Restarting(_)),
-            Event::Opened(_)
-            | Event::Restarted(_)
-            | Event::Failed(_)
-            | Event::Queued
-            | Event::Finished(..)
-            | Event::DiedWith(_)
-            | Event::Died
-            | Event::Saved(_)
-            | Event::NotSaved(_)
-            | Event::Unkeepable(_)
-            | Event::Deadline
-            | Event::Cancel
-            | Event::GraceOver
-            | Event::Expired
-            | Event::Stop(_)
-            | Event::HandOver
-            | Event::LeaseLost
-            | Event::DiskFull,
+            Progress::Opened(_)
+            | Progress::Restarted(_)
+            | Progress::Failed(_)
+            | Progress::Queued
+            | Progress::Finished(..)
+            | Progress::DiedWith(_)
+            | Progress::Died
+            | Progress::Saved(_)
+            | Progress::NotSaved(_)
+            | Progress::Unkeepable(_)
+            | Progress::Deadline
+            | Progress::Cancel
+            | Progress::GraceOver
+            | Progress::Expired
+            | Progress::HandOver,
         ) => Phase::Open(sandbox, stage),
     }
 }
@@ -589,22 +625,18 @@ fn on_open<E: Effects>(
 fn on_running<E: Effects>(
     mut sandbox: E::Sandbox,
     mut running: Running<E>,
-    event: Event<E>,
+    event: Progress<E>,
     effects: &mut E,
 ) -> Phase<E> {
     let stage = match (running.stop, event) {
-        (_, Event::Finished(kernel, ran)) => running.save(&mut sandbox, Some(kernel), ran, effects),
-        (_, Event::DiedWith(ran)) => running.save(&mut sandbox, None, ran, effects),
-        // A cell that is being interrupted keeps its first reason.
-        (Stop::No, event @ (Event::Deadline | Event::Cancel)) => {
-            running.stop = Stop::Interrupted(match event {
-                Event::Deadline => InterruptReason::Deadline,
-                _ => InterruptReason::Cancel,
-            });
-            effects.interrupt(&mut running.execution);
-            Stage::Running(running)
+        (_, Progress::Finished(kernel, ran)) => {
+            running.save(&mut sandbox, Some(kernel), ran, effects)
         }
-        (Stop::Interrupted(why), Event::GraceOver) => {
+        (_, Progress::DiedWith(ran)) => running.save(&mut sandbox, None, ran, effects),
+        // A cell that is being interrupted keeps its first reason.
+        (Stop::No, Progress::Deadline) => running.interrupt(InterruptReason::Deadline, effects),
+        (Stop::No, Progress::Cancel) => running.interrupt(InterruptReason::Cancel, effects),
+        (Stop::Interrupted(why), Progress::GraceOver) => {
             running.stop = Stop::Killed(why);
             effects.kill(&mut running.execution);
             Stage::Running(running)
@@ -612,22 +644,19 @@ fn on_running<E: Effects>(
         // The next waits, and only a session at rest expires or moves; the actor asks again.
         (
             Stop::No | Stop::Interrupted(_) | Stop::Killed(_),
-            Event::Opened(_)
-            | Event::Restarted(_)
-            | Event::Failed(_)
-            | Event::Queued
-            | Event::Died
-            | Event::Saved(_)
-            | Event::NotSaved(_)
-            | Event::Unkeepable(_)
-            | Event::Deadline
-            | Event::Cancel
-            | Event::GraceOver
-            | Event::Expired
-            | Event::Stop(_)
-            | Event::HandOver
-            | Event::LeaseLost
-            | Event::DiskFull,
+            Progress::Opened(_)
+            | Progress::Restarted(_)
+            | Progress::Failed(_)
+            | Progress::Queued
+            | Progress::Died
+            | Progress::Saved(_)
+            | Progress::NotSaved(_)
+            | Progress::Unkeepable(_)
+            | Progress::Deadline
+            | Progress::Cancel
+            | Progress::GraceOver
+            | Progress::Expired
+            | Progress::HandOver,
         ) => Stage::Running(running),
     };
     Phase::Open(sandbox, stage)
@@ -636,30 +665,30 @@ fn on_running<E: Effects>(
 fn on_saving<E: Effects>(
     mut sandbox: E::Sandbox,
     mut saving: Saving<E>,
-    event: Event<E>,
+    event: Progress<E>,
     effects: &mut E,
 ) -> Phase<E> {
     match event {
-        Event::Saved(saved) => {
+        Progress::Saved(saved) => {
             if let Some(ended) = saving.after {
                 effects.answer(&mut sandbox, ended, saved);
             }
             at_rest(sandbox, saving.kernel, effects)
         }
-        Event::NotSaved(fault) => {
+        Progress::NotSaved(fault) => {
             if let Some(ended) = saving.after {
                 effects.answer_unsaved(ended, fault);
             }
             effects.refuse_waiting();
             Phase::Open(sandbox, Stage::Unsaved(saving.kernel))
         }
-        Event::Unkeepable(fault) => {
+        Progress::Unkeepable(fault) => {
             if let Some(ended) = saving.after {
                 effects.answer_unsaved(ended, fault);
             }
             at_rest(sandbox, saving.kernel, effects)
         }
-        Event::Died => {
+        Progress::Died => {
             if saving.kernel.take().is_some() {
                 effects.note_loss();
             }
@@ -667,92 +696,17 @@ fn on_saving<E: Effects>(
         }
         // The next waits, timers and cancels come after what they were about, and only a session at rest expires or
         // moves.
-        Event::Opened(_)
-        | Event::Restarted(_)
-        | Event::Failed(_)
-        | Event::Queued
-        | Event::Finished(..)
-        | Event::DiedWith(_)
-        | Event::Deadline
-        | Event::Cancel
-        | Event::GraceOver
-        | Event::Expired
-        | Event::Stop(_)
-        | Event::HandOver
-        | Event::LeaseLost
-        | Event::DiskFull => Phase::Open(sandbox, Stage::Saving(saving)),
-    }
-}
-
-impl<E: Effects> fmt::Debug for Phase<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl<E: Effects> fmt::Debug for Stage<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl<E: Effects> fmt::Debug for Running<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Running").field(&self.stop).finish()
-    }
-}
-
-impl<E: Effects> fmt::Debug for Saving<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Saving").field(&self.after).finish()
-    }
-}
-
-impl<E: Effects> fmt::Debug for Ended<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ended").field(&self.verdict).finish()
-    }
-}
-
-impl<E: Effects> fmt::Debug for Ending<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ending").field(&self.why).finish()
-    }
-}
-
-impl<E: Effects> fmt::Debug for Left<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Opening(_) => f.write_str("opening"),
-            Self::Open(_, stage) => stage.fmt(f),
-            Self::Bare(_) => f.write_str("bare"),
-            Self::Nothing => f.write_str("nothing"),
-        }
-    }
-}
-
-impl<E: Effects> fmt::Debug for Event<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Opened(_) => "Opened",
-            Self::Restarted(_) => "Restarted",
-            Self::Failed(_) => "Failed",
-            Self::Queued => "Queued",
-            Self::Finished(..) => "Finished",
-            Self::DiedWith(_) => "DiedWith",
-            Self::Died => "Died",
-            Self::Saved(_) => "Saved",
-            Self::NotSaved(_) => "NotSaved",
-            Self::Unkeepable(_) => "Unkeepable",
-            Self::Deadline => "Deadline",
-            Self::Cancel => "Cancel",
-            Self::GraceOver => "GraceOver",
-            Self::Expired => "Expired",
-            Self::Stop(_) => "Stop",
-            Self::HandOver => "HandOver",
-            Self::LeaseLost => "LeaseLost",
-            Self::DiskFull => "DiskFull",
-        })
+        Progress::Opened(_)
+        | Progress::Restarted(_)
+        | Progress::Failed(_)
+        | Progress::Queued
+        | Progress::Finished(..)
+        | Progress::DiedWith(_)
+        | Progress::Deadline
+        | Progress::Cancel
+        | Progress::GraceOver
+        | Progress::Expired
+        | Progress::HandOver => Phase::Open(sandbox, Stage::Saving(saving)),
     }
 }
 

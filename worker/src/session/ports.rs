@@ -11,6 +11,7 @@ use std::{
 
 use async_nats::Message;
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use proto::{execution::Language, inspection::Usage};
 
 use crate::{
@@ -103,9 +104,9 @@ pub trait JobsPort: fmt::Debug + Send {
     /// The next one. Pending for ever when none can come any more.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Message>;
     /// Stops listening; what arrived until then.
-    fn leave(self: Box<Self>) -> futures_util::future::BoxFuture<'static, Vec<Message>>;
+    fn leave(self: Box<Self>) -> BoxFuture<'static, Vec<Message>>;
     /// Stops listening at once: another owner is to get whatever is on its way.
-    fn abandon(self: Box<Self>) -> futures_util::future::BoxFuture<'static, ()>;
+    fn abandon(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
 #[async_trait]
@@ -223,11 +224,11 @@ impl JobsPort for Listener {
         self.poll_next(cx)
     }
 
-    fn leave(self: Box<Self>) -> futures_util::future::BoxFuture<'static, Vec<Message>> {
+    fn leave(self: Box<Self>) -> BoxFuture<'static, Vec<Message>> {
         Box::pin((*self).leave())
     }
 
-    fn abandon(self: Box<Self>) -> futures_util::future::BoxFuture<'static, ()> {
+    fn abandon(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin((*self).abandon())
     }
 }

@@ -3,9 +3,10 @@
 use std::{future::pending, process::ExitStatus};
 
 use proto::fault::{Fault, FaultCode};
+use tracing::Span;
 
 use super::{
-    machine::{Event, Phase, Saving, Stage},
+    machine::{End, Event, Phase, Progress, Saving, Stage},
     name::SessionName,
     opening::OpenError,
     saver::{SaveError, Saved},
@@ -22,8 +23,8 @@ pub(super) async fn of(
 ) -> Event<Session> {
     match phase {
         Phase::Opening(opening) => match opening.opened().await {
-            Ok(opened) => Event::Opened(Box::new(opened)),
-            Err(error) => not_opened(&error, name, counts),
+            Ok(opened) => Progress::Opened(Box::new(opened)).into(),
+            Err(error) => not_opened(&error, name, counts).into(),
         },
         Phase::Open(_, stage) => of_stage(stage, name).await,
         Phase::Ending(_) => pending().await,
@@ -32,23 +33,28 @@ pub(super) async fn of(
 
 async fn of_stage(stage: &mut Stage<Session>, name: &SessionName) -> Event<Session> {
     match stage {
-        Stage::Idle(kernel) | Stage::Unsaved(Some(kernel)) => died(kernel.idle().await),
+        Stage::Idle(kernel) | Stage::Unsaved(Some(kernel)) => died(kernel.idle().await).into(),
         Stage::Running(running) => match (&mut running.cell).await {
-            (_, Ok(cell)) if cell.kernel_is_gone() => Event::DiedWith(Ok(cell)),
-            (kernel, ran) => Event::Finished(kernel, ran),
+            (_, Ok(cell)) if cell.kernel_is_gone() => Progress::DiedWith(Ok(cell)).into(),
+            (kernel, ran) => Progress::Finished(kernel, ran).into(),
         },
         Stage::Saving(saving) => of_saving(saving, name).await,
         Stage::Restarting(restart) => match restart.await {
-            Ok(Ok(kernel)) => Event::Restarted(kernel),
-            Ok(Err(error)) => not_restarted(&error),
-            Err(panicked) => not_restarted(&panicked),
+            Ok(Ok(kernel)) => Progress::Restarted(kernel).into(),
+            Ok(Err(error)) => not_restarted(&error).into(),
+            Err(panicked) => not_restarted(&panicked).into(),
         },
         Stage::Unsaved(None) => pending().await,
     }
 }
 
 async fn of_saving(saving: &mut Saving<Session>, name: &SessionName) -> Event<Session> {
-    let Saving { kernel, saving, .. } = saving;
+    let Saving {
+        after,
+        kernel,
+        saving,
+    } = saving;
+    let span = after.as_ref().map(|ended| ended.execution.span.clone());
     let idle = async {
         match kernel {
             Some(kernel) => kernel.idle().await,
@@ -56,20 +62,20 @@ async fn of_saving(saving: &mut Saving<Session>, name: &SessionName) -> Event<Se
         }
     };
     tokio::select! {
-        saved = saving => saving_ended(saved, name),
-        status = idle => died(status),
+        saved = saving => span.unwrap_or_else(Span::current).in_scope(|| saving_ended(saved, name)),
+        status = idle => died(status).into(),
     }
 }
 
-fn died(status: ExitStatus) -> Event<Session> {
+fn died(status: ExitStatus) -> Progress<Session> {
     tracing::info!(%status, "a kernel ended between executions");
-    Event::Died
+    Progress::Died
 }
 
 fn saving_ended(saved: Result<Saved, SaveError>, name: &SessionName) -> Event<Session> {
     match saved {
-        Ok(saved) => Event::Saved(saved),
-        Err(SaveError::Fenced) => Event::LeaseLost,
+        Ok(saved) => Progress::Saved(saved).into(),
+        Err(SaveError::Fenced) => End::LeaseLost.into(),
         // The session's own doing, and its caller's to hear.
         Err(SaveError::Unkeepable(limit)) => {
             tracing::info!(
@@ -77,7 +83,7 @@ fn saving_ended(saved: Result<Saved, SaveError>, name: &SessionName) -> Event<Se
                 error = &limit as &dyn std::error::Error,
                 "files not kept"
             );
-            Event::Unkeepable(Fault::from(&SaveError::Unkeepable(limit)))
+            Progress::Unkeepable(Fault::from(&SaveError::Unkeepable(limit))).into()
         }
         Err(error) => {
             tracing::error!(
@@ -85,12 +91,12 @@ fn saving_ended(saved: Result<Saved, SaveError>, name: &SessionName) -> Event<Se
                 error = &error as &dyn std::error::Error,
                 "failed to save files"
             );
-            Event::NotSaved(Fault::from(&error))
+            Progress::NotSaved(Fault::from(&error)).into()
         }
     }
 }
 
-fn not_opened(error: &OpenError, name: &SessionName, counts: &Counts) -> Event<Session> {
+fn not_opened(error: &OpenError, name: &SessionName, counts: &Counts) -> Progress<Session> {
     let fault = Fault::from(error);
     // That another worker was faster is no failure.
     if matches!(error, OpenError::NoRoom) || fault.code != FaultCode::NotOwner {
@@ -101,11 +107,11 @@ fn not_opened(error: &OpenError, name: &SessionName, counts: &Counts) -> Event<S
             "failed to open a session"
         );
     }
-    Event::Failed(fault)
+    Progress::Failed(fault)
 }
 
-fn not_restarted(error: &(dyn std::error::Error + 'static)) -> Event<Session> {
+fn not_restarted(error: &(dyn std::error::Error + 'static)) -> Progress<Session> {
     tracing::error!(error, "failed to start a kernel for a session");
     let words = "the session's sandbox could not be made or kept";
-    Event::Failed(Fault::new(FaultCode::SandboxUnavailable, words))
+    Progress::Failed(Fault::new(FaultCode::SandboxUnavailable, words))
 }

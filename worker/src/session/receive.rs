@@ -20,7 +20,7 @@ use super::{
     answer,
     claim::unsupported,
     closing, file_job,
-    machine::{Event, Phase, Stop},
+    machine::{End, Phase, Progress, Stop},
     opening::Sandbox,
     program::Source,
     queue::{Asked, Caller, Waiting},
@@ -111,7 +111,7 @@ impl Actor {
             }
             Request::Stop => {
                 responder.accept().await;
-                self.step(Event::Stop(responder)).await;
+                self.step(End::Stop(responder)).await;
             }
             Request::Unknown => responder.finish(Err(unsupported())).await,
         }
@@ -126,12 +126,8 @@ impl Actor {
     async fn take_file_job(&mut self, job: Job, mut responder: Responder) {
         self.session.used();
         responder.accept_soon();
-        let somebody_waits = self.somebody_waits();
+        let (held, somebody_waits) = (self.held(), self.somebody_waits());
         let session = &mut self.session;
-        let held = match &self.phase {
-            Phase::Opening(opening) => opening.held.len(),
-            Phase::Open(..) | Phase::Ending(_) => 0,
-        };
         if held + session.file_jobs.len() >= limits::SESSION_FILE_JOBS {
             let busy = session.busy(file_job::too_many());
             return responder.finish(Err(busy)).await;
@@ -143,10 +139,8 @@ impl Actor {
                 session.beat_soon(somebody_waits);
                 opening.held.push((job, responder));
             }
-            Phase::Ending(ending) => {
-                let refused = closing::not_begun(ending.why, None);
-                responder.finish(Err(refused)).await;
-            }
+            // The actor takes no job any more then.
+            Phase::Ending(_) => responder.finish(Err(closing::gone())).await,
         }
     }
 
@@ -164,7 +158,7 @@ impl Actor {
     /// Puts an execution into the queue.
     pub(super) async fn enqueue(&mut self, execution: Waiting) {
         match self.session.queue.push(execution) {
-            Ok(()) => self.step(Event::Queued).await,
+            Ok(()) => self.step(Progress::Queued).await,
             Err(refused) => {
                 let (caller, busy) = *refused;
                 let busy = self.session.busy(busy);
@@ -189,7 +183,7 @@ impl Actor {
     async fn cancel(&mut self, target: &OperationId, responder: Responder) {
         let runs = self.phase.execution();
         if runs.is_some_and(|running| running.operation == *target) {
-            self.step(Event::Cancel).await;
+            self.step(Progress::Cancel).await;
         } else if let Some(waiting) = self.session.queue.remove(target) {
             let operation = waiting.asked.operation;
             if let Caller::Plain(_) = &waiting.caller {
@@ -204,7 +198,7 @@ impl Actor {
     async fn interrupt_any(&mut self, responder: Responder) {
         let runs = matches!(self.phase.stop(), Some(Stop::No | Stop::Interrupted(_)));
         if runs {
-            self.step(Event::Cancel).await;
+            self.step(Progress::Cancel).await;
         }
         responder.finish(Ok(Answer::Interrupted(runs))).await;
     }

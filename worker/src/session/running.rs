@@ -193,6 +193,10 @@ impl Session {
             outcome.incarnation = Some(self.keeper.ownership().incarnation());
             outcome
         });
+        if outcome.is_err() {
+            // It did not run; the next one hears it.
+            self.lost_between |= execution.lost_before;
+        }
         if let (Caller::Plain(_), Ok(outcome)) = (&execution.caller, &outcome) {
             self.recent.keep(&execution.operation, outcome);
         }

@@ -104,7 +104,7 @@ impl Effects for Numbers {
 fn walk(
     numbers: &mut Numbers,
     phase: Phase<Numbers>,
-    events: impl IntoIterator<Item = Event<Numbers>>,
+    events: impl IntoIterator<Item = impl Into<Event<Numbers>>>,
 ) -> (Phase<Numbers>, Vec<Did>) {
     numbers.did.clear();
     let step = |phase: Phase<Numbers>, event| phase.on(event, numbers);
@@ -133,8 +133,8 @@ fn fault() -> Fault {
     Fault::new(FaultCode::StorageUnavailable, "no")
 }
 
-fn finished() -> Event<Numbers> {
-    Event::Finished(There, There)
+fn finished() -> Progress<Numbers> {
+    Progress::Finished(There, There)
 }
 
 /// Why it ends, if it does.
@@ -149,11 +149,11 @@ fn end(phase: &Phase<Numbers>) -> Option<SessionEnd> {
 fn a_cell_runs_is_saved_and_answered_and_the_session_waits_for_the_next() {
     let mut numbers = Numbers::default();
     numbers.waiting.push(1);
-    let (phase, did) = walk(&mut numbers, idle(), [Event::Queued]);
+    let (phase, did) = walk(&mut numbers, idle(), [Progress::Queued]);
     assert_eq!((phase.name(), did), ("running", vec![Did::Ran(1)]));
     let (phase, did) = walk(&mut numbers, phase, [finished()]);
     assert_eq!((phase.name(), did), ("saving", vec![Did::Save]));
-    let (phase, did) = walk(&mut numbers, phase, [Event::Saved(There)]);
+    let (phase, did) = walk(&mut numbers, phase, [Progress::Saved(There)]);
     assert_eq!(did, [Did::Answered(1, Verdict::AsReported)]);
     assert_eq!(phase.name(), "idle");
 }
@@ -161,12 +161,12 @@ fn a_cell_runs_is_saved_and_answered_and_the_session_waits_for_the_next() {
 #[test]
 fn a_cell_that_obeys_the_interrupt_keeps_its_variables() {
     let numbers = &mut Numbers::default();
-    let (phase, did) = walk(numbers, running(1), [Event::Deadline]);
+    let (phase, did) = walk(numbers, running(1), [Progress::Deadline]);
     assert_eq!(
         (phase.name(), did),
         ("interrupted", vec![Did::Interrupted(1)])
     );
-    let (phase, did) = walk(numbers, phase, [finished(), Event::Saved(There)]);
+    let (phase, did) = walk(numbers, phase, [finished(), Progress::Saved(There)]);
     assert_eq!(phase.name(), "idle");
     let verdict = Verdict::Interrupted(InterruptReason::Deadline);
     assert_eq!(did, [Did::Save, Did::Answered(1, verdict)]);
@@ -175,7 +175,7 @@ fn a_cell_that_obeys_the_interrupt_keeps_its_variables() {
 #[test]
 fn a_cell_that_is_being_interrupted_keeps_its_first_reason() {
     let numbers = &mut Numbers::default();
-    let (phase, did) = walk(numbers, running(1), [Event::Cancel, Event::Deadline]);
+    let (phase, did) = walk(numbers, running(1), [Progress::Cancel, Progress::Deadline]);
     assert_eq!(did, [Did::Interrupted(1)]);
     let why = InterruptReason::Cancel;
     assert_eq!(phase.stop(), Some(Stop::Interrupted(why)));
@@ -184,18 +184,22 @@ fn a_cell_that_is_being_interrupted_keeps_its_first_reason() {
 #[test]
 fn a_cell_that_ignores_the_interrupt_is_killed_saved_and_the_kernel_restarted() {
     let numbers = &mut Numbers::default();
-    let (phase, did) = walk(numbers, running(1), [Event::Deadline, Event::GraceOver]);
+    let (phase, did) = walk(
+        numbers,
+        running(1),
+        [Progress::Deadline, Progress::GraceOver],
+    );
     assert_eq!(did, [Did::Interrupted(1), Did::Killed(1)]);
     numbers.waiting.push(2);
     // Whether it died, or ended by itself in that very moment.
-    for ended in [Event::DiedWith(There), finished()] {
+    for ended in [Progress::DiedWith(There), finished()] {
         let killed = Running {
             execution: 1,
             cell: There,
             stop: Stop::Killed(InterruptReason::Deadline),
         };
         let killed = Phase::Open(There, Stage::Running(killed));
-        let (phase, did) = walk(numbers, killed, [ended, Event::Saved(There)]);
+        let (phase, did) = walk(numbers, killed, [ended, Progress::Saved(There)]);
         assert_eq!(phase.name(), "restarting");
         let verdict = Verdict::Killed(InterruptReason::Deadline);
         let expected = [Did::Save, Did::Answered(1, verdict), Did::Restarted];
@@ -203,7 +207,7 @@ fn a_cell_that_ignores_the_interrupt_is_killed_saved_and_the_kernel_restarted() 
     }
     assert_eq!(phase.name(), "killing");
     let restarting = Phase::Open(There, Stage::Restarting(There));
-    let (phase, did) = walk(numbers, restarting, [Event::Restarted(There)]);
+    let (phase, did) = walk(numbers, restarting, [Progress::Restarted(There)]);
     assert_eq!((phase.name(), did), ("running", vec![Did::Ran(2)]));
 }
 
@@ -211,13 +215,21 @@ fn a_cell_that_ignores_the_interrupt_is_killed_saved_and_the_kernel_restarted() 
 fn a_session_that_fills_the_disk_ends_at_once_but_for_files_that_are_being_saved() {
     let numbers = &mut Numbers::default();
     for phase in [idle(), running(1), Phase::Opening(There)] {
-        let (ended, did) = walk(numbers, phase, [Event::DiskFull]);
+        let (ended, did) = walk(numbers, phase, [End::DiskFull]);
         assert_eq!(end(&ended), Some(SessionEnd::DiskFull));
         assert_eq!(did, []);
     }
-    let (saving, _) = walk(numbers, running(1), [finished(), Event::DiskFull]);
+    let (saving, _) = walk(
+        numbers,
+        running(1),
+        [finished().into(), Event::from(End::DiskFull)],
+    );
     assert_eq!(saving.name(), "saving");
-    let (ended, did) = walk(numbers, saving, [Event::Saved(There), Event::DiskFull]);
+    let (ended, did) = walk(
+        numbers,
+        saving,
+        [Progress::Saved(There).into(), Event::from(End::DiskFull)],
+    );
     assert_eq!(did, [Did::Answered(1, Verdict::AsReported)]);
     assert_eq!(end(&ended), Some(SessionEnd::DiskFull));
 }
@@ -225,10 +237,14 @@ fn a_session_that_fills_the_disk_ends_at_once_but_for_files_that_are_being_saved
 #[test]
 fn a_kernel_that_dies_while_its_files_are_saved_is_missed_by_the_next_caller() {
     let numbers = &mut Numbers::default();
-    let (phase, did) = walk(numbers, running(1), [finished(), Event::Died, Event::Died]);
+    let (phase, did) = walk(
+        numbers,
+        running(1),
+        [finished(), Progress::Died, Progress::Died],
+    );
     assert_eq!(did, [Did::Save, Did::NotedLoss]);
     numbers.waiting.push(2);
-    let (phase, did) = walk(numbers, phase, [Event::Saved(There)]);
+    let (phase, did) = walk(numbers, phase, [Progress::Saved(There)]);
     assert_eq!(phase.name(), "restarting");
     let answered = Did::Answered(1, Verdict::AsReported);
     assert_eq!(did, [answered, Did::Restarted]);
@@ -239,19 +255,23 @@ fn a_kernel_that_dies_while_its_files_are_saved_is_missed_by_the_next_caller() {
 fn no_cell_runs_before_the_files_of_the_last_are_saved() {
     let numbers = &mut Numbers::default();
     numbers.waiting.push(2);
-    let (phase, did) = walk(numbers, running(1), [finished(), Event::NotSaved(fault())]);
+    let (phase, did) = walk(
+        numbers,
+        running(1),
+        [finished(), Progress::NotSaved(fault())],
+    );
     assert_eq!(
         did,
         [Did::Save, Did::AnsweredUnsaved(1), Did::RefusedWaiting]
     );
     assert!(phase.is_unsaved());
     numbers.waiting.push(3);
-    let (phase, did) = walk(numbers, phase, [Event::Queued]);
+    let (phase, did) = walk(numbers, phase, [Progress::Queued]);
     assert_eq!(did, [Did::Save]);
-    let (phase, did) = walk(numbers, phase, [Event::NotSaved(fault())]);
+    let (phase, did) = walk(numbers, phase, [Progress::NotSaved(fault())]);
     assert_eq!(did, [Did::RefusedWaiting]);
     numbers.waiting.push(4);
-    let (phase, did) = walk(numbers, phase, [Event::Queued, Event::Saved(There)]);
+    let (phase, did) = walk(numbers, phase, [Progress::Queued, Progress::Saved(There)]);
     assert_eq!(
         (phase.name(), did),
         ("running", vec![Did::Save, Did::Ran(4)])
@@ -264,14 +284,14 @@ fn code_runs_that_may_make_room_for_what_cannot_be_kept() {
     let (phase, did) = walk(
         numbers,
         running(1),
-        [finished(), Event::Unkeepable(fault())],
+        [finished(), Progress::Unkeepable(fault())],
     );
     assert_eq!(did, [Did::Save, Did::AnsweredUnsaved(1)]);
     assert_eq!(phase.name(), "idle");
     // The store came back, and this is what it was to take.
     for (kernel, next) in [(Some(There), "running"), (None, "restarting")] {
         numbers.waiting.push(2);
-        let events = [Event::Queued, Event::Unkeepable(fault())];
+        let events = [Progress::Queued, Progress::Unkeepable(fault())];
         let (phase, _) = walk(numbers, unsaved(kernel), events);
         assert_eq!(phase.name(), next);
     }
@@ -282,8 +302,8 @@ fn only_a_session_at_rest_expires_or_moves() {
     let numbers = &mut Numbers::default();
     for why in [SessionEnd::Expired, SessionEnd::HandedOver] {
         let event = || match why {
-            SessionEnd::Expired => Event::Expired,
-            _ => Event::HandOver,
+            SessionEnd::Expired => Progress::Expired,
+            _ => Progress::<Numbers>::HandOver,
         };
         for busy in [
             Phase::Opening(There),
@@ -302,7 +322,7 @@ fn only_a_session_at_rest_expires_or_moves() {
 #[test]
 fn whoever_asks_for_the_end_is_kept_until_it_has_come() {
     let numbers = &mut Numbers::default();
-    let (phase, _) = walk(numbers, idle(), [Event::Stop(1), Event::Stop(2)]);
+    let (phase, _) = walk(numbers, idle(), [End::Stop(1), End::Stop(2)]);
     let Phase::Ending(ending) = phase else {
         panic!("{phase:?}");
     };
@@ -315,10 +335,10 @@ fn whoever_asks_for_the_end_is_kept_until_it_has_come() {
 #[test]
 fn a_sandbox_that_cannot_be_had_ends_the_session_with_its_reason() {
     let numbers = &mut Numbers::default();
-    let (phase, did) = walk(numbers, Phase::Opening(There), [Event::Failed(fault())]);
+    let (phase, did) = walk(numbers, Phase::Opening(There), [Progress::Failed(fault())]);
     assert_eq!(did, [Did::NotOpened]);
     let restarting = Phase::Open(There, Stage::Restarting(There));
-    let (again, did) = walk(numbers, restarting, [Event::Failed(fault())]);
+    let (again, did) = walk(numbers, restarting, [Progress::Failed(fault())]);
     assert_eq!(did, []);
     for phase in [phase, again] {
         let Phase::Ending(ending) = phase else {
@@ -334,25 +354,26 @@ fn a_sandbox_that_cannot_be_had_ends_the_session_with_its_reason() {
 /// The events, by number.
 fn event(number: u8) -> Event<Numbers> {
     match number % EVENTS {
-        0 => Event::Opened(There),
-        1 => Event::Restarted(There),
-        2 => Event::Failed(fault()),
-        3 | 16 => Event::Queued,
+        0 => Progress::Opened(There),
+        1 => Progress::Restarted(There),
+        2 => Progress::Failed(fault()),
+        3 | 16 => Progress::Queued,
         4 => finished(),
-        5 => Event::DiedWith(There),
-        6 => Event::Died,
-        7 => Event::Saved(There),
-        8 => Event::NotSaved(fault()),
-        9 => Event::Unkeepable(fault()),
-        10 => Event::Deadline,
-        11 => Event::Cancel,
-        12 => Event::GraceOver,
-        13 => Event::DiskFull,
-        14 => Event::HandOver,
-        15 => Event::Expired,
-        17 => Event::Stop(0),
-        _ => Event::LeaseLost,
+        5 => Progress::DiedWith(There),
+        6 => Progress::Died,
+        7 => Progress::Saved(There),
+        8 => Progress::NotSaved(fault()),
+        9 => Progress::Unkeepable(fault()),
+        10 => Progress::Deadline,
+        11 => Progress::Cancel,
+        12 => Progress::GraceOver,
+        14 => Progress::HandOver,
+        15 => Progress::Expired,
+        13 => return End::DiskFull.into(),
+        17 => return End::Stop(0).into(),
+        _ => return End::LeaseLost.into(),
     }
+    .into()
 }
 
 const EVENTS: u8 = 19;
@@ -425,7 +446,7 @@ proptest! {
             phase = phase.on(event(number), &mut numbers);
         }
         let ended = end(&phase);
-        let (mut phase, did) = walk(&mut numbers, phase, [Event::LeaseLost]);
+        let (mut phase, did) = walk(&mut numbers, phase, [End::LeaseLost]);
         prop_assert_eq!(did, []);
         let why = ended.unwrap_or(SessionEnd::Fenced);
         prop_assert_eq!(end(&phase), Some(why));

@@ -1,7 +1,8 @@
 //! Whatever happens, in whatever order: stories that a seed tells. Each is printed when it goes wrong.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, panic::AssertUnwindSafe};
 
+use futures_util::FutureExt;
 use proto::ambient::Random;
 
 use super::*;
@@ -187,37 +188,33 @@ impl Told {
     }
 }
 
+/// Tells the story of a seed; says whether all was as it must be, and else what happened in it.
+async fn tell(seed: u64) -> Result<(), Vec<String>> {
+    let mut told = Told::new(seed).await;
+    let telling = AssertUnwindSafe(async {
+        for _ in 0..STEPS {
+            // Whoever asks for a session that is gone is none of its callers.
+            if told.story.jobs.is_closed() {
+                break;
+            }
+            told.step().await;
+            told.story.settle().await;
+            told.look();
+        }
+        told.come_to_the_end().await;
+        told.check();
+    });
+    telling.catch_unwind().await.map_err(|_| told.steps)
+}
+
 #[test]
 fn whatever_happens_everybody_is_answered_once_and_never_before_the_files_are_saved() {
     for seed in 0..STORIES {
-        let told = std::panic::catch_unwind(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .start_paused(true)
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let mut told = Told::new(seed).await;
-                let steps = std::panic::AssertUnwindSafe(async {
-                    for _ in 0..STEPS {
-                        // Whoever asks for a session that is gone is none of its callers.
-                        if told.story.jobs.is_closed() {
-                            break;
-                        }
-                        told.step().await;
-                        told.story.settle().await;
-                        told.look();
-                    }
-                    told.come_to_the_end().await;
-                    told.check();
-                });
-                let outcome = futures_util::FutureExt::catch_unwind(steps).await;
-                if outcome.is_err() {
-                    println!("seed {seed}: {:?}", told.steps);
-                }
-                outcome.is_ok()
-            })
-        });
-        assert!(told.unwrap_or(false), "seed {seed}");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build();
+        let told = runtime.unwrap().block_on(tell(seed));
+        told.unwrap_or_else(|steps| panic!("seed {seed}: {steps:?}"));
     }
 }

@@ -106,8 +106,12 @@ fn job(request: Request, operation: u32) -> Job {
 }
 
 fn code(text: &str) -> Request {
+    execute(Blob::Inline(text.into()))
+}
+
+fn execute(code: Blob) -> Request {
     Request::Execute {
-        code: Blob::Inline(text.into()),
+        code,
         timeout_ms: 60_000,
         record: None,
         language: Language::Python,

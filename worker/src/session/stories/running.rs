@@ -123,6 +123,26 @@ async fn a_kernel_that_dies_between_cells_is_missed_by_the_next_caller() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_variables_that_are_lost_hears_the_first_whose_code_runs() {
+    let (mut story, _first, run) = Story::runs("1").await;
+    run.prints("");
+    story.saves().await.succeeds();
+    story.settle().await;
+    let dying = story.process.clone().unwrap();
+    story.has_another_kernel();
+    dying.gone.cancel();
+    story.settle().await;
+    let no_text = story.ask(execute(Blob::Inline(vec![0xff])));
+    story.saves().await.succeeds();
+    assert_eq!(story.fault(&no_text).await, FaultCode::Unsupported);
+    let next = story.ask(code("2"));
+    story.started().await.prints("2");
+    story.saves().await.succeeds();
+    let outcome = story.outcome(&next).await;
+    assert!(outcome.stderr.contains("variables are lost"), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_another_kernel_the_session_ends_and_its_files_go_on_elsewhere() {
     let (mut story, first, run) = Story::runs("1").await;
     let waiting = story.ask(code("2"));
