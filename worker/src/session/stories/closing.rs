@@ -93,12 +93,15 @@ async fn files_that_cannot_be_handed_over_do_not_keep_the_worker() {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_stopped_while_its_kernel_is_on_its_way_leaves_nothing_behind() {
     let (mut story, first, run) = Story::runs("1").await;
-    story.has_another_kernel();
+    let (kernel, on_its_way) = story.awaits_another_kernel();
     run.crashes();
     story.saves().await.succeeds();
-    let stopping = story.ask(Request::Stop);
-    assert_eq!(story.answer(&stopping).await, Ok(Answer::Gone));
     assert!(story.outcome(&first).await.ending != Ending::Succeeded);
+    let stopping = story.ask(Request::Stop);
+    story.settle().await;
+    assert!(!story.cage.destroyed.load(Ordering::Relaxed));
+    assert!(on_its_way.send(kernel).is_ok());
+    assert_eq!(story.answer(&stopping).await, Ok(Answer::Gone));
     let ended = story.ends().await;
     assert_eq!((ended.lease, ended.cage_is_gone), (None, true));
 }

@@ -254,8 +254,8 @@ impl KernelPort for Kernel {
 pub(super) struct Cage {
     /// It took too much of the worker's disk.
     pub(super) disk_full: CancellationToken,
-    /// The kernels that it gets after its first.
-    pub(super) kernels: Mutex<VecDeque<Kernel>>,
+    /// The kernels that it gets after its first, each when the story sends it.
+    pub(super) kernels: Mutex<VecDeque<oneshot::Receiver<Kernel>>>,
     /// Kills by the memory limit.
     pub(super) oom_kills: AtomicU64,
     /// Whether it was removed.
@@ -301,9 +301,10 @@ impl CagePort for Cage {
     }
 
     async fn restart(&self) -> Result<Box<dyn KernelPort>, StockError> {
-        let next = self.kernels.lock().unwrap().pop_front();
         let none = || SandboxError::System(io::Error::other("the story has no other kernel"));
-        Ok(Box::new(next.ok_or_else(none)?))
+        let next = self.kernels.lock().unwrap().pop_front();
+        let kernel = next.ok_or_else(none)?.await.map_err(|_| none())?;
+        Ok(Box::new(kernel))
     }
 
     async fn destroy(self: Arc<Self>) {

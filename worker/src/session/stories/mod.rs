@@ -231,9 +231,17 @@ impl Story {
 
     /// There is another kernel for when this one is gone.
     fn has_another_kernel(&mut self) {
+        let (kernel, on_its_way) = self.awaits_another_kernel();
+        assert!(on_its_way.send(kernel).is_ok(), "the session does not wait");
+    }
+
+    /// There will be another kernel when this one is gone, and not before it is sent.
+    fn awaits_another_kernel(&mut self) -> (Kernel, oneshot::Sender<Kernel>) {
         let (kernel, process) = Kernel::new(self.new_runs.clone());
-        self.cage.kernels.lock().unwrap().push_back(kernel);
+        let (sender, on_its_way) = oneshot::channel();
+        self.cage.kernels.lock().unwrap().push_back(on_its_way);
         self.process = Some(process);
+        (kernel, sender)
     }
 
     /// Sends a job; its answer goes there.
