@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
-use crate::api::{contract::THE_SAME_AS, front::OPERATION_ID};
+use crate::api::{declare::THE_SAME_AS, front::OPERATION_ID};
 
 /// What stands before the path of every operation.
 const POOL: &str =

@@ -2,12 +2,8 @@
 //! where they share a path. Operations are declared and described in their contracts, bodies by the types that
 //! are read and written; [`assembly`] adds what all have in common.
 
-use std::sync::LazyLock;
-
-use axum::{
-    http::header,
-    response::{IntoResponse, Response},
-};
+use axum::{http::header, response::IntoResponse};
+use bytes::Bytes;
 use serde_json::Value;
 use utoipa::{
     PartialSchema as _, ToSchema as _,
@@ -57,34 +53,16 @@ pub fn document(contract: Contract) -> Result<Value, serde_json::Error> {
 
 /// The description as it is served and committed.
 #[must_use]
-pub fn text(contract: Contract) -> &'static str {
-    static TEXTS: LazyLock<[String; 2]> = LazyLock::new(|| Contract::ALL.map(written));
-    let [old, new] = &*TEXTS;
-    match contract {
-        Contract::Old => old,
-        Contract::New => new,
-    }
-}
-
-fn written(contract: Contract) -> String {
+pub fn text(contract: Contract) -> String {
     let text = document(contract).and_then(|document| serde_json::to_string_pretty(&document));
     format!("{}\n", text.unwrap_or_default())
 }
 
-/// Tells anybody of the old contract.
-pub async fn old_contract() -> Response {
-    served(Contract::Old)
-}
-
-/// Tells anybody of the new contract.
-pub async fn new_contract() -> Response {
-    served(Contract::New)
-}
-
-fn served(contract: Contract) -> Response {
+/// Tells anybody of a contract.
+pub fn answer(contract: Contract) -> impl IntoResponse + Clone {
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, CACHED),
     ];
-    (headers, text(contract)).into_response()
+    (headers, Bytes::from(text(contract)))
 }

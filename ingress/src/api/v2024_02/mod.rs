@@ -4,7 +4,7 @@
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::contract::{Declare, another};
+use super::declare::{Declare, another};
 
 pub mod code;
 pub mod files;

@@ -3,7 +3,7 @@
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::contract::{Declare, another};
+use super::declare::{Declare, another};
 
 pub mod executions;
 pub mod files;

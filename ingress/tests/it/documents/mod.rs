@@ -27,7 +27,7 @@ fn the_committed_page_of_errors_is_that_of_the_code() {
 fn the_committed_contracts_are_those_of_the_code() {
     for contract in Contract::ALL {
         let path = here(&format!("openapi/{}.json", contract.name()));
-        documents::keep(&path, openapi::text(contract));
+        documents::keep(&path, &openapi::text(contract));
     }
 }
 
