@@ -1,33 +1,25 @@
-//! Running code for a caller who waits: from a request of any contract to what the code left, which the contract
-//! then puts in its own words.
+//! Running code for a caller who waits: from a request of any contract to an answer in the contract's own words.
 
 use axum::{
+    Json,
     body::Body,
-    http::{HeaderMap, HeaderValue, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
+use serde::Serialize;
 
 use super::{
     accept, body,
     front::Caller,
     outcome,
     ran::{self, Ran},
-    request::{Fields, Kind, Request},
-    stream::{self, Running},
+    request::{Fields, Request},
+    stream,
 };
 use crate::{
-    error::{ApiError, ErrorCode},
+    error::ApiError,
     service::{Code, Session},
 };
-
-/// What became of it.
-#[derive(Debug)]
-pub enum Waited {
-    /// It has ended.
-    Ended(Box<Ran>),
-    /// It runs, and its caller is told of it as it happens.
-    Runs(Running),
-}
 
 /// Reads a request, and finds the session that it or its address names.
 ///
@@ -43,55 +35,20 @@ pub async fn read(caller: &Caller, body: Body) -> Result<(Session, Request), Api
     Ok((session, request))
 }
 
-/// Reads one of a contract whose callers always wait.
-///
-/// # Errors
-/// It is wrong.
-pub async fn read_synchronous(caller: &Caller, body: Body) -> Result<(Session, Code), ApiError> {
-    let (session, request) = read(caller, body).await?;
-    if request.kind != Kind::Synchronous {
-        let message = "`executionType` must be `synchronous` at this path: `executions` has others";
-        let code = ErrorCode::SessionRequestNotSupported;
-        return Err(ApiError::new(code, message));
-    }
-    Ok((session, request.code))
-}
-
-/// Runs code, to its end or as it happens, whichever the caller prefers.
+/// Runs code, to its end or as it happens, whichever the caller prefers, and answers with `T`.
 ///
 /// # Errors
 /// The platform failed.
-pub async fn run(
+pub async fn run<T: From<Ran> + Serialize + 'static>(
     caller: &Caller,
     headers: &HeaderMap,
     session: Session,
     code: Code,
-) -> Result<Waited, ApiError> {
+) -> Result<Response, ApiError> {
     if accept::prefers_events(headers) {
-        let running = stream::run(caller, session, code).await?;
-        return Ok(Waited::Runs(running));
+        return stream::run::<T>(caller, session, code).await;
     }
     let ran = ran::run(&caller.app.service, caller.arrived, session, code, None).await?;
-    Ok(Waited::Ended(Box::new(ran)))
-}
-
-impl Waited {
-    /// The answer, with the body that the contract makes of what the code left.
-    ///
-    /// # Errors
-    /// Never: bodies are JSON.
-    pub fn answer<F>(self, body: F) -> Result<Response, ApiError>
-    where
-        F: Fn(&Ran) -> Result<Vec<u8>, serde_json::Error> + Send + 'static,
-    {
-        match self {
-            Self::Ended(ran) => {
-                let body = body(&ran).map_err(|error| ApiError::internal(&error))?;
-                let json = HeaderValue::from_static("application/json");
-                let headers = outcome::headers(&ran.outcome, ran.times);
-                Ok(([(header::CONTENT_TYPE, json)], headers, body).into_response())
-            }
-            Self::Runs(running) => Ok(running.answer(body)),
-        }
-    }
+    let headers = outcome::headers(&ran.outcome, ran.times);
+    Ok((headers, Json(T::from(ran))).into_response())
 }

@@ -11,24 +11,71 @@ use proto::file::FileEntry;
 use super::{content, file_name, front::Caller, multipart};
 use crate::error::{ApiError, ErrorCode};
 
-/// What a path below `files` asks for.
+/// What was found at a path below `files`.
+#[derive(Debug)]
+pub enum Found {
+    /// A file's bytes, on their way.
+    Content(Response),
+    /// What is told of a file.
+    Description(FileEntry),
+}
+
+/// What a path below `files` asks for: the names that may be meant, likeliest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileRequest {
-    /// What is told of a file; the names that it may have, likeliest first.
+enum FileRequest {
     Description(Vec<String>),
-    /// A file's bytes; the names that may be meant, likeliest first.
     Content(Vec<String>),
 }
 
-impl FileRequest {
-    /// That of a path below `files` or, as the oldest documentation has it, `file`.
-    ///
-    /// # Errors
-    /// It holds bytes that are no text.
-    pub fn of(uri: &Uri) -> Result<Self, ApiError> {
-        let below = uri.path().strip_prefix("/file/");
-        classify_path(below.unwrap_or_else(|| below_files(uri)))
+/// Finds what a path below `files` asks for or, as the oldest documentation has it, `file`.
+///
+/// # Errors
+/// The path holds bytes that are no text, there is no such file, or the platform failed.
+pub async fn find(caller: &Caller, headers: &HeaderMap, uri: &Uri) -> Result<Found, ApiError> {
+    let below = uri.path().strip_prefix("/file/");
+    match classify_path(below.unwrap_or_else(|| below_files(uri)))? {
+        FileRequest::Content(names) => send(caller, headers, &names).await.map(Found::Content),
+        FileRequest::Description(names) => {
+            let described = first(names.iter().map(|name| describe(caller, name)));
+            described.await.map(Found::Description)
+        }
     }
+}
+
+/// Sends the first file that there is under one of these names.
+///
+/// # Errors
+/// There is no such file, or the platform failed.
+pub async fn send(
+    caller: &Caller,
+    headers: &HeaderMap,
+    names: &[String],
+) -> Result<Response, ApiError> {
+    let names = names.iter();
+    first(names.map(|name| content::send(caller, headers, name))).await
+}
+
+async fn describe(caller: &Caller, name: &str) -> Result<FileEntry, ApiError> {
+    let (session, path) = (caller.session()?, caller.path(name)?);
+    Ok(caller.app.service.stat(&session, path).await?)
+}
+
+/// What there is under the first of several names that has something. Where none has, the likeliest is told of.
+async fn first<T, L>(looks: impl Iterator<Item = L>) -> Result<T, ApiError>
+where
+    L: Future<Output = Result<T, ApiError>>,
+{
+    let mut likeliest = None;
+    for look in looks {
+        match look.await {
+            Err(error) if error.code.is_about_the_path() => {
+                likeliest.get_or_insert(error);
+            }
+            answer => return answer,
+        }
+    }
+    let nameless = || ApiError::new(ErrorCode::FileNotFound, "the path names no file");
+    Err(likeliest.unwrap_or_else(nameless))
 }
 
 /// Stores what a multipart body brings, at most `most` files.
@@ -69,75 +116,8 @@ pub async fn store(
 pub async fn delete(caller: &Caller, uri: &Uri) -> Result<(), ApiError> {
     let name = decoded(below_files(uri))?;
     let session = caller.session()?;
-    Ok(caller
-        .app
-        .service
-        .delete(&session, caller.path(&name)?)
-        .await?)
-}
-
-/// Sends the first file that there is under one of these names.
-///
-/// # Errors
-/// There is no such file, or the platform failed.
-pub async fn send_first(
-    caller: &Caller,
-    headers: &HeaderMap,
-    names: &[String],
-) -> Result<Response, ApiError> {
-    let mut search = Search::default();
-    for name in names {
-        let sent = content::send(caller, headers, name).await;
-        if let Some(answer) = search.ended_by(sent) {
-            return answer;
-        }
-    }
-    Err(search.refusal())
-}
-
-/// What is told of the first file that there is under one of these names.
-///
-/// # Errors
-/// There is no such file, or the platform failed.
-pub async fn describe_first(caller: &Caller, names: &[String]) -> Result<FileEntry, ApiError> {
-    let mut search = Search::default();
-    for name in names {
-        if let Some(answer) = search.ended_by(describe(caller, name).await) {
-            return answer;
-        }
-    }
-    Err(search.refusal())
-}
-
-async fn describe(caller: &Caller, name: &str) -> Result<FileEntry, ApiError> {
-    let session = caller.session()?;
-    Ok(caller
-        .app
-        .service
-        .stat(&session, caller.path(name)?)
-        .await?)
-}
-
-/// A search under several names. Where there is nothing under any of them, the likeliest name is told of.
-#[derive(Debug, Default)]
-struct Search(Option<ApiError>);
-
-impl Search {
-    /// The answer of a name, if it ends the search.
-    fn ended_by<T>(&mut self, answer: Result<T, ApiError>) -> Option<Result<T, ApiError>> {
-        match answer {
-            Err(error) if error.code.is_about_the_path() => {
-                self.0.get_or_insert(error);
-                None
-            }
-            answer => Some(answer),
-        }
-    }
-
-    fn refusal(self) -> ApiError {
-        let nameless = || ApiError::new(ErrorCode::FileNotFound, "the path names no file");
-        self.0.unwrap_or_else(nameless)
-    }
+    let path = caller.path(&name)?;
+    Ok(caller.app.service.delete(&session, path).await?)
 }
 
 fn below_files(uri: &Uri) -> &str {

@@ -3,7 +3,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use proto::execution::{Bundle, Outcome};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use utoipa::{
     PartialSchema, ToSchema,
@@ -13,7 +13,8 @@ use utoipa::{
 use super::strict;
 
 /// What a cell's `result` is on the wire.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
 pub enum CellResult {
     /// Text that is JSON, as it stands, so that long numbers keep their digits.
     Json(Box<RawValue>),
@@ -21,11 +22,15 @@ pub enum CellResult {
     Text(String),
     /// The last image.
     Image {
+        /// `image`.
+        r#type: &'static str,
         /// Such as `png`.
         format: &'static str,
         /// The image.
         base64_data: String,
     },
+    /// All forms by mime type, or null, where the caller wishes that.
+    AllForms(Value),
 }
 
 /// Image types in the order of preference.
@@ -72,14 +77,12 @@ impl CellResult {
     /// All forms of what [`Self::of`] chooses one form of, by mime type, as Jupyter's messages have
     /// them; null when there is nothing.
     #[must_use]
-    pub fn all_forms(outcome: &Outcome) -> Value {
+    pub fn all_forms(outcome: &Outcome) -> Self {
         let mut shown = outcome.displays.iter().chain(&outcome.result).rev();
         let chosen = shown.find(|bundle| image(bundle).is_some());
         let chosen = chosen.or(outcome.result.as_ref());
-        match chosen.or_else(|| outcome.displays.last()) {
-            Some(bundle) => forms(bundle),
-            None => Value::Null,
-        }
+        let chosen = chosen.or_else(|| outcome.displays.last());
+        Self::AllForms(chosen.map_or(Value::Null, forms))
     }
 
     /// Standard output, and where the one result is an image after it the texts of what else was shown, as of
@@ -150,6 +153,7 @@ fn image(bundle: &Bundle) -> Option<CellResult> {
             _ => content.to_owned(),
         };
         Some(CellResult::Image {
+            r#type: "image",
             format,
             base64_data,
         })
@@ -175,30 +179,6 @@ impl PartialSchema for CellResult {
 }
 
 impl ToSchema for CellResult {}
-
-impl Serialize for CellResult {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Image<'a> {
-            r#type: &'static str,
-            format: &'a str,
-            base64_data: &'a str,
-        }
-        match self {
-            Self::Json(json) => json.serialize(serializer),
-            Self::Text(text) => serializer.serialize_str(text),
-            Self::Image {
-                format,
-                base64_data,
-            } => Image {
-                r#type: "image",
-                format,
-                base64_data,
-            }
-            .serialize(serializer),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -342,13 +322,15 @@ mod tests {
         table
             .0
             .push(("application/json".into(), "{\"a\":1}".into()));
-        let forms = CellResult::all_forms(&outcome(Some(table.clone()), vec![]));
+        let forms = |result, displays| {
+            serde_json::to_value(CellResult::all_forms(&outcome(result, displays))).unwrap()
+        };
         let expected = serde_json::json!({ "text/plain": "a b", "application/json": { "a": 1 } });
-        assert_eq!(forms, expected);
+        assert_eq!(forms(Some(table.clone()), vec![]), expected);
         let image = bundle("image/png", "one");
-        let forms = CellResult::all_forms(&outcome(Some(table), vec![image]));
-        assert_eq!(forms, serde_json::json!({ "image/png": "one" }));
-        assert_eq!(CellResult::all_forms(&outcome(None, vec![])), Value::Null);
+        let expected = serde_json::json!({ "image/png": "one" });
+        assert_eq!(forms(Some(table), vec![image]), expected);
+        assert_eq!(forms(None, vec![]), Value::Null);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use proto::{
     trace::TraceContext,
     wire,
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -43,28 +44,36 @@ const DISPLAY_BYTES: usize = limits::KERNEL_FRAME_BYTES + limits::MIME_TYPES * 1
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// An execution that is told of as it happens.
-#[derive(Debug)]
-pub struct Running {
+struct Running {
     /// What was heard before the answer's head was sent.
     first: Option<First>,
     events: Events,
     /// Ends with the caller.
-    task: AbortOnDropHandle<Result<Ran, ApiError>>,
+    task: Task,
     /// The trace of the request.
     trace: TraceContext,
+    /// The beginning of a display output.
+    display: Vec<u8>,
+    over: bool,
 }
 
-#[derive(Debug)]
+type Task = AbortOnDropHandle<Result<Ran, ApiError>>;
+
 enum First {
     Event(Event),
     End(Box<Ran>),
 }
 
-/// Runs the code of a request. What fails before a worker has it is answered as ever.
+/// Runs code, and answers with what it shows and at last with the `T` that is made of what it left. What fails
+/// before a worker has it is answered as ever.
 ///
 /// # Errors
 /// The platform failed before anything ran.
-pub async fn run(caller: &Caller, session: Session, code: Code) -> Result<Running, ApiError> {
+pub async fn run<T: From<Ran> + Serialize + 'static>(
+    caller: &Caller,
+    session: Session,
+    code: Code,
+) -> Result<Response, ApiError> {
     let (reader, mut events) = reader();
     let (app, arrived) = (caller.app.clone(), caller.arrived);
     // A task of its own: nothing that a slow caller does may stop the listening to the worker.
@@ -75,66 +84,44 @@ pub async fn run(caller: &Caller, session: Session, code: Code) -> Result<Runnin
         Some(event) => First::Event(event),
         None => First::End(Box::new(end_of(&mut task).await?)),
     };
-    Ok(Running {
+    let running = Running {
         first: Some(first),
         events,
         task,
         trace: caller.trace,
-    })
+        display: vec![],
+        over: false,
+    };
+    let texts = stream::unfold(running, |mut running| async move {
+        let text = running.next::<T>().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(text)), running))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (BUFFERING, HeaderValue::from_static("no")),
+    ];
+    Ok((headers, Body::from_stream(texts)).into_response())
 }
 
-async fn end_of(task: &mut AbortOnDropHandle<Result<Ran, ApiError>>) -> Result<Ran, ApiError> {
+async fn end_of(task: &mut Task) -> Result<Ran, ApiError> {
     task.await
         .unwrap_or_else(|error| Err(ApiError::internal(&error)))
 }
 
 impl Running {
-    /// The answer, whose last event has the body that is made of what the code left.
-    pub fn answer<F>(self, body: F) -> Response
-    where
-        F: Fn(&Ran) -> Result<Vec<u8>, serde_json::Error> + Send + 'static,
-    {
-        let telling = Telling {
-            running: self,
-            body,
-            display: Vec::new(),
-            over: false,
-        };
-        let texts = stream::unfold(telling, |mut telling| async move {
-            let text = telling.next().await?;
-            Some((Ok::<_, Infallible>(Bytes::from(text)), telling))
-        });
-        let headers = [
-            (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
-            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-            (BUFFERING, HeaderValue::from_static("no")),
-        ];
-        (headers, Body::from_stream(texts)).into_response()
-    }
-}
-
-/// A stream on its way out.
-struct Telling<F> {
-    running: Running,
-    body: F,
-    /// The beginning of a display output.
-    display: Vec<u8>,
-    over: bool,
-}
-
-impl<F: Fn(&Ran) -> Result<Vec<u8>, serde_json::Error>> Telling<F> {
     /// The text of the next event that has one.
-    async fn next(&mut self) -> Option<String> {
+    async fn next<T: From<Ran> + Serialize>(&mut self) -> Option<String> {
         while !self.over {
-            let event = match self.running.first.take() {
+            let event = match self.first.take() {
                 Some(First::Event(event)) => event,
-                Some(First::End(ran)) => return Some(self.end(Ok(*ran))),
-                None => match timeout(KEEP_ALIVE, self.running.events.next()).await {
+                Some(First::End(ran)) => return Some(self.end::<T>(Ok(*ran))),
+                None => match timeout(KEEP_ALIVE, self.events.next()).await {
                     Err(_) => return Some(":\n\n".to_owned()),
                     Ok(Some(event)) => event,
                     Ok(None) => {
-                        let ended = end_of(&mut self.running.task).await;
-                        return Some(self.end(ended));
+                        let ended = end_of(&mut self.task).await;
+                        return Some(self.end::<T>(ended));
                     }
                 },
             };
@@ -145,14 +132,16 @@ impl<F: Fn(&Ran) -> Result<Vec<u8>, serde_json::Error>> Telling<F> {
         None
     }
 
-    fn end(&mut self, ended: Result<Ran, ApiError>) -> String {
+    fn end<T: From<Ran> + Serialize>(&mut self, ended: Result<Ran, ApiError>) -> String {
         self.over = true;
-        let body =
-            ended.and_then(|ran| (self.body)(&ran).map_err(|error| ApiError::internal(&error)));
+        let body = ended.and_then(|ran| {
+            let body = serde_json::to_string(&T::from(ran));
+            body.map_err(|error| ApiError::internal(&error))
+        });
         match body {
-            Ok(body) => said("result", &String::from_utf8_lossy(&body)),
+            Ok(body) => said("result", &body),
             Err(error) => {
-                let body = serde_json::to_string(&error.into_body(self.running.trace));
+                let body = serde_json::to_string(&error.into_body(self.trace));
                 said("error", &body.unwrap_or_default())
             }
         }

@@ -11,14 +11,15 @@ use crate::{
         extension::HearthAnswer,
         front::Caller,
         outcome,
-        request::parts,
+        ran::Ran,
+        request::{Kind, Request, parts},
         result::CellResult,
         schema::{
             answers::{RefusedExecution, Waited},
             parameters::{InSession, Named, PerhapsInSession},
         },
     },
-    error::ApiError,
+    error::{ApiError, ErrorCode},
     service::Wishes,
 };
 
@@ -27,15 +28,7 @@ use crate::{
     summary = "Run code", params(InSession, Named), request_body = Wrapped,
     responses(Waited<Referenced>, RefusedExecution))]
 pub async fn execute(caller: Caller, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
-    caller.refuse_shell()?;
-    let (session, code) = execution::read_synchronous(&caller, body).await?;
-    let waited = execution::run(&caller, &headers, session, code).await?;
-    waited.answer(|ran| {
-        serde_json::to_vec(&Referenced {
-            id: "1",
-            properties: Executed::new("2", &ran.outcome, ran.wishes),
-        })
-    })
+    run::<Referenced>(&caller, &headers, body).await
 }
 
 /// `POST python/execute`: the same at the top level.
@@ -47,10 +40,23 @@ pub async fn execute_top_level(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
+    run::<Executed>(&caller, &headers, body).await
+}
+
+/// Callers of this contract always wait.
+async fn run<T: From<Ran> + Serialize + 'static>(
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     caller.refuse_shell()?;
-    let (session, code) = execution::read_synchronous(&caller, body).await?;
-    let waited = execution::run(&caller, &headers, session, code).await?;
-    waited.answer(|ran| serde_json::to_vec(&Executed::new("1", &ran.outcome, ran.wishes)))
+    let (session, Request { code, kind, .. }) = execution::read(caller, body).await?;
+    if kind != Kind::Synchronous {
+        let message = "`executionType` must be `synchronous` at this path: `executions` has others";
+        let code = ErrorCode::SessionRequestNotSupported;
+        return Err(ApiError::new(code, message));
+    }
+    execution::run::<T>(caller, headers, session, code).await
 }
 
 /// A request to run code in the old contract.
@@ -154,6 +160,21 @@ enum Status {
     Success,
     /// It did not.
     Failure,
+}
+
+impl From<Ran> for Referenced {
+    fn from(ran: Ran) -> Self {
+        Self {
+            id: "1",
+            properties: Executed::new("2", &ran.outcome, ran.wishes),
+        }
+    }
+}
+
+impl From<Ran> for Executed {
+    fn from(ran: Ran) -> Self {
+        Self::new("1", &ran.outcome, ran.wishes)
+    }
 }
 
 impl Executed {

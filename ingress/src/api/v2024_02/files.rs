@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::{
     api::{
         file_name,
-        files::{self, FileRequest},
+        files::{self, Found},
         front::{self, Caller},
         multipart,
         schema::{
@@ -55,19 +55,13 @@ pub async fn upload(caller: Caller, request: Request) -> Result<impl IntoRespons
     summary = "Tell of a file", params(InSession, OfFile, InDirectory),
     responses((status = 200, description = "The file.", body = Files), RefusedInSession))]
 pub async fn get(caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response, ApiError> {
-    match FileRequest::of(&uri)? {
-        FileRequest::Content(names) => files::send_first(&caller, &headers, &names).await,
-        FileRequest::Description(names) => {
-            let entry = files::describe_first(&caller, &names).await?;
-            Ok(Json(Files::new(&[entry])).into_response())
-        }
-    }
+    Ok(match files::find(&caller, &headers, &uri).await? {
+        Found::Content(response) => response,
+        Found::Description(entry) => Json(Files::new(&[entry])).into_response(),
+    })
 }
 
 /// `GET files/content/{name}`
-///
-/// # Errors
-/// There is no such file, or the platform failed.
 #[utoipa::path(
     get,
     path = "/files/content/{name}",
@@ -95,7 +89,7 @@ pub async fn download_by_query(caller: Caller, headers: HeaderMap) -> Result<Res
     match caller.query.get("filename")? {
         Some(name) => {
             let names = file_name::candidates(name, name);
-            files::send_first(&caller, &headers, &names).await
+            files::send(&caller, &headers, &names).await
         }
         None => Err(ApiError::invalid(
             "the query parameter `filename` is missing",

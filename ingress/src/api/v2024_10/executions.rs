@@ -1,8 +1,6 @@
 //! `executions`: runs a cell, or a command where the pool runs a shell; and tells of those that have a
 //! record, whose callers named them or do not wait.
 
-use std::time::Duration;
-
 use axum::{
     Json,
     body::Body,
@@ -16,7 +14,6 @@ use proto::{
 };
 use serde::Serialize;
 use serde_json::json;
-use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::resource::{Answered, Status, execution_type, status};
@@ -35,6 +32,7 @@ use crate::{
     error::{ApiError, ErrorCode},
     executions::Execution,
     service::Session,
+    sessions,
 };
 
 /// Where the execution is told of.
@@ -62,13 +60,10 @@ pub async fn execute(caller: Caller, headers: HeaderMap, body: Body) -> Result<R
     let location = location(&caller, &session);
     let has_record = caller.named || kind != Kind::Synchronous;
     let mut response = match kind {
-        Kind::Synchronous => {
-            let waited = execution::run(&caller, &headers, session, code).await?;
-            waited.answer(|ran| serde_json::to_vec(&Answered::to_waiting(ran)))?
-        }
+        Kind::Synchronous => execution::run::<Answered>(&caller, &headers, session, code).await?,
         Kind::Asynchronous { retry } => {
             let submitted = caller.app.service.submit(&session, code, retry).await?;
-            (StatusCode::ACCEPTED, recorded(&session, submitted)).into_response()
+            (StatusCode::ACCEPTED, recorded(session, submitted)).into_response()
         }
     };
     if let Some(location) = location.filter(|_| has_record) {
@@ -83,7 +78,7 @@ fn location(caller: &Caller, session: &Session) -> Option<HeaderValue> {
 }
 
 /// An execution as its record tells it.
-fn recorded(session: &Session, execution: Execution) -> Response {
+fn recorded(session: Session, execution: Execution) -> Response {
     let mut headers = match &execution.end {
         Some(Ok(outcome)) => outcome::headers_of(outcome),
         Some(Err(_)) | None => HeaderMap::new(),
@@ -101,7 +96,7 @@ fn recorded(session: &Session, execution: Execution) -> Response {
 pub async fn get(caller: Caller, Path(id): Path<String>) -> Result<Response, ApiError> {
     let session = named(&caller, &id)?;
     let found = caller.app.service.execution(&session).await?;
-    Ok(recorded(&session, found.ok_or_else(not_found)?))
+    Ok(recorded(session, found.ok_or_else(not_found)?))
 }
 
 /// `DELETE executions/{id}` and `POST executions/{id}/cancel`
@@ -111,7 +106,7 @@ pub async fn get(caller: Caller, Path(id): Path<String>) -> Result<Response, Api
 pub async fn cancel(caller: Caller, Path(id): Path<String>) -> Result<Response, ApiError> {
     let session = named(&caller, &id)?;
     let found = caller.app.service.cancel(&session).await?;
-    Ok(recorded(&session, found.ok_or_else(not_found)?))
+    Ok(recorded(session, found.ok_or_else(not_found)?))
 }
 
 /// `GET executions`
@@ -211,9 +206,7 @@ impl Listed {
     /// Without its id, which older servers did not record, nobody could ask for it.
     fn of(session: &Session, record: &ExecutionRecord) -> Option<Self> {
         let submission = record.submission.as_ref()?;
-        let at = |milliseconds: u64| {
-            timestamp(OffsetDateTime::UNIX_EPOCH + Duration::from_millis(milliseconds))
-        };
+        let at = |milliseconds| timestamp(sessions::at(milliseconds));
         Some(Self {
             id: submission.operation.clone(),
             identifier: session.identifier.clone(),

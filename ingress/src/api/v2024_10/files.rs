@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::{
     api::{
         contract,
-        files::{self, FileRequest},
+        files::{self, Found},
         front::Caller,
         multipart,
         schema::{
@@ -31,18 +31,15 @@ use crate::{
     responses((status = 200, description = "What is in it.", body = Listed), RefusedInSession))]
 pub async fn list(caller: Caller) -> Result<Response, ApiError> {
     let (session, directory) = (caller.session()?, caller.directory()?);
-    let version = Version::of(&caller)?;
-    let all = wants_all(&caller)?;
-    let recursive = all && version == Version::WithDirectories;
+    let knows_directories = caller.query.is_since(contract::RECURSIVE)?;
+    let recursive = wants_all(&caller)? && knows_directories;
     let entries = caller
         .app
         .service
         .list(&session, directory.clone(), recursive);
     let entries = entries.await?;
-    let value = entries.iter().map(|entry| {
-        let place = Place::in_directory(&directory, &entry.path);
-        Resource::new(entry, place, version)
-    });
+    let value = entries.iter();
+    let value = value.map(|entry| Resource::new(entry, &directory, knows_directories));
     let value = value.collect();
     Ok(Json(Listed { value }).into_response())
 }
@@ -61,10 +58,10 @@ pub async fn list(caller: Caller) -> Result<Response, ApiError> {
                 ("identifier" = "$request.query.identifier"), ("name" = "$response.body#/name")))))),
         RefusedUpload))]
 pub async fn upload(caller: Caller, request: Request) -> Result<Response, ApiError> {
-    let version = Version::of(&caller)?;
+    let knows_directories = caller.query.is_since(contract::RECURSIVE)?;
     let stored = files::store(&caller, request, 1).await?;
     match stored.as_slice() {
-        [entry] => Ok(Json(Resource::of(entry, version)).into_response()),
+        [entry] => Ok(Json(Resource::at_its_path(entry, knows_directories)).into_response()),
         _ => Err(ApiError::invalid("the body has no file")),
     }
 }
@@ -74,19 +71,16 @@ pub async fn upload(caller: Caller, request: Request) -> Result<Response, ApiErr
     summary = "Tell of a file", params(InSession, OfFile, InDirectory),
     responses((status = 200, description = "The file.", body = Resource), RefusedInSession))]
 pub async fn get(caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response, ApiError> {
-    match FileRequest::of(&uri)? {
-        FileRequest::Content(names) => files::send_first(&caller, &headers, &names).await,
-        FileRequest::Description(names) => {
-            let entry = files::describe_first(&caller, &names).await?;
-            Ok(Json(Resource::of(&entry, Version::of(&caller)?)).into_response())
+    Ok(match files::find(&caller, &headers, &uri).await? {
+        Found::Content(response) => response,
+        Found::Description(entry) => {
+            let knows_directories = caller.query.is_since(contract::RECURSIVE)?;
+            Json(Resource::at_its_path(&entry, knows_directories)).into_response()
         }
-    }
+    })
 }
 
 /// `GET files/{name}/content`
-///
-/// # Errors
-/// There is no such file, or the platform failed.
 #[utoipa::path(
     get,
     path = "/files/{name}/content",
@@ -117,42 +111,6 @@ fn wants_all(caller: &Caller) -> Result<bool, ApiError> {
             "false" | "0" | "" => Ok(false),
             _ => Err(ApiError::invalid("`recursive` is not true or false")),
         },
-    }
-}
-
-/// Whether the api-version knows sub-directories.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Version {
-    WithDirectories,
-    Earlier,
-}
-
-impl Version {
-    fn of(caller: &Caller) -> Result<Self, ApiError> {
-        Ok(if caller.query.is_since(contract::RECURSIVE)? {
-            Self::WithDirectories
-        } else {
-            Self::Earlier
-        })
-    }
-}
-
-/// Where an entry is, relative to `/mnt/data`.
-struct Place<'a> {
-    directory: String,
-    name: &'a str,
-}
-
-impl<'a> Place<'a> {
-    /// Of a path relative to a directory.
-    fn in_directory(directory: &DirectoryPath, path: &'a str) -> Self {
-        let (below, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let parts = [directory.as_str(), below];
-        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        Self {
-            directory: parts.join("/"),
-            name,
-        }
     }
 }
 
@@ -190,20 +148,23 @@ enum Kind {
 }
 
 impl<'a> Resource<'a> {
-    fn of(entry: &'a FileEntry, version: Version) -> Self {
-        let place = Place::in_directory(&DirectoryPath::default(), &entry.path);
-        Self::new(entry, place, version)
+    fn at_its_path(entry: &'a FileEntry, knows_directories: bool) -> Self {
+        Self::new(entry, &DirectoryPath::default(), knows_directories)
     }
 
-    fn new(entry: &FileEntry, place: Place<'a>, version: Version) -> Self {
+    /// Of an entry whose path is relative to the directory that was listed.
+    fn new(entry: &'a FileEntry, listed: &DirectoryPath, knows_directories: bool) -> Self {
+        let (below, name) = entry.path.rsplit_once('/').unwrap_or(("", &entry.path));
+        let mut directory = vec![listed.as_str(), below];
+        directory.retain(|part| !part.is_empty());
         let is_directory = entry.kind == FileKind::Directory;
         let content_type = if is_directory {
             mime_guess::mime::APPLICATION_OCTET_STREAM.to_string()
         } else {
-            content_type(place.name)
+            content_type(name)
         };
         Self {
-            name: place.name,
+            name,
             r#type: if is_directory {
                 Kind::Directory
             } else {
@@ -212,7 +173,7 @@ impl<'a> Resource<'a> {
             content_type,
             size_in_bytes: entry.size,
             last_modified_at: seven_digits(entry.modified_ns),
-            directory: (version == Version::WithDirectories).then_some(place.directory),
+            directory: knows_directories.then(|| directory.join("/")),
         }
     }
 }
@@ -248,26 +209,31 @@ mod tests {
         let mut expected = json!({ "name": "README.md", "type": "file",
             "contentType": "text/markdown; charset=utf-8", "sizeInBytes": 3,
             "lastModifiedAt": "2024-05-02T07:21:07.9922617Z" });
-        let earlier = Resource::of(&file, Version::Earlier);
+        let earlier = Resource::at_its_path(&file, false);
         assert_eq!(serde_json::to_value(earlier).unwrap(), expected);
         expected["directory"] = json!("sub/dir");
-        let latest = Resource::of(&file, Version::WithDirectories);
+        let latest = Resource::at_its_path(&file, true);
         assert_eq!(serde_json::to_value(latest).unwrap(), expected);
     }
 
     #[test]
     fn entries_of_a_listed_directory_know_where_they_are() {
-        let directory: DirectoryPath = "sub".parse().unwrap();
-        let place = Place::in_directory(&directory, "dir/x");
-        assert_eq!((place.directory.as_str(), place.name), ("sub/dir", "x"));
-        let place = Place::in_directory(&DirectoryPath::default(), "x");
-        assert_eq!((place.directory.as_str(), place.name), ("", "x"));
+        for (listed, path, directory, name) in
+            [("sub", "dir/x", "sub/dir", "x"), ("", "x", "", "x")]
+        {
+            let entry = entry(path, FileKind::File);
+            let told = Resource::new(&entry, &listed.parse().unwrap(), true);
+            assert_eq!(
+                (told.directory.as_deref(), told.name),
+                (Some(directory), name)
+            );
+        }
     }
 
     #[test]
     fn a_directory_has_a_type_of_its_own() {
         let directory = entry("a.txt", FileKind::Directory);
-        let told = Resource::of(&directory, Version::Earlier);
+        let told = Resource::at_its_path(&directory, false);
         assert_eq!(
             (told.r#type, told.content_type.as_str()),
             (Kind::Directory, "application/octet-stream")

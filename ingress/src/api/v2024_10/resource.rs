@@ -7,7 +7,6 @@ use proto::{
     record::{RecordState, Submission},
 };
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
@@ -21,13 +20,13 @@ use crate::{
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Execution)]
 #[serde(rename_all = "camelCase")]
-pub struct Answered<'a> {
+pub struct Answered {
     /// Its `operation-id`.
     #[schema(value_type = String)]
-    id: &'a OperationId,
+    id: OperationId,
     /// Its session.
     #[schema(value_type = String)]
-    identifier: &'a Identifier,
+    identifier: Identifier,
     execution_type: ExecutionType,
     #[serde(flatten)]
     #[schema(inline)]
@@ -91,77 +90,47 @@ struct ExecutionResult {
     /// Not of a command. All forms by mime type, or null, if the request asked for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
-    execution_result: Option<ResultForms>,
+    execution_result: Option<CellResult>,
     execution_time_in_milliseconds: u64,
-    /// Which streams were cut to the length that the caller wishes.
-    #[serde(skip)]
-    cut: (bool, bool),
 }
 
-/// `executionResult`.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum ResultForms {
-    One(CellResult),
-    AllForms(Value),
-}
-
-impl<'a> Answered<'a> {
-    /// What was run while its caller waits.
-    #[must_use]
-    pub fn to_waiting(ran: &'a Ran) -> Self {
-        let (resource, hearth) = ended(ran.session.language(), &ran.outcome, ran.wishes);
+/// What was run while its caller waits.
+impl From<Ran> for Answered {
+    fn from(ran: Ran) -> Self {
+        let (resource, hearth) = Resource::of(ran.session.language(), &ran.outcome, ran.wishes);
         Self {
-            id: &ran.session.operation,
-            identifier: &ran.session.identifier,
+            id: ran.session.operation,
+            identifier: ran.session.identifier,
             execution_type: ExecutionType::Synchronous,
             resource,
             hearth,
         }
     }
+}
 
+impl Answered {
     /// What is known of it.
     #[must_use]
-    pub fn as_recorded(session: &'a Session, execution: Execution) -> Self {
-        let Execution {
-            state,
-            submission,
-            end,
-        } = execution;
-        let submission = submission.as_ref();
-        let (resource, hearth) = match end {
+    pub fn as_recorded(session: Session, execution: Execution) -> Self {
+        let state = execution.state;
+        let submission = execution.submission.as_ref();
+        let (resource, hearth) = match execution.end {
             Some(Ok(outcome)) => {
                 let language = submission.map_or_else(Language::default, |one| one.language);
-                ended(
-                    language,
-                    &outcome,
-                    submission.map(Wishes::from).unwrap_or_default(),
-                )
+                let wishes = submission.map(Wishes::from).unwrap_or_default();
+                Resource::of(language, &outcome, wishes)
             }
             Some(Err(fault)) => (Resource::of_failure(state, fault), None),
             None => (Resource::under_way(state), None),
         };
         Self {
-            id: &session.operation,
-            identifier: &session.identifier,
+            id: session.operation,
+            identifier: session.identifier,
             execution_type: execution_type(submission),
             resource,
             hearth,
         }
     }
-}
-
-/// What code left, with what is beyond the contract if its caller wishes it.
-fn ended(
-    language: Language,
-    outcome: &Outcome,
-    wishes: Wishes,
-) -> (Resource, Option<HearthAnswer>) {
-    let resource = Resource::of(language, outcome, wishes);
-    let hearth = wishes
-        .extended
-        .then(|| HearthAnswer::new(outcome, resource.cut()));
-    (resource, hearth)
 }
 
 /// `executionType` of an execution that was asked for so.
@@ -205,16 +174,57 @@ fn failure(state: RecordState, fault: Fault) -> Failure {
 }
 
 impl Resource {
-    /// Which streams were cut to the length that the caller wishes.
-    fn cut(&self) -> (bool, bool) {
-        self.result.as_ref().map_or((false, false), |left| left.cut)
-    }
-
-    fn of(language: Language, outcome: &Outcome, wishes: Wishes) -> Self {
-        match language {
-            Language::Shell => Self::of_command(outcome, wishes),
-            Language::Python | Language::Unknown => Self::of_cell(outcome, wishes),
+    /// What code left, with what is beyond the contract if its caller wishes it.
+    fn of(language: Language, outcome: &Outcome, wishes: Wishes) -> (Self, Option<HearthAnswer>) {
+        let ending = &outcome.ending;
+        let (status, explanation, execution_result) = match language {
+            Language::Shell => (
+                StatusOrExit::Exit(ExitStatus(ending.exit_status().to_string())),
+                ending.explanation_of_command(),
+                None,
+            ),
+            Language::Python | Language::Unknown => {
+                let status = match ending {
+                    Ending::Cancelled { .. } => Status::Canceled,
+                    ending if ending.succeeded() => Status::Succeeded,
+                    _ => Status::Failed,
+                };
+                let result = if wishes.all_forms {
+                    CellResult::all_forms(outcome)
+                } else {
+                    CellResult::of(outcome)
+                };
+                let status = StatusOrExit::Status(status);
+                (status, ending.explanation(), Some(result))
+            }
+        };
+        let mut stdout = CellResult::stdout(outcome);
+        let mut stderr = outcome::stderr(outcome, explanation);
+        let whole = (stdout.len(), stderr.len());
+        if let Some(most) = wishes.stream_characters {
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            cut_end(&mut stdout, most);
+            // Why code failed stands at the end.
+            if ending.succeeded() {
+                cut_end(&mut stderr, most);
+            } else {
+                cut_start(&mut stderr, most);
+            }
         }
+        let cut = (stdout.len() < whole.0, stderr.len() < whole.1);
+        let hearth = wishes.extended.then(|| HearthAnswer::new(outcome, cut));
+        let result = ExecutionResult {
+            stdout,
+            stderr,
+            execution_result,
+            execution_time_in_milliseconds: outcome.duration_ms,
+        };
+        let resource = Self {
+            status,
+            result: Some(result),
+            error: None,
+        };
+        (resource, hearth)
     }
 
     /// It has no end yet.
@@ -231,69 +241,6 @@ impl Resource {
         Self {
             error: Some(failure(state, fault)),
             ..Self::under_way(state)
-        }
-    }
-
-    fn of_cell(outcome: &Outcome, wishes: Wishes) -> Self {
-        let status = match &outcome.ending {
-            Ending::Cancelled { .. } => Status::Canceled,
-            ending if ending.succeeded() => Status::Succeeded,
-            _ => Status::Failed,
-        };
-        let shown = if wishes.all_forms {
-            ResultForms::AllForms(CellResult::all_forms(outcome))
-        } else {
-            ResultForms::One(CellResult::of(outcome))
-        };
-        Self {
-            status: StatusOrExit::Status(status),
-            result: Some(ExecutionResult::new(
-                outcome,
-                outcome.ending.explanation(),
-                Some(shown),
-                wishes,
-            )),
-            error: None,
-        }
-    }
-
-    /// A command's status is its exit status, as text.
-    fn of_command(outcome: &Outcome, wishes: Wishes) -> Self {
-        let explanation = outcome.ending.explanation_of_command();
-        Self {
-            status: StatusOrExit::Exit(ExitStatus(outcome.ending.exit_status().to_string())),
-            result: Some(ExecutionResult::new(outcome, explanation, None, wishes)),
-            error: None,
-        }
-    }
-}
-
-impl ExecutionResult {
-    fn new(
-        outcome: &Outcome,
-        explanation: Option<String>,
-        execution_result: Option<ResultForms>,
-        wishes: Wishes,
-    ) -> Self {
-        let mut stdout = CellResult::stdout(outcome);
-        let mut stderr = outcome::stderr(outcome, explanation);
-        let whole = (stdout.len(), stderr.len());
-        if let Some(most) = wishes.stream_characters {
-            let most = usize::try_from(most).unwrap_or(usize::MAX);
-            cut_end(&mut stdout, most);
-            // Why code failed stands at the end.
-            if outcome.ending.succeeded() {
-                cut_end(&mut stderr, most);
-            } else {
-                cut_start(&mut stderr, most);
-            }
-        }
-        Self {
-            cut: (stdout.len() < whole.0, stderr.len() < whole.1),
-            stdout,
-            stderr,
-            execution_result,
-            execution_time_in_milliseconds: outcome.duration_ms,
         }
     }
 }
@@ -317,7 +264,7 @@ fn cut_start(text: &mut String, most: usize) {
 mod tests {
     use proptest::prelude::*;
     use proto::execution::{Bundle, Durability};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -336,10 +283,14 @@ mod tests {
         }
     }
 
+    fn cell(outcome: &Outcome, wishes: Wishes) -> Resource {
+        Resource::of(Language::Python, outcome, wishes).0
+    }
+
     fn as_json(resource: Resource) -> Value {
         let execution = Answered {
-            id: &"op-1".parse().unwrap(),
-            identifier: &"user-1".parse().unwrap(),
+            id: "op-1".parse().unwrap(),
+            identifier: "user-1".parse().unwrap(),
             execution_type: ExecutionType::Synchronous,
             resource,
             hearth: None,
@@ -354,15 +305,12 @@ mod tests {
             "id": "op-1", "identifier": "user-1", "executionType": "Synchronous",
             "status": "Succeeded", "result": { "stdout": "out", "stderr": "err",
                 "executionResult": 42, "executionTimeInMilliseconds": 8 } });
-        assert_eq!(
-            as_json(Resource::of_cell(&ran, Wishes::default())),
-            expected
-        );
+        assert_eq!(as_json(cell(&ran, Wishes::default())), expected);
         let forms = Wishes {
             all_forms: true,
             ..Wishes::default()
         };
-        let told = as_json(Resource::of_cell(&ran, forms));
+        let told = as_json(cell(&ran, forms));
         assert_eq!(
             told["result"]["executionResult"],
             json!({ "text/plain": "42" })
@@ -399,7 +347,8 @@ mod tests {
     #[test]
     fn a_command_has_its_exit_status_as_text_and_no_result() {
         let ran = outcome(Ending::Exited { status: 3 });
-        let told = as_json(Resource::of_command(&ran, Wishes::default()));
+        let (resource, _) = Resource::of(Language::Shell, &ran, Wishes::default());
+        let told = as_json(resource);
         let result = json!({ "stdout": "out", "stderr": "err", "executionTimeInMilliseconds": 8 });
         assert_eq!((&told["status"], &told["result"]), (&json!("3"), &result));
     }
@@ -410,7 +359,7 @@ mod tests {
             stream_characters: Some(2),
             ..Wishes::default()
         };
-        let of = |ending| Resource::of_cell(&outcome(ending), wishes).result.unwrap();
+        let of = |ending| cell(&outcome(ending), wishes).result.unwrap();
         let left = of(Ending::Succeeded);
         assert_eq!((left.stdout.as_str(), left.stderr.as_str()), ("ou", "er"));
         assert_eq!(
