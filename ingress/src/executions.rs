@@ -7,6 +7,7 @@ use proto::{
     blob::Blob,
     execution::Outcome,
     fault::{Fault, FaultCode},
+    id::OperationId,
     limits,
     message::{Answer, Job, Recalled, Request},
     record::{
@@ -24,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 use ulid::Ulid;
 
 use crate::{
-    bus::executions::Page,
+    bus::{BusError, executions::Page},
     patience::patiently,
     route::{Missing, RouteError, once::OnceError, route},
     service::{Code, Service, ServiceError, Session},
@@ -123,8 +124,7 @@ impl Service {
             let digest = reference.digest.clone();
             let record = ExecutionRecord::new(RecordState::Queued, digest, None, stamp())
                 .submitted(reference.submission.clone());
-            let put = self.bus.write_execution(place, &record, expected).await;
-            match put.map_err(RouteError::Bus)? {
+            match self.bus.write_execution(place, &record, expected).await? {
                 Put::At(revision) => return Ok(Entered::New(record, revision)),
                 Put::Taken(newer) => found = newer,
                 Put::Full => return Err(no_room(limits::RECORDS_AGAIN).into()),
@@ -139,8 +139,7 @@ impl Service {
         if matches!(served, Served::Same | Served::Unknown) {
             return Ok(());
         }
-        let lease = self.bus.sure_lease(&session.pool.id, &session.key).await;
-        match lease.map_err(RouteError::Bus)? {
+        match self.bus.sure_lease(&session.pool.id, &session.key).await? {
             Some(LeaseView::None) => Err(RouteError::PoolNotServed(served).into()),
             Some(LeaseView::Held(..)) | None => Ok(()),
         }
@@ -148,14 +147,13 @@ impl Service {
 
     async fn check_room(&self, session: &Session) -> Result<Entry, ServiceError> {
         self.check_served(session).await?;
-        let room = self.bus.admit_record(&Share::from(&*session.pool)).await;
-        let entry = match room.map_err(RouteError::Bus)? {
+        let share = Share::from(&*session.pool);
+        let entry = match self.bus.admit_record(&share).await? {
             Room::Left(entry) => entry,
             Room::Full { retry_after } => return Err(no_room(retry_after).into()),
         };
-        let queue = self.bus.queue().map_err(RouteError::Bus)?;
-        let depth = queue.depth(&session.pool.id).await;
-        let depth = depth.map_err(|error| RouteError::Bus(error.into()))?;
+        let depth = self.bus.queue()?.depth(&session.pool.id).await;
+        let depth = depth.map_err(BusError::from)?;
         if depth.all() >= u64::from(session.pool.queued_executions) {
             return Err(ServiceError::QueueFull);
         }
@@ -180,12 +178,11 @@ impl Service {
             stream: false,
         };
         let job = wire::encode(&session.job(request, limits::RECORD_LIFE))?;
-        let queue = self.bus.queue().map_err(RouteError::Bus)?;
+        let queue = self.bus.queue()?;
         let added = queue.add((&session.pool.id, &session.key), &name, job.into());
-        match added.await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(ServiceError::QueueFull),
-            Err(error) => Err(RouteError::Bus(error.into()).into()),
+        match added.await.map_err(BusError::from)? {
+            true => Ok(()),
+            false => Err(ServiceError::QueueFull),
         }
     }
 
@@ -220,10 +217,7 @@ impl Service {
     /// An execution without a record, from the memory of its session's owner.
     async fn recalled(&self, session: &Session) -> Result<Option<Execution>, ServiceError> {
         let target = session.operation.clone();
-        let job = Job {
-            operation: proto::id::OperationId::from_ulid(Ulid::new()),
-            ..session.job(Request::Recall { target }, RECALLED_WITHIN)
-        };
+        let job = job_beside(session, Request::Recall { target }, RECALLED_WITHIN);
         let asked = route(&self.bus, &job, Missing::Refuse, None);
         let recalled = match timeout(RECALLED_WITHIN, asked).await {
             Ok(Ok(Answer::Recalled(Some(recalled)))) => recalled,
@@ -232,26 +226,23 @@ impl Service {
             Ok(Err(RouteError::Fault(fault))) if forgets(fault.code) => return Ok(None),
             Ok(Err(error)) => return Err(error.into()),
         };
-        let (state, end) = match recalled {
+        let (state, outcome) = match recalled {
             Recalled::Waits => (RecordState::Queued, None),
             Recalled::Runs => (RecordState::Running, None),
-            Recalled::Ended(outcome) => (RecordState::Succeeded, Some(Ok(*outcome))),
+            Recalled::Ended(outcome) => (RecordState::Succeeded, Some(*outcome)),
         };
-        let outcome = end
-            .as_ref()
-            .and_then(|end: &Result<Outcome, Fault>| end.as_ref().ok());
         let submission = Submission {
             operation: session.operation.clone(),
             language: session.language(),
             stream_characters: None,
             all_forms: false,
-            extended: outcome.is_some_and(|outcome| outcome.details.is_some()),
+            extended: outcome.as_ref().is_some_and(|left| left.details.is_some()),
             queued: None,
         };
         Ok(Some(Execution {
             state,
             submission: Some(submission),
-            end,
+            end: outcome.map(Ok),
         }))
     }
 
@@ -260,8 +251,8 @@ impl Service {
     /// # Errors
     /// The platform failed.
     pub async fn executions(&self, session: &Session, from: u64) -> Result<Page, ServiceError> {
-        let page = self.bus.executions(&session.pool.id, &session.key, from);
-        Ok(page.await.map_err(RouteError::Bus)?)
+        let (pool, key) = (&session.pool.id, &session.key);
+        Ok(self.bus.executions(pool, key, from).await?)
     }
 
     /// Cancels the execution that the session's operation id names: one that waits never begins, one that
@@ -288,7 +279,7 @@ impl Service {
                 RecordState::Queued => {
                     let cancelled = record.cancelled(stamp())?;
                     let put = self.bus.write_execution(&place, &cancelled, revision);
-                    if let Put::At(_) = put.await.map_err(RouteError::Bus)? {
+                    if let Put::At(_) = put.await? {
                         return self.described(cancelled).await.map(Some);
                     }
                 }
@@ -304,10 +295,7 @@ impl Service {
     /// Asks the session's owner to cancel it. Without one, whoever takes its job from the queue finds out.
     async fn ask_to_cancel(&self, session: &Session) {
         let target = session.operation.clone();
-        let job = Job {
-            operation: proto::id::OperationId::from_ulid(Ulid::new()),
-            ..session.job(Request::Cancel { target }, CANCELLED_WITHIN)
-        };
+        let job = job_beside(session, Request::Cancel { target }, CANCELLED_WITHIN);
         let asked = route(&self.bus, &job, Missing::Refuse, None);
         if let Ok(Err(error)) = timeout(patiently(limits::ACCEPT_WITHIN), asked).await {
             let error = &error as &dyn std::error::Error;
@@ -322,8 +310,7 @@ impl Service {
     }
 
     async fn read(&self, place: &str) -> Result<Found, ServiceError> {
-        let found = self.bus.read_execution(place).await;
-        Ok(found.map_err(RouteError::Bus)?)
+        Ok(self.bus.read_execution(place).await?)
     }
 
     /// With what it left.
@@ -347,6 +334,14 @@ enum Entered {
     New(ExecutionRecord, u64),
     /// Somebody has it, or it has ended.
     Known(ExecutionRecord),
+}
+
+/// A job about the execution that the session's operation id names, with an id of its own.
+fn job_beside(session: &Session, request: Request, budget: Duration) -> Job {
+    Job {
+        operation: OperationId::from_ulid(Ulid::new()),
+        ..session.job(request, budget)
+    }
 }
 
 /// Refusals of those who cannot remember: there is no owner, or it is of an older version.

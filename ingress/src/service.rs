@@ -3,9 +3,9 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use proto::{
-    blob::{Blob, Staged},
+    blob::Blob,
     execution::{Extension, Language, Outcome},
-    fault::{Fault, FaultCode},
+    fault::FaultCode,
     file::{DirectoryPath, FileEntry, FilePath},
     id::{ClusterKey, Identifier, Incarnation, OperationId, SessionKey},
     limits,
@@ -23,7 +23,7 @@ use store::{
 use tokio::time::Instant;
 
 use crate::{
-    bus::Bus,
+    bus::{Bus, BusError},
     download::{Bytes, Download},
     reader::Reader,
     route::{
@@ -69,7 +69,7 @@ pub struct Session {
     pub(crate) key: SessionKey,
     pub(crate) sealed: Option<SealedIdentifier>,
     /// The trace of the request.
-    pub(crate) trace: Option<TraceContext>,
+    pub(crate) trace: TraceContext,
 }
 
 impl Session {
@@ -82,13 +82,6 @@ impl Session {
         }
     }
 
-    /// The same, asked for within a trace.
-    #[must_use]
-    pub fn traced(self, trace: TraceContext) -> Self {
-        let trace = Some(trace);
-        Self { trace, ..self }
-    }
-
     /// What code its pool runs.
     #[must_use]
     pub fn language(&self) -> Language {
@@ -96,7 +89,17 @@ impl Session {
     }
 
     pub(crate) fn job(&self, request: Request, budget: Duration) -> Job {
-        job(self, request, budget)
+        Job {
+            v: request.version(),
+            operation: self.operation.clone(),
+            pool: self.pool.id.clone(),
+            session: self.key.clone(),
+            identifier: self.identifier.clone(),
+            sealed: self.sealed.clone(),
+            trace: Some(self.trace),
+            budget_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
+            request,
+        }
     }
 }
 
@@ -187,6 +190,12 @@ pub enum ServiceError {
     Wire(#[from] wire::WireError),
 }
 
+impl From<BusError> for ServiceError {
+    fn from(error: BusError) -> Self {
+        Self::Route(error.into())
+    }
+}
+
 impl Service {
     /// The use cases over this bus and store.
     #[must_use]
@@ -212,8 +221,8 @@ impl Service {
         &self,
         pool: Arc<Pool>,
         identifier: Identifier,
-        operation: OperationId,
-        named: bool,
+        (operation, named): (OperationId, bool),
+        trace: TraceContext,
     ) -> Session {
         let key = SessionKey::derive(&self.cluster_key, &pool.id, &identifier);
         // Without it the session is served all the same.
@@ -225,7 +234,7 @@ impl Service {
             named,
             key,
             sealed,
-            trace: None,
+            trace,
         }
     }
 
@@ -241,46 +250,30 @@ impl Service {
         reader: Option<&Reader>,
     ) -> Result<(Outcome, Duration), ServiceError> {
         let record = session.named.then(|| self.record(session, &code, None));
-        let timeout_ms = code.timeout_ms();
-        let Code {
-            language,
-            text,
-            extension,
-            ..
-        } = code;
-        let code = self.body(session, text.into_bytes()).await?;
-        let staged = staged(&code);
         let request = Request::Execute {
-            code,
-            timeout_ms,
+            timeout_ms: code.timeout_ms(),
+            language: code.language,
+            code: self.body(session, code.text.into_bytes()).await?,
             record: record.clone(),
-            language,
-            extension,
+            extension: code.extension,
             stream: reader.is_some(),
         };
-        let job = job(session, request, EXECUTE_BUDGET);
+        let job = session.job(request, EXECUTE_BUDGET);
+        let executed = async {
+            let answer = match record {
+                None => self.send(&job, Missing::Allocate, reader).await?,
+                Some(record) => self.send_once(&job, record, reader).await?,
+            };
+            let heard = Instant::now();
+            Ok((self.executed(answer).await?, heard.elapsed()))
+        };
         let Some(reader) = reader else {
-            return self.perform(&job, record, staged, None).await;
+            return executed.await;
         };
         tokio::select! {
-            outcome = self.perform(&job, record, staged, Some(reader)) => outcome,
+            outcome = executed => outcome,
             never = reader.give_credit(&self.bus, &job) => match never {},
         }
-    }
-
-    async fn perform(
-        &self,
-        job: &Job,
-        record: Option<RecordRef>,
-        staged: Option<Staged>,
-        reader: Option<&Reader>,
-    ) -> Result<(Outcome, Duration), ServiceError> {
-        let answer = match record {
-            None => self.send_to(job, Missing::Allocate, staged, reader).await?,
-            Some(record) => self.send_once(job.clone(), record, staged, reader).await?,
-        };
-        let heard = Instant::now();
-        Ok((self.executed(answer).await?, heard.elapsed()))
     }
 
     /// What an execution left, from the answer that tells of it.
@@ -340,7 +333,7 @@ impl Service {
         Ok(self.store.begin(session.owner(), "in").await?)
     }
 
-    /// Removes a staged upload that will not be stored.
+    /// Removes what was staged and nobody will use.
     pub async fn discard(&self, content: &Blob) {
         if let Blob::Staged(staged) = content {
             self.store.discard(staged).await;
@@ -357,9 +350,7 @@ impl Service {
         path: FilePath,
         content: Blob,
     ) -> Result<FileEntry, ServiceError> {
-        let staged = staged(&content);
-        let job = job(session, Request::Upload { path, content }, FILE_BUDGET);
-        match self.send(&job, Missing::Allocate, staged).await? {
+        match self.ask(session, Request::Upload { path, content }).await? {
             Answer::File(entry) => Ok(entry),
             _ => Err(ServiceError::Answer),
         }
@@ -375,15 +366,11 @@ impl Service {
         directory: DirectoryPath,
         recursive: bool,
     ) -> Result<Vec<FileEntry>, ServiceError> {
-        let job = job(
-            session,
-            Request::List {
-                directory: directory.clone(),
-                recursive,
-            },
-            FILE_BUDGET,
-        );
-        match self.send(&job, Missing::Allocate, None).await {
+        let request = Request::List {
+            directory: directory.clone(),
+            recursive,
+        };
+        match self.ask(session, request).await {
             Ok(Answer::Files(entries)) => Ok(entries),
             Ok(Answer::ManyFiles(staged)) => {
                 let bytes = self.store.read_all(staged, LISTING_BYTES).await?;
@@ -402,9 +389,10 @@ impl Service {
     /// # Errors
     /// The platform failed or there is no such file.
     pub async fn stat(&self, session: &Session, path: FilePath) -> Result<FileEntry, ServiceError> {
-        let request = Request::Stat { path: path.clone() };
-        let job = job(session, request, FILE_BUDGET);
-        match self.send(&job, Missing::Allocate, None).await {
+        match self
+            .ask(session, Request::Stat { path: path.clone() })
+            .await
+        {
             Ok(Answer::File(entry)) => Ok(entry),
             Ok(_) => Err(ServiceError::Answer),
             Err(error) => {
@@ -424,8 +412,7 @@ impl Service {
         path: FilePath,
     ) -> Result<Download, ServiceError> {
         let request = Request::Download { path: path.clone() };
-        let job = job(session, request, FILE_BUDGET);
-        let (entry, bytes) = match self.send(&job, Missing::Allocate, None).await {
+        let (entry, bytes) = match self.ask(session, request).await {
             Ok(Answer::Content { entry, content }) => match content {
                 Blob::Inline(bytes) => (entry, Bytes::Inline(bytes.into())),
                 Blob::Staged(staged) => (entry, Bytes::Staged(staged)),
@@ -465,35 +452,56 @@ impl Service {
     /// # Errors
     /// The platform failed or there is no such file.
     pub async fn delete(&self, session: &Session, path: FilePath) -> Result<(), ServiceError> {
-        let job = job(session, Request::Delete { path }, FILE_BUDGET);
-        self.gone(&job, Missing::Allocate).await
-    }
-
-    /// Ends a session that runs.
-    ///
-    /// # Errors
-    /// The platform failed, or the session does not run ([`FaultCode::NotOwner`]).
-    pub async fn stop(&self, session: &Session) -> Result<(), ServiceError> {
-        self.gone(&job(session, Request::Stop, FILE_BUDGET), Missing::Refuse)
-            .await
-    }
-
-    /// Interrupts whatever runs in a session; says whether something did.
-    ///
-    /// # Errors
-    /// The platform failed, or the session does not run ([`FaultCode::NotOwner`]).
-    pub async fn interrupt(&self, session: &Session) -> Result<bool, ServiceError> {
-        let job = job(session, Request::Interrupt, FILE_BUDGET);
-        match self.send(&job, Missing::Refuse, None).await? {
-            Answer::Interrupted(something) => Ok(something),
+        match self.ask(session, Request::Delete { path }).await? {
+            Answer::Gone => Ok(()),
             _ => Err(ServiceError::Answer),
         }
     }
 
-    async fn gone(&self, job: &Job, missing: Missing) -> Result<(), ServiceError> {
-        match self.send(job, missing, None).await? {
-            Answer::Gone => Ok(()),
-            _ => Err(ServiceError::Answer),
+    /// Ends a session; `None` where it does not run.
+    ///
+    /// # Errors
+    /// The platform failed.
+    pub async fn stop(&self, session: &Session) -> Result<Option<()>, ServiceError> {
+        match self.ask_running(session, Request::Stop).await? {
+            Some(Answer::Gone) => Ok(Some(())),
+            Some(_) => Err(ServiceError::Answer),
+            None => Ok(None),
+        }
+    }
+
+    /// Interrupts whatever runs in a session; says whether something did, `None` where the session does not run.
+    ///
+    /// # Errors
+    /// The platform failed.
+    pub async fn interrupt(&self, session: &Session) -> Result<Option<bool>, ServiceError> {
+        match self.ask_running(session, Request::Interrupt).await? {
+            Some(Answer::Interrupted(something)) => Ok(Some(something)),
+            Some(_) => Err(ServiceError::Answer),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks something of a session, which is allocated where it does not run.
+    async fn ask(&self, session: &Session, request: Request) -> Result<Answer, ServiceError> {
+        let job = session.job(request, FILE_BUDGET);
+        self.send(&job, Missing::Allocate, None).await
+    }
+
+    /// Asks something of a session that runs; `None` where it does not.
+    async fn ask_running(
+        &self,
+        session: &Session,
+        request: Request,
+    ) -> Result<Option<Answer>, ServiceError> {
+        let job = session.job(request, FILE_BUDGET);
+        match self.send(&job, Missing::Refuse, None).await {
+            Err(ServiceError::Route(RouteError::Fault(fault)))
+                if fault.code == FaultCode::NotOwner =>
+            {
+                Ok(None)
+            }
+            answer => answer.map(Some),
         }
     }
 
@@ -502,22 +510,11 @@ impl Service {
         &self,
         job: &Job,
         missing: Missing,
-        staged: Option<Staged>,
-    ) -> Result<Answer, ServiceError> {
-        self.send_to(job, missing, staged, None).await
-    }
-
-    /// The same with a reader of its output.
-    async fn send_to(
-        &self,
-        job: &Job,
-        missing: Missing,
-        staged: Option<Staged>,
         reader: Option<&Reader>,
     ) -> Result<Answer, ServiceError> {
         let answer = route(&self.bus, job, missing, reader).await;
-        if let (Err(_), Some(staged)) = (&answer, staged) {
-            self.store.discard(&staged).await;
+        if let (Err(_), Some(content)) = (&answer, content(&job.request)) {
+            self.discard(content).await;
         }
         Ok(answer?)
     }
@@ -525,31 +522,16 @@ impl Service {
     /// Routes an execution with a record. What it staged is removed as soon as nobody can need it.
     async fn send_once(
         &self,
-        job: Job,
+        job: &Job,
         record: RecordRef,
-        staged: Option<Staged>,
         reader: Option<&Reader>,
     ) -> Result<Answer, ServiceError> {
-        let answer = route_once(&self.bus, job, record, self.wait, reader).await;
-        match (&answer, staged) {
+        let answer = route_once(&self.bus, job.clone(), record, self.wait, reader).await;
+        match (&answer, content(&job.request)) {
             (Err(OnceError::Pending), _) | (_, None) => {}
-            (_, Some(staged)) => self.store.discard(&staged).await,
+            (_, Some(content)) => self.discard(content).await,
         }
         Ok(answer?)
-    }
-}
-
-impl ServiceError {
-    /// Whether the session does not run.
-    #[must_use]
-    pub fn is_not_running(&self) -> bool {
-        matches!(
-            self,
-            Self::Route(RouteError::Fault(Fault {
-                code: FaultCode::NotOwner,
-                ..
-            }))
-        )
     }
 }
 
@@ -561,23 +543,10 @@ fn place(session: &Session, incarnation: Incarnation) -> LogKey {
     }
 }
 
-fn staged(blob: &Blob) -> Option<Staged> {
-    match blob {
-        Blob::Staged(staged) => Some(staged.clone()),
-        Blob::Inline(_) => None,
-    }
-}
-
-fn job(session: &Session, request: Request, budget: Duration) -> Job {
-    Job {
-        v: request.version(),
-        operation: session.operation.clone(),
-        pool: session.pool.id.clone(),
-        session: session.key.clone(),
-        identifier: session.identifier.clone(),
-        sealed: session.sealed.clone(),
-        trace: session.trace,
-        budget_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
-        request,
+/// What a request brings along.
+fn content(request: &Request) -> Option<&Blob> {
+    match request {
+        Request::Execute { code: content, .. } | Request::Upload { content, .. } => Some(content),
+        _ => None,
     }
 }

@@ -82,13 +82,12 @@ impl Service {
     /// The bus did not answer.
     pub async fn sessions(&self, pool: &Pool) -> Result<Vec<Living>, ServiceError> {
         let subject = subject::lease_wildcard(&pool.id);
-        let leases = self.bus.leases(&pool.id, &subject).await;
-        let leases = leases.map_err(RouteError::from)?;
+        let leases = self.bus.leases(&pool.id, &subject).await?;
         if leases.is_empty() {
             return Ok(vec![]);
         }
         // Leases carry the bus's times, so their ages are counted by its clock.
-        let now = self.bus.time().await.map_err(RouteError::from)?;
+        let now = self.bus.time().await?;
         let living = leases
             .into_iter()
             .filter_map(|Written { lease, at, .. }| Living::of(lease, at, now, pool));
@@ -107,15 +106,13 @@ impl Service {
     pub async fn living(&self, session: &Session) -> Result<Option<Living>, ServiceError> {
         let pool = &session.pool;
         let subject = subject::lease(&pool.id, &session.key);
-        let leases = self.bus.leases(&pool.id, &subject).await;
-        let found = leases.map_err(RouteError::from)?.into_iter().next();
-        let Some(Written { lease, at, .. }) = found else {
+        let leases = self.bus.leases(&pool.id, &subject).await?;
+        let Some(Written { lease, at, .. }) = leases.into_iter().next() else {
             return Ok(None);
         };
         let is_served = lease.state == LeaseState::Active;
-        let now = self.bus.time().await.map_err(RouteError::from)?;
-        let living = Living::of(lease, at, now, pool);
-        let Some(living) = living else {
+        let now = self.bus.time().await?;
+        let Some(living) = Living::of(lease, at, now, pool) else {
             return Ok(None);
         };
         if !is_served {
@@ -124,8 +121,7 @@ impl Service {
         let job = session.job(Request::Describe, ANSWERS_WITHIN);
         let subject = subject::session(&pool.id, &session.key, job.request.verb());
         let payload = Bytes::from(wire::encode(&job)?);
-        let asked = ask(&self.bus, subject, payload).await;
-        Ok(Some(match asked.map_err(RouteError::from)? {
+        Ok(Some(match ask(&self.bus, subject, payload).await? {
             Some(Answer::Session(info)) => living.updated(&info, now),
             _ => living,
         }))
@@ -136,8 +132,7 @@ impl Service {
     /// # Errors
     /// No worker serves the pool, or the bus did not answer.
     pub async fn about(&self, pool: &Pool) -> Result<About, ServiceError> {
-        let asked = ask(&self.bus, subject::about(&pool.id), Bytes::new()).await;
-        match asked.map_err(RouteError::from)? {
+        match ask(&self.bus, subject::about(&pool.id), Bytes::new()).await? {
             Some(Answer::About(about)) => Ok(about),
             Some(_) => Err(ServiceError::Answer),
             None => Err(match self.bus.served(&pool.id).await {

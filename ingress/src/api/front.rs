@@ -122,12 +122,9 @@ impl Caller {
     /// The session of this name.
     #[must_use]
     pub fn session_of(&self, identifier: Identifier) -> Session {
-        let (pool, operation) = (self.pool.clone(), self.operation.clone());
-        let session = self
-            .app
-            .service
-            .session(pool, identifier, operation, self.named);
-        session.traced(self.trace)
+        let (pool, operation) = (self.pool.clone(), (self.operation.clone(), self.named));
+        let service = &self.app.service;
+        service.session(pool, identifier, operation, self.trace)
     }
 }
 

@@ -93,12 +93,9 @@ pub async fn stop(caller: Caller) -> Result<String, ApiError> {
     responses((status = 200, description = "It was told.", body = Interrupt), RefusedInSession))]
 pub async fn interrupt(caller: Caller) -> Result<impl IntoResponse, ApiError> {
     let session = caller.session()?;
-    match caller.app.service.interrupt(&session).await {
-        Err(error) if error.is_not_running() => Err(not_running()),
-        interrupted => Ok(Json(Interrupt {
-            interrupted: interrupted?,
-        })),
-    }
+    let interrupted = caller.app.service.interrupt(&session).await?;
+    let interrupted = interrupted.ok_or_else(not_running)?;
+    Ok(Json(Interrupt { interrupted }))
 }
 
 async fn find(caller: &Caller) -> Result<Living, ApiError> {
@@ -109,10 +106,8 @@ async fn find(caller: &Caller) -> Result<Living, ApiError> {
 
 async fn end(caller: &Caller) -> Result<(), ApiError> {
     let session = caller.session()?;
-    match caller.app.service.stop(&session).await {
-        Err(error) if error.is_not_running() => Err(not_running()),
-        stopped => Ok(stopped?),
-    }
+    let stopped = caller.app.service.stop(&session).await?;
+    stopped.ok_or_else(not_running)
 }
 
 fn not_running() -> ApiError {
