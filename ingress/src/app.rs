@@ -15,7 +15,7 @@ use ulid::Ulid;
 use crate::{
     auth::{Authenticator, keys::Keys, token::Rules},
     bus::{Bus, NatsAuth},
-    config::Config,
+    config::{Config, read_cluster_key},
     membership::{self, Membership},
     metrics::Requests,
     queues::Queues,
@@ -23,6 +23,9 @@ use crate::{
     seal::Sealer,
     service::Service,
 };
+
+/// Subscription, resource group and name of a pool.
+type Address = (String, String, String);
 
 /// What handlers share. Every layer of a router has a clone, and clones it for each request.
 #[derive(Clone, Debug)]
@@ -45,7 +48,7 @@ pub struct Parts {
     pub service: Service,
     /// The place in the fleet.
     pub membership: Membership,
-    pools: HashMap<(String, String, String), Arc<Pool>>,
+    pools: HashMap<Address, Arc<Pool>>,
     pools_written: OffsetDateTime,
 }
 
@@ -64,7 +67,7 @@ impl App {
     /// A setting, the key set, the store or the bus fails.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         let pools = config.fleet.read_pools()?;
-        let cluster_key = config.read_cluster_key()?;
+        let cluster_key = read_cluster_key(&config.cluster_key)?;
         let keys = Keys::open(&config.jwks).await;
         let keys = keys.context("failed to open the key set")?;
         let rules = Rules {
@@ -136,22 +139,24 @@ impl App {
     /// The pool of this name; subscription and resource group are compared without case.
     #[must_use]
     pub fn pool(&self, subscription: &str, resource_group: &str, name: &str) -> Option<Arc<Pool>> {
-        let subscription = subscription.to_ascii_lowercase();
-        let resource_group = resource_group.to_ascii_lowercase();
-        self.pools
-            .get(&(subscription, resource_group, name.to_owned()))
-            .cloned()
+        let address = address(subscription, resource_group, name);
+        self.pools.get(&address).cloned()
     }
 }
 
-fn by_address(pools: Pools) -> HashMap<(String, String, String), Arc<Pool>> {
+fn by_address(pools: Pools) -> HashMap<Address, Arc<Pool>> {
     let keyed = pools.pool.into_iter().map(|pool| {
-        let subscription = pool.subscription.to_ascii_lowercase();
-        let resource_group = pool.resource_group.to_ascii_lowercase();
-        (
-            (subscription, resource_group, pool.name.as_str().to_owned()),
-            Arc::new(pool),
-        )
+        let name = pool.name.as_str();
+        let address = address(&pool.subscription, &pool.resource_group, name);
+        (address, Arc::new(pool))
     });
     keyed.collect()
+}
+
+fn address(subscription: &str, resource_group: &str, name: &str) -> Address {
+    (
+        subscription.to_ascii_lowercase(),
+        resource_group.to_ascii_lowercase(),
+        name.to_owned(),
+    )
 }

@@ -146,16 +146,6 @@ pub enum ClusterKeyError {
     Readable(PathBuf),
 }
 
-impl Config {
-    /// Reads the cluster key.
-    ///
-    /// # Errors
-    /// The file cannot be read, others may read it, or it holds something else.
-    pub fn read_cluster_key(&self) -> Result<ClusterKey, ClusterKeyError> {
-        read_cluster_key(&self.cluster_key)
-    }
-}
-
 /// Reads a cluster key from a file that is its owner's alone.
 ///
 /// # Errors

@@ -3,16 +3,11 @@
 //! senders get around that in different ways; none of them says which.
 
 use axum::http::{HeaderMap, HeaderValue, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 
+use super::link::UNRESERVED;
 use crate::{error::ApiError, headers::split_unquoted};
 
-/// What aiohttp encodes: all but unreserved characters.
-const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 /// What aiohttp calls itself, before its version.
 const AIOHTTP: &str = "aiohttp/";
 
@@ -134,8 +129,9 @@ fn decoded(name: String) -> Result<String, NameError> {
     }
 }
 
+/// As aiohttp encodes it.
 fn encoded(name: &str) -> String {
-    utf8_percent_encode(name, QUOTED).to_string()
+    utf8_percent_encode(name, UNRESERVED).to_string()
 }
 
 /// Under which names a file is looked for that is asked for as `raw`, which reads `exact` when it is decoded;
@@ -314,7 +310,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_name_in_both_forms_is_read_whole(own in "\\PC{1,20}") {
-            let encoded = utf8_percent_encode(&own, QUOTED);
+            let encoded = utf8_percent_encode(&own, UNRESERVED);
             let disposition = format!("form-data; name=file; filename=\"x\"; filename*=utf-8''{encoded}");
             prop_assert_eq!(name(disposition.as_bytes(), PLAIN), Ok(own));
         }

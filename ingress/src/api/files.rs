@@ -78,7 +78,7 @@ where
     Err(likeliest.unwrap_or_else(nameless))
 }
 
-/// Stores what a multipart body brings, at most `most` files.
+/// Stores what a multipart body brings, at most `most` files. After a failure nothing is left that was staged.
 ///
 /// # Errors
 /// The body is wrong, or the platform failed.
@@ -90,23 +90,26 @@ pub async fn store(
     let session = caller.session()?;
     let directory = caller.directory()?;
     let (head, body) = request.into_parts();
-    let place = (&caller.app.service, &session);
-    let received = multipart::receive(&head.headers, body, &directory, place).await?;
-    let mut received = received.into_iter();
-    let mut stored = vec![];
-    let mut failed = (received.len() > most)
-        .then(|| ApiError::invalid(format!("the body has more files than {most}")));
-    for (path, content) in received.by_ref() {
-        if failed.is_some() {
-            caller.app.service.discard(&content).await;
+    let service = &caller.app.service;
+    let (mut received, mut stored) = (vec![], vec![]);
+    let place = (service, &session);
+    let mut result =
+        multipart::receive(&head.headers, body, &directory, place, &mut received).await;
+    if result.is_ok() && received.len() > most {
+        let message = format!("the body has more files than {most}");
+        result = Err(ApiError::invalid(message));
+    }
+    for (path, content) in received {
+        if result.is_err() {
+            service.discard(&content).await;
             continue;
         }
-        match caller.app.service.upload(&session, path, content).await {
+        match service.upload(&session, path, content).await {
             Ok(entry) => stored.push(entry),
-            Err(error) => failed = Some(error.into()),
+            Err(error) => result = Err(error.into()),
         }
     }
-    failed.map_or(Ok(stored), Err)
+    result.map(|()| stored)
 }
 
 /// Removes the file of a path, by no other name than its own: another file may have that.

@@ -6,8 +6,8 @@ use axum::{
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What is left as it is in names and values.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+/// What is left as it is in names and values: all but unreserved characters (RFC 3986 §2.3) is encoded.
+pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')

@@ -12,7 +12,7 @@ use std::{
 
 use axum::{
     body::{Body, BodyDataStream},
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, header},
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
@@ -27,7 +27,7 @@ use utoipa::ToSchema;
 use super::{coding, file_name};
 use crate::{
     error::{ApiError, ErrorCode},
-    service::{Service, Session},
+    service::{Service, ServiceError, Session},
 };
 
 /// Longest silence of a sender in the middle of a body.
@@ -59,34 +59,6 @@ pub struct Uploads {
 pub type Received = (FilePath, Blob);
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, axum::Error>> + Send>>;
-
-/// Reads the parts called `file`, staging long ones. On failure nothing is left in the store.
-///
-/// # Errors
-/// Not a multipart body, no or a badly named file, a file above the limit, or a slow sender.
-pub async fn receive(
-    headers: &HeaderMap,
-    body: Body,
-    directory: &DirectoryPath,
-    (service, session): (&Service, &Session),
-) -> Result<Vec<Received>, ApiError> {
-    let room = Room::default();
-    let mut parts = open(headers, body, &room).await?;
-    let mut received = Vec::new();
-    let parts = (&mut parts, &room);
-    let user_agent = headers.get(header::USER_AGENT);
-    let place = (service, session);
-    let result = receive_all(parts, user_agent, directory, place, &mut received).await;
-    match result {
-        Ok(()) => Ok(received),
-        Err(error) => {
-            for (_, content) in &received {
-                service.discard(content).await;
-            }
-            Err(error)
-        }
-    }
-}
 
 /// Bytes that may still arrive. The parser keeps whatever comes until it has found the next part, so
 /// between two parts only as much may come as the header of a part can need.
@@ -133,13 +105,19 @@ impl Room {
     }
 }
 
-async fn receive_all(
-    (parts, room): (&mut Multipart<'static>, &Room),
-    user_agent: Option<&HeaderValue>,
+/// Reads the parts called `file`, staging long ones. What was received before a failure is received all the same.
+///
+/// # Errors
+/// Not a multipart body, no or a badly named file, a file above the limit, or a slow sender.
+pub async fn receive(
+    headers: &HeaderMap,
+    body: Body,
     directory: &DirectoryPath,
     (service, session): (&Service, &Session),
     received: &mut Vec<Received>,
 ) -> Result<(), ApiError> {
+    let room = Room::default();
+    let mut parts = open(headers, body, &room).await?;
     loop {
         room.for_a_header();
         let Some(field) = in_time(parts.next_field()).await? else {
@@ -148,17 +126,15 @@ async fn receive_all(
         if field.name() != Some("file") {
             continue;
         }
-        let name = file_name::of_part(field.headers(), user_agent)?;
+        let name = file_name::of_part(field.headers(), headers.get(header::USER_AGENT))?;
         let path = FilePath::in_directory(directory, &name)?;
         if received.iter().any(|(other, _)| *other == path) {
-            return Err(ApiError::invalid(
-                "two files of the body have the same name",
-            ));
+            let message = "two files of the body have the same name";
+            return Err(ApiError::invalid(message));
         }
         if received.len() == FILES {
-            return Err(ApiError::invalid(format!(
-                "the body has more than {FILES} files"
-            )));
+            let message = format!("the body has more than {FILES} files");
+            return Err(ApiError::invalid(message));
         }
         room.for_content();
         let content = content(field, service, session).await?;
@@ -182,19 +158,12 @@ async fn content(
         if !Blob::fits_inline(few.len() as u64) {
             let mut upload = service.begin_upload(session).await?;
             let copied = copy(few.freeze(), field, &mut upload).await;
-            return match copied {
-                Ok(()) => {
-                    let staged = upload
-                        .finish()
-                        .await
-                        .map_err(crate::service::ServiceError::from)?;
-                    Ok(Blob::Staged(staged))
-                }
-                Err(error) => {
-                    upload.abort().await;
-                    Err(error)
-                }
-            };
+            if let Err(error) = copied {
+                upload.abort().await;
+                return Err(error);
+            }
+            let staged = upload.finish().await.map_err(ServiceError::from)?;
+            return Ok(Blob::Staged(staged));
         }
     }
     Ok(Blob::Inline(few.into()))
@@ -206,15 +175,14 @@ async fn copy(
     upload: &mut store::Upload,
 ) -> Result<(), ApiError> {
     let mut size = first.len() as u64;
-    let failed = crate::service::ServiceError::from;
-    upload.write(first).await.map_err(failed)?;
+    upload.write(first).await.map_err(ServiceError::from)?;
     while let Some(chunk) = in_time(field.chunk()).await? {
         size += chunk.len() as u64;
         if size > limits::UPLOAD_BYTES {
             let message = format!("a file has more than {} bytes", limits::UPLOAD_BYTES);
             return Err(ApiError::new(ErrorCode::RequestTooLarge, message));
         }
-        upload.write(chunk).await.map_err(failed)?;
+        upload.write(chunk).await.map_err(ServiceError::from)?;
     }
     Ok(())
 }
@@ -228,11 +196,12 @@ async fn in_time<T>(
         Ok(Err(error)) => Err(ApiError::invalid(format!(
             "the multipart body is malformed: {error}"
         ))),
-        Err(_) => Err(ApiError::new(
-            ErrorCode::RequestTimeout,
-            "the body stopped arriving",
-        )),
+        Err(_) => Err(stopped()),
     }
+}
+
+fn stopped() -> ApiError {
+    ApiError::new(ErrorCode::RequestTimeout, "the body stopped arriving")
 }
 
 /// Finds the boundary in the header or, where a client mislabels its body, in the first line.
@@ -265,10 +234,7 @@ async fn sniff(mut chunks: BodyDataStream) -> Result<(String, Chunks), ApiError>
         let next = tokio::time::timeout(SILENCE, chunks.next()).await;
         match next {
             Ok(Some(Ok(chunk))) if head.len() < SNIFFED => head.extend_from_slice(&chunk),
-            Err(_) => {
-                let message = "the body stopped arriving";
-                return Err(ApiError::new(ErrorCode::RequestTimeout, message));
-            }
+            Err(_) => return Err(stopped()),
             Ok(Some(Err(error))) => return Err(coding::unreadable(&error)),
             Ok(_) => return Err(ApiError::invalid("the body is not multipart/form-data")),
         }

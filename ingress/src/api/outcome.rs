@@ -99,35 +99,25 @@ pub struct Times {
 /// The headers of an answer to whoever waited.
 #[must_use]
 pub fn headers(outcome: &Outcome, times: Times) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let overall = times.preparation + times.service;
-    insert(
-        &mut headers,
-        &[
-            (PREPARATION, times.preparation),
-            (SERVICE, times.service),
-            (REQUEST, times.service.saturating_sub(times.reading)),
-            (READ, times.reading),
-            (OVERALL, overall),
-        ],
-    );
+    let spans = [
+        (PREPARATION, times.preparation),
+        (SERVICE, times.service),
+        (REQUEST, times.service.saturating_sub(times.reading)),
+        (READ, times.reading),
+        (OVERALL, times.preparation + times.service),
+    ];
+    let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let spans = spans.map(|(name, span)| (name, milliseconds(span).into()));
+    let mut headers = HeaderMap::from_iter(spans);
     headers.extend(headers_of(outcome));
     headers
-}
-
-fn insert(headers: &mut HeaderMap, spans: &[(HeaderName, Duration)]) {
-    for (name, span) in spans {
-        let milliseconds = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(name, milliseconds.into());
-    }
 }
 
 /// Those that tell of the execution itself.
 #[must_use]
 pub fn headers_of(outcome: &Outcome) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let ran = Duration::from_millis(outcome.duration_ms);
-    insert(&mut headers, &[(RAN, ran)]);
+    headers.insert(RAN, outcome.duration_ms.into());
     let guid = outcome.incarnation.map(|incarnation| incarnation.guid());
     if let Some(guid) = guid.and_then(|guid| HeaderValue::from_str(&guid).ok()) {
         headers.insert(SESSION_GUID, guid);
@@ -184,22 +174,4 @@ fn names(lost: &[String]) -> Option<HeaderValue> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_fit_a_header_whatever_they_are() {
-        let of = |names_: &[&str]| {
-            let owned: Vec<String> = names_.iter().map(|name| (*name).to_owned()).collect();
-            names(&owned).map(|value| value.to_str().unwrap().to_owned())
-        };
-        assert_eq!(of(&[]), None);
-        assert_eq!(
-            of(&["f", "größe", "a,b\n"]).unwrap(),
-            "f, gr%C3%B6%C3%9Fe, a%2Cb%0A"
-        );
-        let many = vec!["x".repeat(100); 1000];
-        let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(of(&many).unwrap().len() <= NAMES_BYTES);
-    }
-}
+pub(super) mod tests;

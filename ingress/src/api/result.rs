@@ -186,24 +186,18 @@ mod tests {
     use proto::execution::Ending;
 
     use super::*;
+    use crate::api::outcome;
 
     fn bundle(mime: &str, content: &str) -> Bundle {
         Bundle(vec![(mime.into(), content.into())])
     }
 
     fn outcome(result: Option<Bundle>, displays: Vec<Bundle>) -> Outcome {
-        let (stdout, stderr) = (String::new(), String::new());
         Outcome {
-            ending: Ending::Succeeded,
-            stdout,
-            stderr,
-            displays,
+            stdout: String::new(),
             result,
-            duration_ms: 1,
-            durability: proto::execution::Durability::Durable,
-            moved: None,
-            incarnation: None,
-            details: None,
+            displays,
+            ..outcome::tests::outcome(Ending::Succeeded)
         }
     }
 

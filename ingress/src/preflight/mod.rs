@@ -14,7 +14,11 @@ use process::{
 use records::fleet::FleetStream;
 use routing::{bus::Bus, disagreement};
 
-use crate::{auth::keys::Keys, config::Config, membership::Misfit};
+use crate::{
+    auth::keys::Keys,
+    config::{Config, read_cluster_key},
+    membership::Misfit,
+};
 
 const POOLS: &str = "pools";
 const CLUSTER_KEY: &str = "cluster-key";
@@ -65,7 +69,7 @@ async fn pools(config: &Config, bus: Option<&Bus>) -> Finding {
 
 /// The cluster key, and whether it is the fleet's.
 async fn cluster_key(config: &Config, bus: Option<&Bus>) -> Finding {
-    let ours = match config.read_cluster_key() {
+    let ours = match read_cluster_key(&config.cluster_key) {
         Ok(key) => key.fingerprint(),
         Err(error) => return Finding::refused(CLUSTER_KEY, &error),
     };

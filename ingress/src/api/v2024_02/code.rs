@@ -206,22 +206,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn outcome(ending: Ending) -> Outcome {
-        let text = |text: &str| text.to_owned();
-        Outcome {
-            ending,
-            stdout: text("out"),
-            stderr: text("err"),
-            displays: vec![],
-            result: None,
-            duration_ms: 8,
-            durability: proto::execution::Durability::Durable,
-            moved: None,
-            incarnation: None,
-            details: None,
-        }
-    }
+    use crate::api::outcome::tests::outcome;
 
     #[test]
     fn an_answer_has_both_names_of_the_result_and_numbered_objects() {

@@ -263,23 +263,16 @@ fn cut_start(text: &mut String, most: usize) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proto::execution::{Bundle, Durability};
+    use proto::execution::Bundle;
     use serde_json::{Value, json};
 
     use super::*;
 
     fn outcome(ending: Ending) -> Outcome {
+        let result = Bundle(vec![("text/plain".into(), "42".into())]);
         Outcome {
-            ending,
-            stdout: "out".into(),
-            stderr: "err".into(),
-            displays: vec![],
-            result: Some(Bundle(vec![("text/plain".into(), "42".into())])),
-            duration_ms: 8,
-            durability: Durability::Durable,
-            moved: None,
-            incarnation: None,
-            details: None,
+            result: Some(result),
+            ..outcome::tests::outcome(ending)
         }
     }
 
