@@ -15,7 +15,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub mod code;
-pub mod endings;
 
 pub use code::ErrorCode;
 

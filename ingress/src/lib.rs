@@ -28,4 +28,4 @@ pub mod tls;
 pub mod trace;
 pub mod unowned;
 
-pub use routing::{bus, patience, placement, reader, route};
+pub use routing::{bus, patience, reader, route};

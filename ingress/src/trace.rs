@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::{
-    extract::{MatchedPath, Request},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, Method, StatusCode},
     middleware::Next,
     response::Response,
@@ -25,8 +25,7 @@ tokio::task_local! {
 }
 
 /// The step of a trace that a caller says asks, if it names exactly one.
-#[must_use]
-pub fn named(headers: &HeaderMap) -> Option<TraceContext> {
+fn named(headers: &HeaderMap) -> Option<TraceContext> {
     let mut named = headers.get_all(TRACEPARENT).iter();
     let (first, second) = (named.next(), named.next());
     let named = first.filter(|_| second.is_none());
@@ -43,23 +42,19 @@ pub fn current() -> TraceContext {
 
 /// Answers a request within the trace that its caller named, otherwise within a new one, and counts it and logs one line
 /// once the head of the answer is there. Every line that is logged meanwhile has the trace's id.
-pub async fn follow<F: Future<Output = Response>>(
-    asked_by: Option<TraceContext>,
-    method: Method,
-    requests: &Requests,
-    answer: impl FnOnce(TraceContext) -> F,
-) -> Response {
+pub async fn follow(State(requests): State<Requests>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let span = tracing::info_span!(
         "request.answer",
         trace.id = field::Empty,
         pool = field::Empty
     );
-    let trace = begin(&span, asked_by);
+    let trace = begin(&span, named(request.headers()));
     span.record("trace.id", trace.trace_id());
+    let method = request.method().clone();
     let answer = async {
-        let response = CURRENT.scope(trace, answer(trace)).await;
-        note_answer(&method, &response, begun.elapsed(), requests);
+        let response = CURRENT.scope(trace, next.run(request)).await;
+        note_answer(&method, &response, begun.elapsed(), &requests);
         response
     };
     answer.instrument(span).await
@@ -126,7 +121,8 @@ fn tell(method: &Method, route: Option<&str>, status: StatusCode, code: Option<&
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use axum::{Router, body::Body, http::HeaderValue, middleware, routing::get};
+    use tower::ServiceExt;
 
     use super::*;
 
@@ -154,13 +150,14 @@ mod tests {
     #[tokio::test]
     async fn the_trace_is_known_while_its_request_is_answered() {
         let asked_by: TraceContext = NAMED.parse().unwrap();
-        let requests = Requests::default();
-        let known = follow(Some(asked_by), Method::GET, &requests, |trace| async move {
-            assert_eq!(current(), trace);
-            assert_eq!(trace.trace_id(), asked_by.trace_id());
-            Response::default()
-        });
-        known.await;
+        let answer = move || async move {
+            assert_eq!(current().trace_id(), asked_by.trace_id());
+        };
+        let followed = middleware::from_fn_with_state(Requests::default(), follow);
+        let router = Router::new().route("/", get(answer)).layer(followed);
+        let request = Request::get("/").header(TRACEPARENT, NAMED);
+        let answered = router.oneshot(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answered.unwrap().status(), StatusCode::OK);
         assert_ne!(current().trace_id(), asked_by.trace_id());
     }
 }

@@ -144,13 +144,6 @@ struct NotAdmitted;
 
 /// Lets a request through to the operations below a pool.
 pub async fn enter(State(app): State<App>, request: Request, next: Next) -> Response {
-    let asked_by = trace::named(request.headers());
-    let method = request.method().clone();
-    let answer = |trace| answer(&app, request, next, trace);
-    trace::follow(asked_by, method, &app.requests, answer).await
-}
-
-async fn answer(app: &App, request: Request, next: Next, trace: TraceContext) -> Response {
     let address = Address::parse(request.uri().path());
     let pool = address.as_ref().and_then(|address| {
         let (subscription, group) = (&address.subscription, &address.resource_group);
@@ -159,7 +152,7 @@ async fn answer(app: &App, request: Request, next: Next, trace: TraceContext) ->
     let grant = Grant::of(pool.as_deref(), request.headers());
     let mut response = match grant.preflight(&request) {
         Some(response) => response,
-        None => match admit(app, request, (address, pool), trace).await {
+        None => match admit(&app, request, address, pool).await {
             Ok((request, operation)) => {
                 let mut response = next.run(request).await;
                 // What is told of an execution carries that one's.
@@ -178,8 +171,8 @@ async fn answer(app: &App, request: Request, next: Next, trace: TraceContext) ->
 async fn admit(
     app: &App,
     mut request: Request,
-    (address, pool): (Option<Address>, Option<Arc<Pool>>),
-    trace: TraceContext,
+    address: Option<Address>,
+    pool: Option<Arc<Pool>>,
 ) -> Result<(Request, OperationId), ApiError> {
     let arrived = Instant::now();
     host::check(request.version(), request.headers())?;
@@ -229,7 +222,7 @@ async fn admit(
         named,
         here,
         arrived,
-        trace,
+        trace: trace::current(),
     };
     request.extensions_mut().insert(caller);
     Ok((request, operation))

@@ -63,6 +63,10 @@ pub fn router(app: App) -> Router {
         operations.clone().oneshot(request)
     });
     let below_pools = ServiceBuilder::new()
+        .layer(middleware::from_fn_with_state(
+            app.requests.clone(),
+            trace::follow,
+        ))
         .layer(middleware::from_fn_with_state(app.clone(), front::enter))
         .service(spoken);
     Router::new()

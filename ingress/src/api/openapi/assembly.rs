@@ -164,7 +164,8 @@ fn merge(schema: &mut Value) {
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
-            if fields.contains_key("properties") {
+            // A map of properties may have one of that name, and is no schema.
+            if fields.contains_key("properties") && fields.get("type") == Some(&json!("object")) {
                 let more = fields.entry("additionalProperties");
                 more.or_insert(Value::Bool(false));
             }

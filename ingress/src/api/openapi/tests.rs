@@ -80,7 +80,10 @@ fn answers_hold_nothing_that_is_not_described() {
         assert_eq!(schemas["Failure"]["additionalProperties"], false);
         assert_eq!(schemas["Error"]["additionalProperties"], false);
     }
-    let (_, document) = &documents()[1];
+    let [(_, old), (_, document)] = &documents();
+    let answer = &old["components"]["schemas"]["CodeExecuteResponse"];
+    assert_eq!(answer["additionalProperties"], false);
+    assert!(answer["properties"].get("additionalProperties").is_none());
     let execution = &document["components"]["schemas"]["Execution"];
     assert_eq!(execution["additionalProperties"], false);
     assert!(execution["properties"]["status"].is_object(), "{execution}");

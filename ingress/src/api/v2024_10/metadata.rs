@@ -2,7 +2,7 @@
 
 use axum::{Json, response::IntoResponse};
 use proto::{
-    about::{About, Kernel, Software},
+    about::{About, Software},
     execution::Language,
 };
 use serde::Serialize;
@@ -24,13 +24,20 @@ pub async fn get(caller: Caller) -> Result<impl IntoResponse, ApiError> {
         packages,
         kernel,
     } = caller.app.service.about(&caller.pool).await?;
+    let named = |Software { name, version }| Named { name, version };
     let runs_cells = caller.language() == Language::Python;
+    let kernel = kernel.filter(|_| runs_cells);
     Ok(Json(Metadata {
-        runtimes: runtimes.into_iter().map(Named::from).collect(),
-        pre_installed_packages: packages.into_iter().map(Named::from).collect(),
+        runtimes: runtimes.into_iter().map(named).collect(),
+        pre_installed_packages: packages.into_iter().map(named).collect(),
         created_at: timestamp(sessions::at(caller.pool.id.given_ms())),
         last_updated_at: timestamp(caller.app.pools_written()),
-        jupyter_kernel: kernel.filter(|_| runs_cells).map(JupyterKernel::from),
+        jupyter_kernel: kernel.map(|kernel| JupyterKernel {
+            name: kernel.name,
+            version: kernel.version,
+            project_url: kernel.project_url,
+            description: kernel.description,
+        }),
     }))
 }
 
@@ -66,28 +73,4 @@ struct JupyterKernel {
     version: String,
     project_url: String,
     description: String,
-}
-
-impl From<Software> for Named {
-    fn from(software: Software) -> Self {
-        let Software { name, version } = software;
-        Self { name, version }
-    }
-}
-
-impl From<Kernel> for JupyterKernel {
-    fn from(kernel: Kernel) -> Self {
-        let Kernel {
-            name,
-            version,
-            project_url,
-            description,
-        } = kernel;
-        Self {
-            name,
-            version,
-            project_url,
-            description,
-        }
-    }
 }

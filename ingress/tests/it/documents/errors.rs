@@ -1,8 +1,8 @@
 //! `ERRORS.md`, written from the code.
 
-use ingress::error::{ErrorCode, endings};
+use ingress::error::ErrorCode;
 
-use super::provoked;
+use super::{endings, provoked};
 
 /// `Retry-After` of a pool whose share of the records is full.
 const UNTIL_ROOM: &str = "until records of the pool are old enough to go: up to 24 h";

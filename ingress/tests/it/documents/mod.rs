@@ -7,10 +7,11 @@ use clap::CommandFactory;
 use ingress::{
     api::{contract::Contract, openapi},
     config::Arguments,
-    error::{ErrorCode, endings},
+    error::ErrorCode,
 };
 use loadtest::documents;
 
+mod endings;
 mod errors;
 mod provoked;
 

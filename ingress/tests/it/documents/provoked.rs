@@ -108,7 +108,7 @@ pub(super) fn of_code(code: ErrorCode) -> &'static str {
     }
 }
 
-/// By the name of its row in [`ingress::error::endings`].
+/// By the name of its row in [`super::endings`].
 pub(super) fn of_ending(name: &str) -> &'static str {
     match name {
         "Exited" => {

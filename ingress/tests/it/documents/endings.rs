@@ -5,13 +5,13 @@ use proto::execution::Ending;
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub(super) struct Row {
     /// Its name.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// What happened.
-    pub meaning: &'static str,
+    pub(super) meaning: &'static str,
     /// What became of the session.
-    pub session: &'static str,
+    pub(super) session: &'static str,
 }
 
 const KEPT: &str = "as it was";
@@ -20,8 +20,7 @@ const PERHAPS_RESTARTED: &str =
     "as it was, unless the code could not be interrupted: then its variables are lost";
 
 /// The row of an ending; none if the code did what it was asked to, or if nobody here knows what it means.
-#[must_use]
-pub fn row(ending: &Ending) -> Option<Row> {
+fn row(ending: &Ending) -> Option<Row> {
     let row = |name, meaning, session| {
         Some(Row {
             name,
@@ -65,7 +64,7 @@ pub fn row(ending: &Ending) -> Option<Row> {
 }
 
 /// Limits that code meets as exceptions, which it may catch.
-pub const CAUGHT: [Row; 2] = [
+const CAUGHT: [Row; 2] = [
     Row {
         name: "ProcessLimit",
         meaning: "The session has as many processes and threads as its pool allows: the code sees \
@@ -81,8 +80,7 @@ pub const CAUGHT: [Row; 2] = [
 ];
 
 /// The table's rows.
-#[must_use]
-pub fn rows() -> Vec<Row> {
+pub(super) fn rows() -> Vec<Row> {
     let endings = [
         Ending::Raised {
             name: String::new(),
