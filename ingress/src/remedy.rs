@@ -33,9 +33,7 @@ impl HasRemedy for KeyError {
 
 impl HasRemedy for CertificateError {
     fn remedy(&self) -> Option<Remedy> {
-        match self {
-            Self::Use { .. } => Some(Remedy::Certificate),
-        }
+        Some(Remedy::Certificate)
     }
 }
 

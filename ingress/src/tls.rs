@@ -15,19 +15,13 @@ const SELF_SIGNED_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Time between two looks at the dates of the certificate.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
 
-/// Why there is no certificate.
+/// The files of a certificate cannot be read, hold something else, or do not fit each other.
 #[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
-    /// The files cannot be read, hold something else, or do not fit each other.
-    #[error("failed to use the certificate {certificate} with the key {key}")]
-    Use {
-        /// File of the certificate chain.
-        certificate: PathBuf,
-        /// File of the private key.
-        key: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+#[error("failed to use the certificate {certificate} with the key {key}")]
+pub struct CertificateError {
+    certificate: PathBuf,
+    key: PathBuf,
+    source: io::Error,
 }
 
 /// The configured certificate, or a self-signed one for localhost.
@@ -36,16 +30,14 @@ pub enum CertificateError {
 /// The files cannot be read or do not fit each other.
 pub async fn config(config: &Config) -> anyhow::Result<RustlsConfig> {
     match (&config.tls_cert, &config.tls_key) {
-        (Some(certificate), Some(key)) => RustlsConfig::from_pem_file(certificate, key)
-            .await
-            .map_err(|source| {
-                CertificateError::Use {
-                    certificate: certificate.clone(),
-                    key: key.clone(),
-                    source,
-                }
-                .into()
-            }),
+        (Some(certificate), Some(key)) => {
+            let config = RustlsConfig::from_pem_file(certificate, key).await;
+            Ok(config.map_err(|source| CertificateError {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                source,
+            })?)
+        }
         _ => {
             tracing::warn!("HTTPS with a self-signed certificate made now: for development only");
             let (certificate, key) = self_signed()?;
