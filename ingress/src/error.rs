@@ -161,6 +161,7 @@ impl From<Fault> for ApiError {
             FaultCode::BusLost => ErrorCode::BusLost,
             FaultCode::RecordsFull => ErrorCode::ExecutionRecordsFull,
             FaultCode::Stopping => ErrorCode::SessionStopped,
+            // `Refused` is a worker's word for "start it over".
             FaultCode::Busy | FaultCode::Expired | FaultCode::Refused => ErrorCode::NoCapacity,
             FaultCode::Unsupported => ErrorCode::SessionRequestNotSupported,
             FaultCode::NotOwner

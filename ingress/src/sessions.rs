@@ -23,6 +23,7 @@ use crate::{
 
 /// An owner or worker that does not answer such a question within this time is not waited for.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
 /// A session that lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Living {

@@ -80,19 +80,15 @@ impl Query {
     pub fn check_version(&self, operation: &str) -> Result<(), ApiError> {
         let is_oldest = operation.starts_with("/python/");
         let is_withdrawn = operation == "/execute" || operation.starts_with("/execute/");
-        match self.get("api-version")? {
-            Some(version) if API_VERSIONS.contains(&version) => Ok(()),
-            Some(WITHDRAWN) if is_withdrawn => Ok(()),
-            None if is_oldest => Ok(()),
-            None => Err(ApiError::invalid(format!(
-                "the query parameter `api-version` is missing; known are {}",
-                API_VERSIONS.join(", ")
-            ))),
-            Some(_) => Err(ApiError::invalid(format!(
-                "the api-version is unknown; known are {}",
-                API_VERSIONS.join(", ")
-            ))),
-        }
+        let wrong = match self.get("api-version")? {
+            Some(version) if API_VERSIONS.contains(&version) => return Ok(()),
+            Some(WITHDRAWN) if is_withdrawn => return Ok(()),
+            None if is_oldest => return Ok(()),
+            None => "the query parameter `api-version` is missing",
+            Some(_) => "the api-version is unknown",
+        };
+        let known = API_VERSIONS.join(", ");
+        Err(ApiError::invalid(format!("{wrong}; known are {known}")))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proto::{
     execution::{Ending, Language, Outcome},
-    fault::{Fault, FaultCode},
+    fault::Fault,
     id::{Identifier, OperationId},
     record::{RecordState, Submission},
 };
@@ -160,15 +160,9 @@ pub fn status(state: RecordState) -> Status {
 
 /// A failure of the platform's that ended an execution, with whether its code may have run.
 fn failure(state: RecordState, fault: Fault) -> Failure {
-    let may_have_executed = Some(state != RecordState::Refused);
-    // A worker's words for "start it over".
-    let code = match fault.code {
-        FaultCode::Refused => FaultCode::Busy,
-        code => code,
-    };
     let error = ApiError {
-        may_have_executed,
-        ..Fault { code, ..fault }.into()
+        may_have_executed: Some(state != RecordState::Refused),
+        ..fault.into()
     };
     error.into_failure(None)
 }
@@ -263,7 +257,7 @@ fn cut_start(text: &mut String, most: usize) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proto::execution::Bundle;
+    use proto::{execution::Bundle, fault::FaultCode};
     use serde_json::{Value, json};
 
     use super::*;
