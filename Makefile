@@ -1,5 +1,5 @@
 # `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
-.PHONY: help up down test test-unit test-v2 bench chaos stall clients drill lint deny documents build image nats stores prometheus prerequisites clean
+.PHONY: help up down test test-unit simulation test-v2 bench chaos stall clients drill lint deny documents build image nats stores prometheus prerequisites clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -19,7 +19,10 @@ test: ## every test: TEST=part of a name
 	@infra/dev/test.sh -- $(TEST)
 
 test-unit: ## logic alone, without root, services and network: TEST=part of a name
-	@cargo --config infra/dev/tests.toml test --release --workspace --lib -- $(TEST) --skip azurite:: --skip moto:: --skip sync::tests:: --skip preflight::tests::a_directory
+	@HEARTH_SEEDS=0..300 cargo --config infra/dev/tests.toml test --release --workspace --lib -- $(TEST) --skip azurite:: --skip moto:: --skip sync::tests:: --skip preflight::tests::a_directory
+
+simulation: ## a fleet in one process, with faults from seeds: SEEDS=0..20000
+	@HEARTH_SEEDS=$(or $(SEEDS),0..20000) cargo --config infra/dev/tests.toml test --release --workspace --lib -- --nocapture session::simulation::
 
 test-v2: build image nats ## tests on a kernel with control groups of version 2 alone
 	@infra/dev/test-v2.sh
@@ -45,7 +48,7 @@ lint: prerequisites ## formatting, lints and documentation
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --release --workspace --no-deps --document-private-items
 
 deny: prerequisites ## licences, sources and banned crates of what the programs are made of (compiles cargo-deny once)
-	@test -x .hearth/tools/bin/cargo-deny || cargo install --locked --quiet --root .hearth/tools cargo-deny@0.20.2
+	@test -x .hearth/tools/bin/cargo-deny || CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --quiet --debug --root .hearth/tools cargo-deny@0.20.2
 	@.hearth/tools/bin/cargo-deny --offline check bans licenses sources
 
 documents: build image nats prometheus ## write from the code: ingress/ERRORS.md, ingress/openapi/, docs/settings.md, docs/metrics.md

@@ -7,10 +7,9 @@ use proto::{
     health::Health,
     pool::{Pool, Pools},
 };
-use records::{share::Share, watch::watch};
+use records::{execution::Stamps, share::Share, watch::watch};
 use store::Store;
 use time::OffsetDateTime;
-use ulid::Ulid;
 
 use crate::{
     auth::{Authenticator, keys::Keys, token::Rules},
@@ -75,12 +74,13 @@ impl App {
             audiences: config.jwt_audience.clone(),
         };
         let authenticator = Authenticator::new(keys, rules, config.jwt_required_role.clone());
-        let store = Store::open(&config.fleet.store)?;
+        let stamps = Stamps::real();
+        let store = Store::open(&config.fleet.store, stamps.ids.clone())?;
         let instance = config.instance.clone();
-        let instance = instance.unwrap_or_else(|| Ulid::new().to_string().to_lowercase());
+        let instance = instance.unwrap_or_else(|| stamps.ids.next().to_string().to_lowercase());
         membership::demand_rights(config, &instance).await?;
         let auth = NatsAuth::read(&config.fleet.bus.nats_auth)?;
-        let bus = Bus::connect(&config.fleet.bus.nats, auth, &instance).await?;
+        let bus = Bus::connect(&config.fleet.bus.nats, auth, &instance, stamps).await?;
         let health = Health::default();
         let membership = Membership::take(
             store.clone(),
@@ -131,7 +131,7 @@ impl App {
     #[must_use]
     pub fn watch_queues(&self) -> Queues {
         let pools = self.pools.values().map(|pool| pool.id.clone());
-        let queues = Queues::default();
+        let queues = Queues::new(self.bus.wall_clock().clone());
         tokio::spawn(queues.clone().watch(self.bus.clone(), pools.collect()));
         queues
     }

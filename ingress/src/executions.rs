@@ -16,16 +16,15 @@ use proto::{
     subject, wire,
 };
 use records::{
-    execution::{Found, Put, stamp},
+    execution::{Found, Put},
     room::{Entry, Room},
     share::{self, Share},
 };
 use routing::{placement::LeaseView, served::Served};
 use tokio::time::{Instant, sleep, timeout};
-use ulid::Ulid;
 
 use crate::{
-    bus::{BusError, executions::Page},
+    bus::{BusError, executions::Page, port::RouteBus},
     patience::patiently,
     route::{Missing, RouteError, once::OnceError, route},
     service::{Code, Service, ServiceError, Session},
@@ -89,7 +88,7 @@ impl Service {
             _ => FaultCode::StorageUnavailable,
         };
         let fault = StoredOutcome::Fault(Fault::new(refusal, "the execution was not queued"));
-        let refused = record.followed_by(RecordState::Refused, Some(fault), stamp());
+        let refused = record.followed_by(RecordState::Refused, Some(fault), self.bus.stamp());
         match self.bus.write_execution(&place, &refused, revision).await {
             Ok(Put::At(_)) => Err(failed),
             Ok(Put::Taken(Some((winner, _)))) => self.described(winner).await,
@@ -122,7 +121,7 @@ impl Service {
             };
             let _entry = self.check_room(session).await?;
             let digest = reference.digest.clone();
-            let record = ExecutionRecord::new(RecordState::Queued, digest, None, stamp())
+            let record = ExecutionRecord::new(RecordState::Queued, digest, None, self.bus.stamp())
                 .submitted(reference.submission.clone());
             match self.bus.write_execution(place, &record, expected).await? {
                 Put::At(revision) => return Ok(Entered::New(record, revision)),
@@ -196,7 +195,7 @@ impl Service {
         if Blob::fits_inline(code.len() as u64) {
             return Ok(Blob::Inline(code.into_bytes()));
         }
-        let nonce = Ulid::new().to_string().to_lowercase();
+        let nonce = self.bus.ids().next().to_string().to_lowercase();
         let object = subject::queued_code_key(&session.pool.id, &session.key, key, &nonce);
         let kept = self.store.keep_result(object, code.into_bytes()).await?;
         Ok(Blob::Staged(kept))
@@ -214,10 +213,18 @@ impl Service {
         }
     }
 
+    /// A job about the execution that the session's operation id names, with an id of its own.
+    fn job_beside(&self, session: &Session, request: Request, budget: Duration) -> Job {
+        Job {
+            operation: OperationId::from_ulid(self.bus.ids().next()),
+            ..session.job(request, budget)
+        }
+    }
+
     /// An execution without a record, from the memory of its session's owner.
     async fn recalled(&self, session: &Session) -> Result<Option<Execution>, ServiceError> {
         let target = session.operation.clone();
-        let job = job_beside(session, Request::Recall { target }, RECALLED_WITHIN);
+        let job = self.job_beside(session, Request::Recall { target }, RECALLED_WITHIN);
         let asked = route(&self.bus, &job, Missing::Refuse, None);
         let recalled = match timeout(RECALLED_WITHIN, asked).await {
             Ok(Ok(Answer::Recalled(Some(recalled)))) => recalled,
@@ -277,7 +284,7 @@ impl Service {
             };
             match record.state {
                 RecordState::Queued => {
-                    let cancelled = record.cancelled(stamp())?;
+                    let cancelled = record.cancelled(self.bus.stamp())?;
                     let put = self.bus.write_execution(&place, &cancelled, revision);
                     if let Put::At(_) = put.await? {
                         return self.described(cancelled).await.map(Some);
@@ -295,7 +302,7 @@ impl Service {
     /// Asks the session's owner to cancel it. Without one, whoever takes its job from the queue finds out.
     async fn ask_to_cancel(&self, session: &Session) {
         let target = session.operation.clone();
-        let job = job_beside(session, Request::Cancel { target }, CANCELLED_WITHIN);
+        let job = self.job_beside(session, Request::Cancel { target }, CANCELLED_WITHIN);
         let asked = route(&self.bus, &job, Missing::Refuse, None);
         if let Ok(Err(error)) = timeout(patiently(limits::ACCEPT_WITHIN), asked).await {
             let error = &error as &dyn std::error::Error;
@@ -334,14 +341,6 @@ enum Entered {
     New(ExecutionRecord, u64),
     /// Somebody has it, or it has ended.
     Known(ExecutionRecord),
-}
-
-/// A job about the execution that the session's operation id names, with an id of its own.
-fn job_beside(session: &Session, request: Request, budget: Duration) -> Job {
-    Job {
-        operation: OperationId::from_ulid(Ulid::new()),
-        ..session.job(request, budget)
-    }
 }
 
 /// Refusals of those who cannot remember: there is no owner, or it is of an older version.

@@ -1,10 +1,7 @@
 //! What an ingress counts and measures. The names of all its metrics are here; what they say is in
 //! `docs/metrics.md`, which a test holds against this file.
 
-use std::{
-    sync::atomic::AtomicU64,
-    time::{Duration, SystemTime},
-};
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use axum::http::{Method, StatusCode};
 use process::metrics::{Figures, seconds};
@@ -129,7 +126,7 @@ impl Figures for Queues {
     fn enter(&self, registry: &mut Registry) {
         let jobs = Family::<[(&str, String); 2], Gauge>::default();
         let ages = Family::<[(&str, String); 1], Gauge<f64, AtomicU64>>::default();
-        let now = SystemTime::now();
+        let now = self.now();
         for (pool, seen) in &*self.seen() {
             for (state, count) in [("waiting", seen.depth.waiting), ("taken", seen.depth.taken)] {
                 let labels = [("pool", pool.to_string()), ("state", state.to_owned())];

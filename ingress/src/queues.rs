@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use proto::id::PoolId;
+use proto::{ambient::WallClock, id::PoolId};
 use records::queue::Depth;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -16,8 +16,11 @@ use crate::bus::{Bus, BusError};
 const EVERY: Duration = Duration::from_secs(5);
 
 /// The queues as they were when last looked at. All clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Queues(Arc<Mutex<BTreeMap<PoolId, Seen>>>);
+#[derive(Clone, Debug)]
+pub struct Queues {
+    seen: Arc<Mutex<BTreeMap<PoolId, Seen>>>,
+    clock: WallClock,
+}
 
 /// What was seen of a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +32,15 @@ pub struct Seen {
 }
 
 impl Queues {
+    /// Nothing was looked at yet; ages are told by this clock.
+    #[must_use]
+    pub fn new(clock: WallClock) -> Self {
+        Self {
+            seen: Arc::default(),
+            clock,
+        }
+    }
+
     /// Looks at the queues of these pools again and again, for ever. Of one that cannot be looked at nothing is known.
     pub async fn watch(self, bus: Bus, pools: Vec<PoolId>) {
         let mut tick = interval(EVERY);
@@ -51,9 +63,14 @@ impl Queues {
         }
     }
 
+    /// The time of day, for ages.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
     /// What was seen of each pool's queue.
     pub(crate) fn seen(&self) -> MutexGuard<'_, BTreeMap<PoolId, Seen>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -54,19 +54,36 @@ impl Readiness {
         let mut all = JoinSet::new();
         let (bus, workers, store) = (self.clone(), self.clone(), self.clone());
         all.spawn(async move {
-            measure::keep(bus.health.clone(), Check::Bus, BUS, || {
+            measure::keep(bus.health.clone(), Check::Bus, BUS, bus.bus.ids(), || {
                 checks::bus(&bus.bus)
             })
             .await;
         });
         all.spawn(async move {
             let health = workers.health.clone();
-            measure::keep(health, Check::Workers, WORKERS, || workers.workers()).await;
+            measure::keep(health, Check::Workers, WORKERS, workers.bus.ids(), || {
+                workers.workers()
+            })
+            .await;
         });
         all.spawn(async move {
-            measure::keep(store.health.clone(), Check::Store, STORE, || store.store()).await;
+            measure::keep(
+                store.health.clone(),
+                Check::Store,
+                STORE,
+                store.bus.ids(),
+                || store.store(),
+            )
+            .await;
         });
-        measure::keep(self.health.clone(), Check::Clock, CLOCK, || self.clock()).await;
+        measure::keep(
+            self.health.clone(),
+            Check::Clock,
+            CLOCK,
+            self.bus.ids(),
+            || self.clock(),
+        )
+        .await;
     }
 
     async fn workers(&self) -> Measured {

@@ -14,7 +14,7 @@ use process::{
     hangup::Hangup,
     metrics::{Build, Metrics},
 };
-use proto::health::Check;
+use proto::{ambient::WallClock, health::Check};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -74,7 +74,8 @@ pub async fn serve(config: Config, hangup: Hangup) -> anyhow::Result<()> {
     tokio::spawn(app.watch_records(app.health.clone()));
     let router = api::router(app.clone());
     let handle = Handle::new();
-    let mut servers = listen_and_serve((plain, secure), &router, &config, hangup, &handle).await?;
+    let (listeners, reload) = ((plain, secure), (hangup, app.bus.wall_clock()));
+    let mut servers = listen_and_serve(listeners, &router, &config, reload, &handle).await?;
     tracing::info!(listen = %config.listen, tls = ?config.tls_listen, "serving");
 
     let mut failed = None;
@@ -118,7 +119,7 @@ async fn listen_and_serve(
     (plain, secure): (TcpListener, Option<TcpListener>),
     router: &Router,
     config: &Config,
-    hangup: Hangup,
+    (hangup, clock): (Hangup, &WallClock),
     handle: &Handle<SocketAddr>,
 ) -> anyhow::Result<JoinSet<io::Result<()>>> {
     let mut servers = JoinSet::new();
@@ -131,7 +132,12 @@ async fn listen_and_serve(
     if let Some(secure) = secure {
         secure.set_nonblocking(true)?;
         let tls = tls::config(config).await?;
-        tokio::spawn(tls::follow(tls.clone(), config.clone(), hangup));
+        tokio::spawn(tls::follow(
+            tls.clone(),
+            config.clone(),
+            clock.clone(),
+            hangup,
+        ));
         let server = axum_server::from_tcp_rustls(secure, tls)?.handle(handle.clone());
         let server = connections::bounded(server, idle).map(|acceptor| {
             let acceptor = acceptor.handshake_timeout(connections::HEAD_WITHIN);

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use axum_server::tls_rustls::RustlsConfig;
 use process::hangup::Hangup;
-
+use proto::ambient::WallClock;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 
 use crate::{config::Config, preflight::certificate};
@@ -55,12 +55,12 @@ fn self_signed() -> Result<(String, String), rcgen::Error> {
 
 /// Reads the configured certificate and its key again at every SIGHUP, for ever; new connections get it.
 /// Files that cannot be used change nothing. Says when the certificate has expired, or soon does.
-pub async fn follow(tls: RustlsConfig, config: Config, mut hangup: Hangup) {
+pub async fn follow(tls: RustlsConfig, config: Config, clock: WallClock, mut hangup: Hangup) {
     let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key) else {
         return;
     };
     loop {
-        if let Some(trouble) = certificate::trouble(certificate) {
+        if let Some(trouble) = certificate::trouble(certificate, &clock) {
             tracing::warn!(certificate = %certificate.display(), "the certificate {trouble}");
         }
         tokio::select! {

@@ -1,6 +1,6 @@
 //! Following a request: one id from its caller to its session, and one line in the log for its answer.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -10,6 +10,7 @@ use axum::{
 };
 use process::spans::{self, Detail};
 use proto::trace::TraceContext;
+use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 
 use crate::{

@@ -19,6 +19,10 @@ pub struct Ids(Arc<dyn Fn() -> Ulid + Send + Sync>);
 impl Ids {
     /// Ids that nobody can guess and that no other process makes.
     #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "real ids are made here, and nowhere else"
+    )]
     pub fn random() -> Self {
         Self(Arc::new(Ulid::new))
     }
@@ -47,13 +51,18 @@ impl fmt::Debug for Ids {
     }
 }
 
-/// Where the time of day comes from: what people are shown, never an age that decides anything. Clones share it.
+/// Where the time of day comes from: what people are shown and what other clocks are compared with, never an age
+/// that decides anything. Clones share it.
 #[derive(Clone)]
 pub struct WallClock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 impl WallClock {
     /// This host's.
     #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this host's clock is read here, and nowhere else"
+    )]
     pub fn system() -> Self {
         Self(Arc::new(SystemTime::now))
     }

@@ -6,10 +6,9 @@ use async_nats::jetstream;
 use clap::Parser;
 use fleet::Acceptance;
 use process::settings::FleetSettings;
-use proto::id::WorkerId;
+use proto::{ambient::Ids, id::WorkerId};
 use routing::bus::NatsAuth;
 use store::Store;
-use ulid::Ulid;
 
 use crate::{bus::connect, lease::Replicas};
 
@@ -39,8 +38,9 @@ pub struct Arguments {
 pub async fn accept(arguments: Arguments) -> anyhow::Result<()> {
     let FleetSettings { bus, store, .. } = &arguments.fleet;
     let pools = arguments.fleet.read_pools()?;
-    let store = Store::open(store)?;
-    let operator: WorkerId = "accept-new-bus".parse::<WorkerId>()?.of_run(Ulid::new())?;
+    let ids = Ids::random();
+    let store = Store::open(store, ids.clone())?;
+    let operator: WorkerId = "accept-new-bus".parse::<WorkerId>()?.of_run(ids.next())?;
     let auth = NatsAuth::read(&bus.nats_auth)?;
     let (client, _) = connect(&bus.nats, auth, &operator).await?;
     let context = jetstream::new(client);

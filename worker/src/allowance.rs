@@ -87,6 +87,10 @@ impl Account {
 }
 
 /// Processor time of the calling thread.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what a thread has used is no time of day, and nobody else can tell it"
+)]
 pub(crate) fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()

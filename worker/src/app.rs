@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, io::ErrorKind, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use async_nats::jetstream::{self, consumer::PullConsumer};
+use async_nats::{
+    Client,
+    jetstream::{self, consumer::PullConsumer},
+};
 use fleet::Fleet;
 use proto::{
     about::About,
@@ -77,6 +80,8 @@ pub struct Worker {
     /// Its name on the bus.
     run: WorkerId,
     context: Context,
+    client: Client,
+    stock: Stock,
     sandboxes: Sandboxes,
     heartbeat: Heartbeat,
     /// Its id.
@@ -97,10 +102,11 @@ impl Worker {
     /// A setting, the bus, the store or the sandbox machinery fails.
     pub async fn start(config: Config, health: Health) -> anyhow::Result<Self> {
         let pools = config.fleet.read_pools()?;
-        let store = Store::open(&config.fleet.store)?;
+        let stamps = Stamps::real();
+        let store = Store::open(&config.fleet.store, stamps.ids.clone())?;
         store.probe().await?;
-        let run = config.id.of_run(ulid::Ulid::new())?;
-        let journal = Journal::open(config.start_journal.as_deref(), &run)?;
+        let run = config.id.of_run(stamps.ids.next())?;
+        let journal = Journal::open(config.start_journal.as_deref(), &run, &stamps.clock)?;
         let Joined {
             client,
             interruptions,
@@ -109,15 +115,16 @@ impl Worker {
             bus,
             mut fleet,
             heartbeat,
-        } = Joined::join(&config, &pools, &store, &run, &health).await?;
+        } = Joined::join(&config, &pools, &store, (&run, &stamps), &health).await?;
         let standing = bus.standing();
-        let (comparison, clock) = Comparison::begin(on_bus.clone(), health.clone()).await?;
+        let (comparison, clock) =
+            Comparison::begin(on_bus.clone(), stamps.clock.clone(), health.clone()).await?;
         // The place on this host first: a claim of a run on this host is taken over because its place is free.
         let place = HostPlace::take(config.sandbox()).await;
         let place = place.context("failed to prepare this host for sandboxes")?;
         let ids = (&config.id, &run);
         let held = HeldId::take(&client, on_bus.clone(), standing.clone(), ids).await?;
-        let on_bus = (&jetstream, on_bus, &run);
+        let on_bus = (&jetstream, on_bus, &run, stamps);
         let parts = Parts::make(&config, &pools, &store, on_bus, &mut fleet, place);
         let made = match parts.await {
             Ok(parts) => parts,
@@ -137,10 +144,10 @@ impl Worker {
                 store,
                 (made.records, journal),
             ),
-            client,
+            bus: Arc::new(client.clone()),
             clock,
             health,
-            stock,
+            stock: Arc::new(stock.clone()),
             room: Arc::new(Semaphore::new(usize::try_from(config.max_sessions)?)),
             transfers: Transfers::new(config.transfer_bytes),
             standing,
@@ -149,6 +156,8 @@ impl Worker {
             config,
             run,
             context,
+            client,
+            stock,
             sandboxes: made.sandboxes,
             heartbeat,
             held,
@@ -177,7 +186,7 @@ impl Worker {
         bus: Bus,
         queues: Vec<(PoolId, PullConsumer)>,
     ) -> anyhow::Result<Self> {
-        self.context.stock.filled().await;
+        self.stock.filled().await;
         self.serve_queues(&bus, queues);
         self.measure(bus).await;
         let Err(error) = self.say_ready() else {
@@ -203,9 +212,9 @@ impl Worker {
             sessions: self.context.shared.table.clone(),
             capacity: self.config.max_sessions,
             pools: self.pools.clone(),
-            stock: self.context.stock.clone(),
+            stock: self.stock.clone(),
             disk: self.sandboxes.disk().clone(),
-            client: self.context.client.clone(),
+            client: self.client.clone(),
             draining: self.context.shared.draining.clone(),
         }
     }
@@ -239,11 +248,7 @@ impl Worker {
             self.describer(),
         )));
         for (pool, about) in told {
-            until(Box::pin(about::tell(
-                self.context.client.clone(),
-                pool,
-                about,
-            )));
+            until(Box::pin(about::tell(self.client.clone(), pool, about)));
         }
         until(Box::pin(sweep::staging(
             self.context.shared.store.clone(),
@@ -360,7 +365,7 @@ impl Worker {
 
     /// Returns when an operator has told this worker to end.
     pub async fn told_to_drain(&self) {
-        presence::told_to_drain(self.context.client.clone(), self.run.clone()).await;
+        presence::told_to_drain(self.client.clone(), self.run.clone()).await;
     }
 
     /// Hands every session over, then ends everything else. Nothing is left behind on this host.
@@ -413,7 +418,7 @@ impl Worker {
         self.stop.cancel();
         self.background.close();
         self.background.wait().await;
-        self.context.stock.close().await;
+        self.stock.close().await;
         self.sandboxes.stop().await;
         // Last, so that no other worker of this id starts while this one sweeps.
         self.held.release().await;
@@ -423,7 +428,7 @@ impl Worker {
 
 /// A worker's connection to its fleet.
 struct Joined {
-    client: async_nats::Client,
+    client: Client,
     interruptions: bus::Interruptions,
     jetstream: jetstream::Context,
     records: Arc<dyn RecordBus>,
@@ -439,14 +444,15 @@ impl Joined {
         config: &Config,
         pools: &Pools,
         store: &Store,
-        run: &WorkerId,
+        (run, stamps): (&WorkerId, &Stamps),
         health: &Health,
     ) -> anyhow::Result<Self> {
         let auth = NatsAuth::read(&config.fleet.bus.nats_auth)?;
         let (client, interruptions) = bus::connect(&config.fleet.bus.nats, auth, run).await?;
         let jetstream = jetstream::new(client.clone());
         let inboxes = subject::worker_inbox(run);
-        let bus = Bus::over(client.clone(), &inboxes, interruptions.connected()).await?;
+        let connected = interruptions.connected();
+        let bus = Bus::over(client.clone(), &inboxes, connected, stamps.clone()).await?;
         bus.know_pools(membership::digests(pools));
         let joining = membership::join(
             store.clone(),
@@ -472,6 +478,14 @@ impl Joined {
     }
 }
 
+/// The bus, the run of the worker that uses it, and the stamps of what it writes.
+type OnBus<'a> = (
+    &'a jetstream::Context,
+    Arc<dyn RecordBus>,
+    &'a WorkerId,
+    Stamps,
+);
+
 /// What a worker needs besides its id.
 struct Parts {
     records: Records,
@@ -487,12 +501,11 @@ impl Parts {
         config: &Config,
         pools: &Pools,
         store: &Store,
-        (jetstream, bus, run): (&jetstream::Context, Arc<dyn RecordBus>, &WorkerId),
+        (jetstream, bus, run, stamps): OnBus<'_>,
         fleet: &mut Fleet,
         place: HostPlace,
     ) -> anyhow::Result<Self> {
         let replicas = config.replicas;
-        let stamps = Stamps::real();
         let ids = stamps.ids.clone();
         let records = Records::open(bus.clone(), store.clone(), pools, replicas, stamps).await?;
         let mut ledgers = vec![];

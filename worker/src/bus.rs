@@ -20,7 +20,7 @@ use proto::{
 };
 use routing::bus::{
     ConnectError, Connected, NatsAuth,
-    connect::{self, Peer},
+    connect::{self, Link, Peer},
 };
 use tokio::time::Instant;
 
@@ -73,6 +73,12 @@ impl Interruptions {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// The connection was lost, or made anew.
+    pub fn note(&self, link: Link) {
+        self.connected.note(link);
+        self.raise();
+    }
+
     /// One occasion more.
     fn raise(&self) {
         self.count.fetch_add(1, Ordering::AcqRel);
@@ -117,10 +123,7 @@ pub async fn connect(
         inbox_prefix: subject::worker_inbox(worker),
         subscription_capacity: SUBSCRIPTION_CAPACITY,
     };
-    let changed = move |link| {
-        raised.connected.note(link);
-        raised.raise();
-    };
+    let changed = move |link| raised.note(link);
     let client = connect::connect(servers, auth, peer, changed).await?;
     Ok((client, interruptions))
 }

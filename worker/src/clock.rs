@@ -9,6 +9,7 @@ use std::{
 };
 
 use proto::{
+    ambient::WallClock,
     health::{Check, Health},
     limits, subject,
 };
@@ -58,20 +59,29 @@ impl Offset {
     }
 }
 
-/// Tells whether this host's clock is right. All clones know the same.
+/// This host's clock, and whether it is right. All clones know the same.
 #[derive(Clone, Debug)]
-pub struct Clock(watch::Receiver<bool>);
+pub struct Clock {
+    wall: WallClock,
+    right: watch::Receiver<bool>,
+}
 
 impl Clock {
+    /// What it shows.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.wall.now()
+    }
+
     /// Whether it was right when it was last compared.
     #[must_use]
     pub fn is_right(&self) -> bool {
-        *self.0.borrow()
+        *self.right.borrow()
     }
 
     /// Waits until it is right; for ever, if it is no longer compared.
     pub async fn right(&self) {
-        if self.0.clone().wait_for(|right| *right).await.is_err() {
+        if self.right.clone().wait_for(|right| *right).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -81,6 +91,7 @@ impl Clock {
 #[derive(Debug)]
 pub struct Comparison {
     bus: Arc<dyn RecordBus>,
+    wall: WallClock,
     health: Health,
     right: watch::Sender<bool>,
 }
@@ -90,11 +101,24 @@ impl Comparison {
     ///
     /// # Errors
     /// The bus does not tell the time.
-    pub async fn begin(bus: Arc<dyn RecordBus>, health: Health) -> Result<(Self, Clock), BusError> {
-        let (right, clock) = watch::channel(false);
-        let comparison = Self { bus, health, right };
+    pub async fn begin(
+        bus: Arc<dyn RecordBus>,
+        wall: WallClock,
+        health: Health,
+    ) -> Result<(Self, Clock), BusError> {
+        let (told, right) = watch::channel(false);
+        let clock = Clock {
+            wall: wall.clone(),
+            right,
+        };
+        let comparison = Self {
+            bus,
+            wall,
+            health,
+            right: told,
+        };
         comparison.compare().await?;
-        Ok((comparison, Clock(clock)))
+        Ok((comparison, clock))
     }
 
     /// Compares from time to time, for ever. While the bus does not answer, the last comparison counts.
@@ -111,9 +135,9 @@ impl Comparison {
     }
 
     async fn compare(&self) -> Result<(), BusError> {
-        let before = SystemTime::now();
+        let before = self.wall.now();
         let bus: OffsetDateTime = time_at(&*self.bus, subject::WORKERS_STREAM).await?;
-        let offset = Offset::between(before, bus.into(), SystemTime::now());
+        let offset = Offset::between(before, bus.into(), self.wall.now());
         self.report(offset);
         Ok(())
     }

@@ -7,10 +7,11 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use proto::{
+    ambient::WallClock,
     id::{Epoch, Incarnation, OperationId, PoolId, SessionKey, WorkerId},
     journal::Start,
 };
@@ -28,14 +29,19 @@ pub struct Journal(Option<Arc<Pages>>);
 struct Pages {
     file: File,
     worker: WorkerId,
+    clock: WallClock,
 }
 
 impl Journal {
-    /// Opens the journal of a worker's run, behind what earlier runs noted.
+    /// Opens the journal of a worker's run, behind what earlier runs noted. Starts are told by this clock.
     ///
     /// # Errors
     /// The file cannot be opened for appending.
-    pub fn open(path: Option<&Path>, worker: &WorkerId) -> Result<Self, OpenError> {
+    pub fn open(
+        path: Option<&Path>,
+        worker: &WorkerId,
+        clock: &WallClock,
+    ) -> Result<Self, OpenError> {
         let Some(path) = path else {
             return Ok(Self::default());
         };
@@ -47,6 +53,7 @@ impl Journal {
         Ok(Self(Some(Arc::new(Pages {
             file,
             worker: worker.clone(),
+            clock: clock.clone(),
         }))))
     }
 
@@ -66,7 +73,7 @@ impl Journal {
             incarnation,
             epoch,
             worker: pages.worker.clone(),
-            at_us: now_us(),
+            at_us: now_us(&pages.clock),
         };
         if let Err(error) = pages.write(&start) {
             tracing::error!(%error, "failed to note a start");
@@ -94,8 +101,8 @@ fn is_torn(file: &mut File) -> io::Result<bool> {
     Ok(last != *b"\n")
 }
 
-fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+fn now_us(clock: &WallClock) -> u64 {
+    let since = clock.now().duration_since(SystemTime::UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -112,6 +119,10 @@ mod tests {
         journal.starts(&operation.parse().unwrap(), (&pool, &session), life);
     }
 
+    fn opened(path: Option<&Path>, run: &str) -> Journal {
+        Journal::open(path, &run.parse().unwrap(), &WallClock::system()).unwrap()
+    }
+
     fn read(path: &Path) -> Vec<Option<Start>> {
         let text = std::fs::read_to_string(path).unwrap();
         let parse = |line| serde_json::from_str(line).ok();
@@ -123,7 +134,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
         for (run, operation) in [("w-1", "first"), ("w-2", "second")] {
-            let journal = Journal::open(Some(&path), &run.parse().unwrap()).unwrap();
+            let journal = opened(Some(&path), run);
             note(&journal, operation);
         }
         let starts: Vec<_> = read(&path).into_iter().map(Option::unwrap).collect();
@@ -142,7 +153,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
         std::fs::write(&path, "{\"operation\":\"to").unwrap();
-        let journal = Journal::open(Some(&path), &"w-1".parse().unwrap()).unwrap();
+        let journal = opened(Some(&path), "w-1");
         note(&journal, "whole");
         let lines = read(&path);
         assert_eq!(lines.len(), 2);
@@ -151,7 +162,7 @@ mod tests {
 
     #[test]
     fn without_a_file_nothing_happens() {
-        let journal = Journal::open(None, &"w-1".parse().unwrap()).unwrap();
+        let journal = opened(None, "w-1");
         note(&journal, "unnoted");
     }
 }

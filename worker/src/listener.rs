@@ -156,14 +156,18 @@ impl Listener {
         Subscription::Open
     }
 
-    /// Stops listening at once: another member is to get whatever is on its way.
-    pub async fn abandon(mut self) {
+    /// Stops listening at once: another member is to get whatever comes. Returns what is here already; what is on
+    /// its way is lost.
+    pub async fn abandon(mut self) -> Vec<Message> {
         if let Err(error) = self.subscriber.unsubscribe().await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "failed to unsubscribe"
             );
         }
+        let mut arrived = vec![];
+        self.take_arrived(&mut arrived);
+        arrived
     }
 }
 

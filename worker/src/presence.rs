@@ -1,6 +1,6 @@
 //! Where this worker listens: for new sessions, and for whoever asks whether it is still there.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc};
 
 use async_nats::{Client, Subscriber};
 use futures_util::StreamExt;
@@ -12,7 +12,7 @@ use proto::{
 use crate::{
     bus::{Outbox, Responder},
     lease::Ledger,
-    listener::{LeaveMarker, Listener},
+    listener::LeaveMarker,
     session::{Context, claim},
 };
 
@@ -55,15 +55,11 @@ pub async fn told_to_drain(client: Client, worker: WorkerId) {
 /// where one is wanted, says so at once, and the sender asks elsewhere.
 pub async fn listen(context: Context, ledger: Ledger, readiness: Readiness) {
     let subject = subject::place(&ledger.pool().id, readiness);
-    let jobs = Listener::listen(
-        &context.client,
-        subject.clone(),
-        subject::PLACE_GROUP,
-        LeaveMarker {
-            subject,
-            on_their_way: ON_THEIR_WAY,
-        },
-    );
+    let marker = LeaveMarker {
+        subject: subject.clone(),
+        on_their_way: ON_THEIR_WAY,
+    };
+    let jobs = context.bus.listen(subject, subject::PLACE_GROUP, marker);
     let mut jobs = match jobs.await {
         Ok(jobs) => jobs,
         Err(error) => {
@@ -80,7 +76,7 @@ pub async fn listen(context: Context, ledger: Ledger, readiness: Readiness) {
     };
     loop {
         tokio::select! {
-            message = jobs.next() => answer(message),
+            message = poll_fn(|cx| jobs.poll_next(cx)) => answer(message),
             () = context.shared.draining.cancelled() => break,
         }
     }

@@ -29,7 +29,9 @@ pub struct Readiness {
 
 /// Does work during which nothing but the bus is measured: waiting for its data may take long.
 pub async fn measuring_bus<T>(health: &Health, bus: &Bus, work: impl Future<Output = T>) -> T {
-    let measuring = measure::keep(health.clone(), Check::Bus, BUS, || checks::bus(bus));
+    let measuring = measure::keep(health.clone(), Check::Bus, BUS, bus.ids(), || {
+        checks::bus(bus)
+    });
     tokio::pin!(work);
     tokio::select! {
         done = &mut work => return done,
@@ -52,13 +54,20 @@ impl Readiness {
         let mut all = JoinSet::new();
         let (bus, store) = (self.clone(), self.clone());
         all.spawn(async move {
-            measure::keep(bus.health.clone(), Check::Bus, BUS, || {
+            measure::keep(bus.health.clone(), Check::Bus, BUS, bus.bus.ids(), || {
                 checks::bus(&bus.bus)
             })
             .await;
         });
         all.spawn(async move {
-            measure::keep(store.health.clone(), Check::Store, STORE, || store.store()).await;
+            measure::keep(
+                store.health.clone(),
+                Check::Store,
+                STORE,
+                store.bus.ids(),
+                || store.store(),
+            )
+            .await;
         });
         self.sandboxes.report(&self.health).await;
         // They have ended, and this worker ends too.

@@ -56,7 +56,7 @@ pub async fn staging(store: Store, clock: Clock, standing: Standing) {
         standing.sound().await;
         clock.right().await;
         if is_sound(&standing) {
-            note("staging objects", stale(&store).await);
+            note("staging objects", stale(&store, &clock).await);
         }
     }
 }
@@ -69,7 +69,7 @@ pub async fn logs(store: Store, ledger: Ledger, clock: Clock, standing: Standing
         standing.sound().await;
         clock.right().await;
         if is_sound(&standing) {
-            note("logs", orphans(&store, &ledger, &standing).await);
+            note("logs", orphans(&store, &ledger, &clock, &standing).await);
         }
     }
 }
@@ -91,23 +91,28 @@ fn note<E: std::error::Error + 'static>(what: &'static str, swept: Result<(), E>
 
 /// The store's time. This host's clock, which agrees with the bus's, shows whether the store's does, too:
 /// after a jump of the store's clock, objects would seem older than they are.
-async fn store_time(store: &Store) -> Result<SystemTime, SweepError> {
-    let before = SystemTime::now();
+async fn store_time(store: &Store, clock: &Clock) -> Result<SystemTime, SweepError> {
+    let before = clock.now();
     let now = store.time().await?;
-    match Offset::between(before, now, SystemTime::now()).excess() {
+    match Offset::between(before, now, clock.now()).excess() {
         Some(excess) => Err(SweepError::Clock(excess)),
         None => Ok(now),
     }
 }
 
-async fn stale(store: &Store) -> Result<(), SweepError> {
-    let now = store_time(store).await?;
+async fn stale(store: &Store, clock: &Clock) -> Result<(), SweepError> {
+    let now = store_time(store, clock).await?;
     Ok(store.sweep(now).await?)
 }
 
-async fn orphans(store: &Store, ledger: &Ledger, standing: &Standing) -> Result<(), SweepError> {
+async fn orphans(
+    store: &Store,
+    ledger: &Ledger,
+    clock: &Clock,
+    standing: &Standing,
+) -> Result<(), SweepError> {
     let pool = ledger.pool();
-    let now = store_time(store).await?;
+    let now = store_time(store, clock).await?;
     let accepted = store.fleet_record().await?;
     // Only a bus that follows on a lost one has sessions behind it that it knows nothing of.
     let accepted = accepted.and_then(|(record, written)| record.previous.map(|_| written));

@@ -8,6 +8,7 @@ use proto::{
     message::{Answer, FrameBody},
     pool::{Pool, Pools},
 };
+use records::execution::Stamps;
 use routing::bus::{
     Bus, BusError, Connected, NatsAuth,
     connect::{self, Peer},
@@ -15,7 +16,6 @@ use routing::bus::{
 };
 use time::OffsetDateTime;
 use tokio::time::timeout;
-use ulid::Ulid;
 
 use crate::{arguments::Arguments, error::CommandError};
 
@@ -35,7 +35,8 @@ impl Fleet {
     pub(crate) async fn connect(arguments: &Arguments) -> anyhow::Result<Self> {
         let pools = arguments.pools.as_deref().map(read_pools).transpose()?;
         let auth = NatsAuth::read(&arguments.bus.nats_auth)?;
-        let name = Ulid::new().to_string().to_lowercase();
+        let stamps = Stamps::real();
+        let name = stamps.ids.next().to_string().to_lowercase();
         let prefix = format!("_INBOX.{name}");
         let peer = Peer {
             name: format!("hearth {name}"),
@@ -47,7 +48,7 @@ impl Fleet {
         let changed = move |link| noted.note(link);
         let client = connect::connect(&arguments.bus.nats, auth, peer, changed).await?;
         Ok(Self {
-            bus: Bus::over(client, &prefix, connected).await?,
+            bus: Bus::over(client, &prefix, connected, stamps).await?,
             pools,
         })
     }

@@ -10,7 +10,6 @@ use proto::{
     subject, wire,
 };
 use serde::Serialize;
-use ulid::Ulid;
 
 use crate::{
     error::CommandError,
@@ -212,7 +211,7 @@ async fn ask(
     within: Duration,
 ) -> anyhow::Result<Option<Answer>> {
     let subject = subject::session(&pool.id, &session.key, request.verb());
-    let operation: OperationId = Ulid::new().to_string().parse()?;
+    let operation = OperationId::from_ulid(fleet.bus.ids().next());
     let job = Job {
         v: request.version(),
         operation,

@@ -78,7 +78,8 @@ where
     Err(likeliest.unwrap_or_else(nameless))
 }
 
-/// Stores what a multipart body brings, at most `most` files. After a failure nothing is left that was staged.
+/// Stores what a multipart body brings, at most `most` files. After a failure nothing is left that was staged; what
+/// a caller staged who hangs up is left to the sweep.
 ///
 /// # Errors
 /// The body is wrong, or the platform failed.

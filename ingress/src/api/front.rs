@@ -17,7 +17,6 @@ use proto::{
     trace::TraceContext,
 };
 use tokio::time::Instant;
-use ulid::Ulid;
 
 use super::{
     address::Address, coding, contract::Contract, cors::Grant, host, link::Here, query::Query,
@@ -205,7 +204,7 @@ async fn admit(
     let named = named.map(|id| id.to_str().unwrap_or_default().parse());
     let (operation, named) = match named.transpose()? {
         Some(id) => (id, true),
-        None => (OperationId::from_ulid(Ulid::new()), false),
+        None => (OperationId::from_ulid(app.bus.ids().next()), false),
     };
     let uri = Uri::try_from(&address.operation)
         .map_err(|_| ApiError::new(ErrorCode::PathNotFound, "the path is malformed"))?;

@@ -69,12 +69,16 @@ pub fn router(app: App) -> Router {
         ))
         .layer(middleware::from_fn_with_state(app.clone(), front::enter))
         .service(spoken);
+    let (new, old) = (
+        openapi::answer(Contract::New),
+        openapi::answer(Contract::Old),
+    );
     Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/openapi.json", get(openapi::answer(Contract::New)))
-        .route("/openapi/new.json", get(openapi::answer(Contract::New)))
-        .route("/openapi/old.json", get(openapi::answer(Contract::Old)))
+        .route("/openapi.json", get(new.clone()))
+        .route("/openapi/new.json", get(new))
+        .route("/openapi/old.json", get(old))
         .route_layer(middleware::from_fn(host::demand))
         .fallback_service(below_pools)
         .layer(MapRequestLayer::new(linger::over_rest))

@@ -1,7 +1,6 @@
 //! An operator gives the fleet another cluster key.
 
-use records::fleet::FleetStream;
-use ulid::Ulid;
+use records::{execution::Stamps, fleet::FleetStream};
 
 use crate::{
     bus::{Bus, NatsAuth},
@@ -20,9 +19,10 @@ pub async fn accept_new_key(arguments: &AcceptNewKey) -> anyhow::Result<()> {
              become unreachable; repeat the command with --yes to do it"
         );
     }
-    let instance = Ulid::new().to_string().to_lowercase();
+    let stamps = Stamps::real();
+    let instance = stamps.ids.next().to_string().to_lowercase();
     let auth = NatsAuth::read(&arguments.bus.nats_auth)?;
-    let bus = Bus::connect(&arguments.bus.nats, auth, &instance).await?;
+    let bus = Bus::connect(&arguments.bus.nats, auth, &instance, stamps).await?;
     let stream = FleetStream::new(bus.jetstream());
     anyhow::ensure!(
         stream.agree_on_key(&key).await?.is_some(),

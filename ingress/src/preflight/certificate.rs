@@ -7,6 +7,7 @@ use process::{
     preflight::{Finding, Outcome},
     remedy::Remedy,
 };
+use proto::ambient::WallClock;
 use time::{Duration, OffsetDateTime};
 use x509_parser::pem::Pem;
 
@@ -20,7 +21,7 @@ const SOON: Duration = Duration::days(14);
 const RENEW: &str = "renew it, and send the process SIGHUP if it runs";
 
 /// What is to be said of it; nothing where HTTPS is not served.
-pub(super) async fn look(config: &Config) -> Option<Finding> {
+pub(super) async fn look(config: &Config, clock: &WallClock) -> Option<Finding> {
     config.tls_listen?;
     let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key) else {
         return Some(Finding::warn(
@@ -36,16 +37,16 @@ pub(super) async fn look(config: &Config) -> Option<Finding> {
             Remedy::Certificate,
         ),
         Ok(_) => match validity(certificate) {
-            Ok(validity) => judge(validity, OffsetDateTime::now_utc()),
+            Ok(validity) => judge(validity, clock.now().into()),
             Err(error) => Finding::fail(CERTIFICATE, error, "give a chain of X.509 certificates"),
         },
     })
 }
 
 /// What is wrong with the dates of this chain today; nothing of one that cannot be read.
-pub(crate) fn trouble(chain: &Path) -> Option<String> {
+pub(crate) fn trouble(chain: &Path, clock: &WallClock) -> Option<String> {
     let validity = validity(chain).ok()?;
-    let finding = judge(validity, OffsetDateTime::now_utc());
+    let finding = judge(validity, clock.now().into());
     let remedy = finding.remedy.unwrap_or_default();
     (finding.outcome != Outcome::Ok).then(|| format!("{}: {remedy}", finding.what))
 }

@@ -11,7 +11,7 @@ use process::{
     },
     remedy::Remedy,
 };
-use records::fleet::FleetStream;
+use records::{execution::Stamps, fleet::FleetStream};
 use routing::{bus::Bus, disagreement};
 
 use crate::{
@@ -30,14 +30,15 @@ const ASK_WITHIN: Duration = Duration::from_secs(3);
 /// Everything that can be known of them before a start. Changes nothing but some small objects in the
 /// store, which it removes again.
 pub async fn look(config: &Config) -> Preflight {
-    let visit = visit::look(&config.fleet, Visitor::Ingress).await;
+    let stamps = Stamps::real();
+    let visit = visit::look(&config.fleet, Visitor::Ingress, &stamps).await;
     let bus = visit.reached_bus();
     let mut findings = vec![
         pools(config, bus).await,
         cluster_key(config, bus).await,
         key_set(config).await,
     ];
-    findings.extend(certificate::look(config).await);
+    findings.extend(certificate::look(config, &stamps.clock).await);
     findings.push(ports(config).await);
     findings.extend(visit.bus);
     findings.push(visit.store);

@@ -26,7 +26,7 @@ use proto::{
     subject, wire,
 };
 use records::{
-    execution::{Executions, Found, Put, Stamps, stamp},
+    execution::{Executions, Found, Put, Stamps},
     nats::NatsBus,
 };
 use tokio::time::timeout;
@@ -133,14 +133,14 @@ pub(crate) fn place() -> Holder {
 
 /// A record that nobody changed yet.
 pub(crate) fn new_record(state: RecordState, place: Option<Holder>) -> ExecutionRecord {
-    ExecutionRecord::new(state, record().digest, place, stamp())
+    ExecutionRecord::new(state, record().digest, place, Stamps::real().stamp())
 }
 
 /// The record with its result.
 pub(crate) fn succeeded(record: &ExecutionRecord) -> ExecutionRecord {
     let encoded = wire::encode(&outcome()).unwrap();
     let outcome = Some(StoredOutcome::Inline(encoded));
-    record.followed_by(RecordState::Succeeded, outcome, stamp())
+    record.followed_by(RecordState::Succeeded, outcome, Stamps::real().stamp())
 }
 
 impl Fleet {
@@ -179,7 +179,7 @@ impl Fleet {
         let auth = NatsAuth { user, password };
         let servers = cluster.nats().into_iter().map(|url| url.parse().unwrap());
         Self {
-            ingress: Bus::connect(&servers.collect::<Vec<_>>(), auth, "test")
+            ingress: Bus::connect(&servers.collect::<Vec<_>>(), auth, "test", Stamps::real())
                 .await
                 .unwrap(),
             executions: Executions::over(Arc::new(NatsBus::new(jetstream)), Stamps::real()),

@@ -90,6 +90,10 @@ pub fn certificate(directory: &Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The key cannot be read.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a command of developers' that does nothing else"
+)]
 pub fn token(arguments: &TokenArguments) -> anyhow::Result<String> {
     let key = EncodingKey::from_ec_pem(&fs::read(&arguments.key)?)?;
     let header = Header {

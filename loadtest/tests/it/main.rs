@@ -1,6 +1,10 @@
 //! End-to-end tests: a real nats-server, real ingresses, real workers with real sandboxes, and
 //! requests as any HTTP client would send them.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "real processes are tested at their own pace, with names that they have not seen before"
+)]
 
 #[cfg(test)]
 mod async_executions;

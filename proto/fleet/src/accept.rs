@@ -84,11 +84,11 @@ impl Acceptance {
     pub async fn accept(self, replicas: usize) -> Result<Generation, FleetFailure> {
         let (store, previous) = match self.known {
             Some(Known { record, .. }) => (record.store, Some(record.generation)),
-            None => (new_id()?, None),
+            None => (new_id(self.store.ids())?, None),
         };
         let record = FleetRecord {
             store,
-            generation: new_id()?,
+            generation: new_id(self.store.ids())?,
             previous,
         };
         // The store first: a worker finishes what was begun there.

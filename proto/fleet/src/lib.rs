@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::Context;
 use proto::{
+    ambient::Ids,
     fleet::{FleetRecord, Found, Generation, KeyFingerprint, Known, Loss, Verdict, judge},
     health::{Check, Health},
 };
@@ -19,7 +20,6 @@ use records::{
 };
 use store::{FleetError, Store};
 use tokio::time::Instant;
-use ulid::Ulid;
 
 mod accept;
 mod look;
@@ -370,8 +370,8 @@ impl Fleet {
                 self.forget_doubt();
                 if let Role::Worker { .. } = self.role {
                     let record = FleetRecord {
-                        store: new_id()?,
-                        generation: new_id()?,
+                        store: new_id(self.store.ids())?,
+                        generation: new_id(self.store.ids())?,
                         previous: None,
                     };
                     self.store.create_fleet_record(&record).await?;
@@ -485,7 +485,7 @@ impl Fleet {
 }
 
 /// A new name.
-fn new_id<T: std::str::FromStr<Err = proto::id::IdError>>() -> Result<T, FleetFailure> {
-    let id = Ulid::new().to_string().parse();
+fn new_id<T: std::str::FromStr<Err = proto::id::IdError>>(ids: &Ids) -> Result<T, FleetFailure> {
+    let id = ids.next().to_string().parse();
     id.map_err(|error| BusError::new("no name was made", error).into())
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use proto::health::{Check, Health};
+use proto::{
+    ambient::Ids,
+    health::{Check, Health},
+};
 use routing::patience::patiently;
 use tokio::time::timeout;
-use ulid::Ulid;
 
 use crate::failure::causes;
 
@@ -83,16 +85,17 @@ fn report(health: &Health, check: Check, measured: Measured) {
 }
 
 /// Measures for ever. The first measurement is after the first pause: whoever starts a process does one
-/// by [`once`].
+/// by [`once`]. How long a pause is comes from the random part of new ids.
 pub async fn keep<F: Future<Output = Measured>>(
     health: Health,
     check: Check,
     rhythm: Rhythm,
+    ids: &Ids,
     measurement: impl Fn() -> F,
 ) {
     let mut missed = 0_u32;
     loop {
-        tokio::time::sleep(jittered(rhythm.every)).await;
+        tokio::time::sleep(jittered(rhythm.every, ids)).await;
         let measured = measure(rhythm.within, measurement()).await;
         match measured {
             Measured::Fails(_) => missed = missed.saturating_add(1),
@@ -105,8 +108,8 @@ pub async fn keep<F: Future<Output = Measured>>(
 }
 
 /// 0.8 to 1.2 times as long.
-fn jittered(every: Duration) -> Duration {
-    let percent = u32::try_from(Ulid::new().random() % 41).unwrap_or(20);
+fn jittered(every: Duration, ids: &Ids) -> Duration {
+    let percent = u32::try_from(ids.next().random() % 41).unwrap_or(20);
     every * (80 + percent) / 100
 }
 
@@ -136,9 +139,10 @@ mod tests {
             within: Duration::from_secs(2),
             misses: 2,
         };
+        let ids = Ids::seeded(1);
         let next = std::sync::atomic::AtomicUsize::new(0);
         let reported = std::sync::Mutex::new(vec![]);
-        let measuring = keep(health.clone(), Check::Bus, rhythm, || {
+        let measuring = keep(health.clone(), Check::Bus, rhythm, &ids, || {
             let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             reported.lock().unwrap().push(health.passes(Check::Bus));
             let result = results.get(index).cloned();
@@ -170,8 +174,9 @@ mod tests {
 
     #[test]
     fn pauses_differ_by_a_fifth_at_most() {
+        let ids = Ids::seeded(1);
         for _ in 0..1000 {
-            let pause = jittered(Duration::from_secs(10));
+            let pause = jittered(Duration::from_secs(10), &ids);
             assert!((Duration::from_secs(8)..=Duration::from_secs(12)).contains(&pause));
         }
     }

@@ -206,9 +206,3 @@ impl Stamps {
         }
     }
 }
-
-/// The stamp of a version that is written now, for whoever has no [`Stamps`].
-#[must_use]
-pub fn stamp() -> Stamp {
-    Stamps::real().stamp()
-}

@@ -17,7 +17,6 @@ use proto::{
     subject, wire,
 };
 use tokio::sync::{Notify, mpsc};
-use ulid::Ulid;
 
 use crate::bus::Bus;
 
@@ -103,7 +102,7 @@ impl Reader {
             };
             let credit = Job {
                 v: request.version(),
-                operation: OperationId::from_ulid(Ulid::new()),
+                operation: OperationId::from_ulid(bus.ids().next()),
                 sealed: None,
                 budget_ms: 0,
                 request,

@@ -78,13 +78,15 @@ impl Errors {
 
 #[cfg(test)]
 mod tests {
+    use proto::ambient::Ids;
+
     use crate::Store;
 
     #[tokio::test]
     async fn what_the_store_fails_at_is_counted_by_operation() {
         let directory = tempfile::tempdir().unwrap();
         let url = url::Url::from_directory_path(directory.path()).unwrap();
-        let store = Store::open(url.as_str()).unwrap();
+        let store = Store::open(url.as_str(), Ids::random()).unwrap();
         let missing = object_store::path::Path::from("none");
         assert!(store.get(&missing, 1).await.unwrap().is_none());
         assert!(store.errors().by_operation().iter().all(|(_, n)| *n == 0));

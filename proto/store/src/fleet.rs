@@ -179,6 +179,8 @@ fn streams_key(generation: &Generation) -> Path {
 
 #[cfg(test)]
 mod tests {
+    use proto::ambient::Ids;
+
     use super::*;
 
     fn record(generation: char) -> FleetRecord {
@@ -193,7 +195,11 @@ mod tests {
     #[tokio::test]
     async fn of_two_who_give_a_store_its_record_one_wins_and_marks_are_of_one_generation() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("file://{}", directory.path().display())).unwrap();
+        let store = Store::open(
+            &format!("file://{}", directory.path().display()),
+            Ids::random(),
+        )
+        .unwrap();
         assert_eq!(store.known_fleet().await.unwrap(), None);
         let (first, second) = (record('1'), record('2'));
         store.create_fleet_record(&first).await.unwrap();

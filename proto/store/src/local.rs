@@ -112,6 +112,8 @@ fn is_unfinished(name: &std::ffi::OsStr) -> bool {
 mod tests {
     use std::time::Duration;
 
+    use proto::ambient::{Ids, WallClock};
+
     use super::*;
     use crate::tests::generate::place;
 
@@ -119,20 +121,22 @@ mod tests {
         let path = root.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let file = fs::File::create(&path).unwrap();
-        file.set_modified(SystemTime::now() - age).unwrap();
+        file.set_modified(WallClock::system().now() - age).unwrap();
         path
     }
 
     fn age(path: &Path, age: Duration) {
         let directory = fs::File::open(path).unwrap();
-        directory.set_modified(SystemTime::now() - age).unwrap();
+        directory
+            .set_modified(WallClock::system().now() - age)
+            .unwrap();
     }
 
     #[tokio::test]
     async fn old_remains_are_removed_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
-        let store = Store::open(&format!("file://{}", root.display())).unwrap();
+        let store = Store::open(&format!("file://{}", root.display()), Ids::random()).unwrap();
         let hours = |hours: u64| Duration::from_secs(hours * 3600);
         let prefix = place().prefix();
         let gone = [
@@ -156,7 +160,7 @@ mod tests {
         age(&root.join("probe"), hours(2));
 
         store
-            .remove_remains(SystemTime::now() - hours(1))
+            .remove_remains(WallClock::system().now() - hours(1))
             .await
             .unwrap();
         assert!(gone.iter().all(|path| !path.exists()));

@@ -12,7 +12,7 @@ use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
     path::Path,
 };
-use proto::limits;
+use proto::{ambient::Ids, limits};
 
 use crate::{
     errors::{Errors, Operation},
@@ -29,6 +29,8 @@ pub struct Store {
     pub(crate) credentials: Option<Credentials>,
     /// How often it failed.
     pub(crate) errors: Errors,
+    /// Where the names of new objects come from, and the nonces by which writes are told apart.
+    pub(crate) ids: Ids,
 }
 
 /// The store did not do as asked.
@@ -91,15 +93,22 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// A store over objects that are there already.
+    /// A store over objects that are there already. New objects are named by these ids.
     #[must_use]
-    pub fn over(objects: Arc<dyn ObjectStore>) -> Self {
+    pub fn over(objects: Arc<dyn ObjectStore>, ids: Ids) -> Self {
         Self {
             objects,
             directory: None,
             credentials: None,
             errors: Errors::default(),
+            ids,
         }
+    }
+
+    /// Where whoever writes to this store takes new ids from.
+    #[must_use]
+    pub fn ids(&self) -> &Ids {
+        &self.ids
     }
 
     /// How often the store failed this process.

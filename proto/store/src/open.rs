@@ -11,7 +11,7 @@ use object_store::{
     local::LocalFileSystem,
     prefix::PrefixStore,
 };
-use proto::limits;
+use proto::{ambient::Ids, limits};
 use url::Url;
 
 use crate::{Errors, Store};
@@ -63,15 +63,15 @@ pub(crate) type Credentials =
 impl Store {
     /// Opens the store at a URL; the directory of a `file` URL is made. Whatever else the kind of
     /// store needs, credentials above all, comes from its usual environment variables. No request is
-    /// sent.
+    /// sent. New objects are named by `ids`.
     ///
     /// # Errors
     /// The URL or the environment is wrong, or the directory cannot be made.
-    pub fn open(address: &str) -> Result<Self, OpenError> {
+    pub fn open(address: &str, ids: Ids) -> Result<Self, OpenError> {
         let environment = std::env::vars_os();
         let text = environment
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
-        Self::open_with(address, text)
+        Self::open_with(address, text, ids)
     }
 
     /// The directory that [`open`](Self::open) would make, if there is one to be made.
@@ -91,13 +91,14 @@ impl Store {
     pub fn open_with(
         address: &str,
         environment: impl IntoIterator<Item = (String, String)>,
+        ids: Ids,
     ) -> Result<Self, OpenError> {
         let url = Url::parse(address).map_err(OpenError::Url)?;
         if url.scheme() == "file" {
             // A relative path would become one of the root directory.
             let absolute = address.starts_with("file:///");
             return if absolute {
-                local(&url)
+                local(&url, ids)
             } else {
                 Err(OpenError::Directory)
             };
@@ -110,14 +111,14 @@ impl Store {
         }
         let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|_| OpenError::Kind)?;
         let (objects, credentials) = remote(&scheme, url.as_str(), environment)?;
-        let opened = Self::over(if prefix.as_ref().is_empty() {
+        let objects = if prefix.as_ref().is_empty() {
             objects
         } else {
             Arc::new(PrefixStore::new(objects, prefix))
-        });
+        };
         Ok(Self {
             credentials,
-            ..opened
+            ..Self::over(objects, ids)
         })
     }
 
@@ -142,7 +143,7 @@ pub fn local_directory(address: &str) -> Option<PathBuf> {
     is_local.then(|| url.to_file_path().ok()).flatten()
 }
 
-fn local(url: &Url) -> Result<Store, OpenError> {
+fn local(url: &Url, ids: Ids) -> Result<Store, OpenError> {
     let mut fsync = false;
     for (option, value) in url.query_pairs() {
         fsync = match (&*option, &*value) {
@@ -159,6 +160,7 @@ fn local(url: &Url) -> Result<Store, OpenError> {
         directory: Some(directory.into()),
         credentials: None,
         errors: Errors::default(),
+        ids,
     })
 }
 
@@ -247,7 +249,7 @@ mod tests {
     fn open(address: &str, environment: &[(&str, &str)]) -> Result<Store, OpenError> {
         let environment = environment.iter();
         let owned = environment.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Store::open_with(address, owned)
+        Store::open_with(address, owned, Ids::random())
     }
 
     #[test]
@@ -315,7 +317,7 @@ mod tests {
         let below = directory.path().join("a b/store");
         for option in ["", "?fsync=true", "?fsync=false"] {
             let url = Url::from_directory_path(&below).unwrap();
-            let opened = Store::open(&format!("{url}{option}"));
+            let opened = Store::open(&format!("{url}{option}"), Ids::random());
             assert!(opened.is_ok(), "{option}: {opened:?}");
             let named = local_directory(&format!("{url}{option}"));
             assert_eq!(named.as_deref(), Some(&*below));

@@ -4,7 +4,6 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 use object_store::path::Path;
-use ulid::Ulid;
 
 use crate::{Store, StoreError};
 
@@ -78,7 +77,7 @@ impl Store {
     pub async fn probe(&self) -> Result<(), ProbeError> {
         let mut kept = 0;
         for _ in 0..ROUNDS + SPARE_ROUNDS {
-            let key = Path::from(PROBES).join(Ulid::new().to_string().to_lowercase());
+            let key = Path::from(PROBES).join(self.ids.next().to_string().to_lowercase());
             let round = self.round(&key).await;
             let removed = self.delete_all(vec![key]).await;
             match round? {
@@ -94,7 +93,7 @@ impl Store {
     }
 
     async fn round(&self, key: &Path) -> Result<Round, ProbeError> {
-        let creators: Vec<Bytes> = (0..CREATORS).map(|_| body()).collect();
+        let creators: Vec<Bytes> = (0..CREATORS).map(|_| self.body()).collect();
         let created = creators.iter().map(|body| self.create(key, body.clone()));
         let mut told = vec![];
         for (body, created) in creators.iter().zip(join_all(created).await) {
@@ -117,7 +116,7 @@ impl Store {
         if told.first().is_some_and(|body| **body != winner) {
             return Err(ProbeError::Overwrites);
         }
-        if self.create(key, body()).await? || self.stored(key).await? != Some(winner) {
+        if self.create(key, self.body()).await? || self.stored(key).await? != Some(winner) {
             return Err(ProbeError::Overwrites);
         }
         let listed = self.list(&Path::from(PROBES), None).await?;
@@ -127,12 +126,12 @@ impl Store {
         Ok(Round::Kept)
     }
 
+    fn body(&self) -> Bytes {
+        self.ids.next().to_string().into()
+    }
+
     async fn stored(&self, key: &Path) -> Result<Option<Bytes>, StoreError> {
         let object = self.get(key, 1024).await?;
         Ok(object.map(|object| object.bytes))
     }
-}
-
-fn body() -> Bytes {
-    Ulid::new().to_string().into()
 }

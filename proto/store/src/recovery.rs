@@ -52,6 +52,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use proto::{
+        ambient::Ids,
         id::{Epoch, Incarnation},
         recovery::SealedIdentifier,
     };
@@ -63,7 +64,11 @@ mod tests {
     #[tokio::test]
     async fn it_lies_beside_the_log_is_no_commit_and_goes_with_it() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("file://{}", directory.path().display())).unwrap();
+        let store = Store::open(
+            &format!("file://{}", directory.path().display()),
+            Ids::random(),
+        )
+        .unwrap();
         let place = LogKey {
             pool: "01JDE1KZ0000000000000000PY".parse().unwrap(),
             session: "a".repeat(26).parse().unwrap(),

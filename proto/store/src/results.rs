@@ -41,12 +41,18 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
+
+    use proto::ambient::{Ids, WallClock};
 
     use super::*;
 
     fn store(directory: &tempfile::TempDir) -> Store {
-        Store::open(&format!("file://{}", directory.path().display())).unwrap()
+        Store::open(
+            &format!("file://{}", directory.path().display()),
+            Ids::random(),
+        )
+        .unwrap()
     }
 
     #[tokio::test]
@@ -82,7 +88,7 @@ mod tests {
         let file = directory.path().join("results/p/s/k-1");
         assert!(file.exists());
         let age = |hours: u64| {
-            let old = SystemTime::now() - Duration::from_secs(hours * 3600);
+            let old = WallClock::system().now() - Duration::from_secs(hours * 3600);
             std::fs::File::open(&file)
                 .unwrap()
                 .set_modified(old)

@@ -52,7 +52,7 @@ impl Store {
     pub async fn round_trip(&self, name: &str) -> Result<(), RoundTripError> {
         self.check_directory().await?;
         let key = Path::from(PROBES).join(name);
-        let body = Bytes::from(ulid::Ulid::new().to_string());
+        let body = Bytes::from(self.ids.next().to_string());
         let written = self.put(&key, body.clone()).await;
         written.map_err(RoundTripError::Write)?;
         let read = self.get(&key, 1024).await.map_err(RoundTripError::Read)?;
@@ -67,11 +67,13 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use proto::ambient::Ids;
+
     use super::*;
 
     fn store_in(directory: &std::path::Path) -> Store {
         let url = url::Url::from_directory_path(directory).unwrap();
-        Store::open(url.as_str()).unwrap()
+        Store::open(url.as_str(), Ids::random()).unwrap()
     }
 
     #[tokio::test]

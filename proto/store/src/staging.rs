@@ -17,7 +17,6 @@ use proto::{
     limits, subject,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use ulid::Ulid;
 
 use crate::{
     Store, StoreError,
@@ -75,7 +74,7 @@ impl Store {
     ) -> Result<Staged, StoreError> {
         let bytes = bytes.into();
         let staged = Staged {
-            key: key(owner, purpose),
+            key: self.new_key(owner, purpose),
             size: bytes.len() as u64,
         };
         self.put(&Path::from(&*staged.key), bytes).await?;
@@ -92,7 +91,7 @@ impl Store {
         owner: StagingScope<'_>,
         purpose: &str,
     ) -> Result<Staged, StoreError> {
-        let key = key(owner, purpose);
+        let key = self.new_key(owner, purpose);
         let path = Path::from(&*key);
         let mut writer = BufWriter::with_capacity(self.objects.clone(), path, COPY_PART);
         let mut reader = tokio::io::BufReader::with_capacity(limits::INLINE_BYTES, reader);
@@ -119,7 +118,7 @@ impl Store {
         owner: StagingScope<'_>,
         purpose: &str,
     ) -> Result<Upload, StoreError> {
-        let key = key(owner, purpose);
+        let key = self.new_key(owner, purpose);
         let path = Path::from(&*key);
         let begun = async { Ok(self.objects.put_multipart(&path).await?) };
         let upload = self.request(Operation::Put, begun).await?;
@@ -240,6 +239,11 @@ impl Store {
         }
     }
 
+    fn new_key(&self, owner: StagingScope<'_>, purpose: &str) -> String {
+        let nonce = self.ids.next().to_string().to_lowercase();
+        subject::staging_key(owner.pool, owner.session, owner.operation, purpose, &nonce)
+    }
+
     async fn open_object(&self, path: &Path) -> Result<GetResult, StoreError> {
         self.request(Operation::Get, async {
             match self.objects.get(path).await {
@@ -345,9 +349,4 @@ impl Stream for Reading {
         let next = self.stream.poll_next_unpin(context);
         next.map(|next| next.map(|next| self.errors.count(Operation::Get, next)))
     }
-}
-
-fn key(owner: StagingScope<'_>, purpose: &str) -> String {
-    let nonce = Ulid::new().to_string().to_lowercase();
-    subject::staging_key(owner.pool, owner.session, owner.operation, purpose, &nonce)
 }

@@ -284,7 +284,7 @@ impl DataDir {
     fn finish(&self, complete: &std::fs::File, path: &FilePath) -> Result<FileEntry, FileError> {
         self.give(complete)?;
         let itself = format!("/proc/self/fd/{}", complete.as_raw_fd());
-        let name = Ulid::new().to_string();
+        let name = new_name();
         rustix::fs::linkat(
             rustix::fs::CWD,
             itself,
@@ -330,6 +330,15 @@ impl DataDir {
         let entry = entry(path.as_str(), &metadata).ok_or(FileError::WrongType)?;
         Ok(Opened { entry, file })
     }
+}
+
+/// A name that nothing else has.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it lasts for two system calls, where nobody looks"
+)]
+fn new_name() -> String {
+    Ulid::new().to_string()
 }
 
 /// A full disk shows while the bytes are copied, and is the session's own matter, not the store's.

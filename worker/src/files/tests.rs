@@ -1,6 +1,9 @@
 use std::os::unix::fs::symlink;
 
-use proto::id::{OperationId, PoolId, SessionKey};
+use proto::{
+    ambient::Ids,
+    id::{OperationId, PoolId, SessionKey},
+};
 
 use super::*;
 
@@ -24,7 +27,7 @@ impl Fixture {
         let store = format!("file://{}/store", outside.path().display());
         Self {
             data,
-            store: Store::open(&store).unwrap(),
+            store: Store::open(&store, Ids::random()).unwrap(),
             outside,
         }
     }

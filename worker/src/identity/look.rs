@@ -1,9 +1,8 @@
 //! Who has an id, looked at without claiming it.
 
 use async_nats::{Client, jetstream::Context};
-use proto::{id::WorkerId, lease::WorkerClaim, subject};
+use proto::{ambient::Ids, id::WorkerId, lease::WorkerClaim, subject};
 use records::{cas::BusError, fleet::is_missing, nats::NatsBus};
-use ulid::Ulid;
 
 use super::{
     BOOT_ID, ask,
@@ -26,10 +25,15 @@ pub struct Standing {
 ///
 /// # Errors
 /// The bus did not answer.
-pub async fn look(client: &Client, context: &Context, id: &WorkerId) -> Result<Standing, BusError> {
+pub async fn look(
+    client: &Client,
+    context: &Context,
+    id: &WorkerId,
+    ids: &Ids,
+) -> Result<Standing, BusError> {
     let boot = std::fs::read_to_string(BOOT_ID)
         .map_err(|error| BusError::new("this host's boot was not read", error))?;
-    let run = id.of_run(Ulid::new());
+    let run = id.of_run(ids.next());
     let own = WorkerClaim {
         run: run.map_err(|error| BusError::new("no name was made", error))?,
         boot: boot.trim().to_owned(),

@@ -68,6 +68,21 @@ impl From<Gone> for CellEnd {
 }
 
 impl Cell {
+    /// What is left of code that never began.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            end: CellEnd::Done {
+                result: None,
+                error: None,
+            },
+            stdout: String::new(),
+            stderr: String::new(),
+            displays: vec![],
+            truncated: Truncated::default(),
+        }
+    }
+
     /// Cuts what came of a cell to what may be kept: a traceback and standard error share `output_bytes`.
     pub(super) fn bounded(
         mut end: CellEnd,

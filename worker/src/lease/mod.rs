@@ -4,7 +4,11 @@
 //! A slot is created and deleted, never overwritten: with three replicas an overwrite in a full
 //! capped stream is refused. So what changes over time lives in the lease, whose stream has no cap.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use proto::{
     ambient::Ids,
@@ -23,6 +27,7 @@ use tokio::time::Instant;
 pub mod beat;
 pub mod janitor;
 pub mod keeper;
+pub mod orphan;
 pub mod ownership_check;
 pub mod streams;
 #[cfg(test)]
@@ -33,6 +38,9 @@ pub use streams::Replicas;
 /// were without a lease for [`limits::SLOT_GRACE`]. After a longer one the slot is read again.
 const SLOT_IS_SURE: Duration = Duration::from_secs(30);
 const _: () = assert!(SLOT_IS_SURE.as_secs() * 2 <= limits::SLOT_GRACE.as_secs());
+
+/// Writes of a lease that others of the same owner are in the way of: at most one is under way.
+const RENEWALS: usize = 3;
 
 /// A pool's slots and leases, as one worker uses them.
 #[derive(Clone, Debug)]
@@ -50,6 +58,48 @@ struct Inner {
     pool: Pool,
     ids: Ids,
     sweeps: janitor::Sweeps,
+    in_use: Arc<InUse>,
+}
+
+/// The sessions that are claimed or owned here, with how many claims and owners each has.
+#[derive(Debug, Default)]
+struct InUse(Mutex<HashMap<SessionKey, usize>>);
+
+/// One claim or owner among them, until it is dropped.
+#[derive(Debug)]
+struct Use {
+    all: Arc<InUse>,
+    session: SessionKey,
+}
+
+impl InUse {
+    fn begin(self: &Arc<Self>, session: &SessionKey) -> Arc<Use> {
+        *self.sessions().entry(session.clone()).or_default() += 1;
+        Arc::new(Use {
+            all: Arc::clone(self),
+            session: session.clone(),
+        })
+    }
+
+    fn contains(&self, session: &SessionKey) -> bool {
+        self.sessions().contains_key(session)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionKey, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        let mut sessions = self.all.sessions();
+        if let Some(uses) = sessions.get_mut(&self.session) {
+            *uses -= 1;
+            if *uses == 0 {
+                sessions.remove(&self.session);
+            }
+        }
+    }
 }
 
 /// The right to act for a session. Only [`Ledger::claim`] makes one.
@@ -101,6 +151,9 @@ pub struct Ownership {
     ledger: Ledger,
     session: SessionKey,
     record: Arc<Lease>,
+    /// As long as it is claimed or owned; nothing for one that is only to be given up.
+    #[expect(dead_code, reason = "it counts until it is dropped")]
+    used: Option<Arc<Use>>,
 }
 
 /// Why a session was not claimed.
@@ -112,9 +165,20 @@ pub enum ClaimError {
     /// The pool's maximum of live sessions is reached.
     #[error("the pool's maximum of live sessions is reached")]
     Full,
-    /// The bus did not answer as it should.
+    /// The bus did not answer as it should. Nothing was claimed; a slot may be left to the janitor.
     #[error("the bus failed")]
     Bus(#[from] BusError),
+    /// The bus did not answer as it should, and the session may be claimed.
+    #[error("the bus did not say whether the session was claimed")]
+    Unsure {
+        /// What may have been claimed: see [`orphan::give_up`].
+        ownership: Box<Ownership>,
+        /// Whether the session lived before.
+        continuity: Continuity,
+        /// How the bus failed.
+        #[source]
+        cause: BusError,
+    },
 }
 
 /// Why a held lease could not be changed.
@@ -133,7 +197,11 @@ impl From<&ClaimError> for Fault {
         match error {
             ClaimError::LostRace => Self::new(FaultCode::LostRace, error.to_string()),
             ClaimError::Full => Self::new(FaultCode::SessionPoolFull, error.to_string()),
-            ClaimError::Bus(_) => Self::new(FaultCode::Internal, "the session was not claimed"),
+            ClaimError::Bus(_) | ClaimError::Unsure { .. } => {
+                // The sender looks again.
+                let words = "the bus did not say whether the session was claimed; nothing was done";
+                Self::new(FaultCode::NotOwner, words)
+            }
         }
     }
 }
@@ -167,6 +235,7 @@ impl Ledger {
                 pool,
                 ids,
                 sweeps: janitor::Sweeps::default(),
+                in_use: Arc::default(),
             }),
         }
     }
@@ -202,6 +271,8 @@ impl Ledger {
         seen: u64,
     ) -> Result<Claimed, ClaimError> {
         let begun = Instant::now();
+        // Before anything is written: nobody gives up what this may claim.
+        let used = Some(self.inner.in_use.begin(session));
         let previous = if seen == 0 {
             None
         } else {
@@ -211,30 +282,13 @@ impl Ledger {
             Some((lease, _)) => (lease.slot, false),
             None => (self.create_slot(session).await?, true),
         };
-        let continuity = match &previous {
-            None => Continuity::New { ended: None },
-            Some((lease, age)) => Continuity::behind(lease, *age, &self.inner.pool),
-        };
-        let incarnation = match (continuity, &previous) {
-            (Continuity::Continued, Some((lease, _))) => lease.incarnation,
-            _ => Incarnation::from_ulid(self.inner.ids.next()),
-        };
-        let record = Lease {
-            identifier: identifier.clone(),
-            owner: self.inner.worker.clone(),
-            epoch: previous
-                .map_or_else(Epoch::default, |(lease, _)| lease.epoch)
-                .next(),
-            incarnation,
-            slot,
-            state: LeaseState::Active,
-            idle_ms: 0,
-        };
+        let (record, continuity) = self.follow(previous, slot, identifier);
         let written = self.write_lease(session, &record, seen).await;
         let ownership = Ownership {
             ledger: self.clone(),
             session: session.clone(),
             record: Arc::new(record),
+            used,
         };
         let revision = match written {
             Ok(Written::At(revision)) => revision,
@@ -247,31 +301,63 @@ impl Ledger {
             // The acknowledgement may be lost while the lease is ours.
             Err(error) => match ownership.own_revision().await {
                 Ok(revision) => revision,
-                Err(_) => return Err(error.into()),
+                Err(_) => return Err(ownership.unsure(continuity, error)),
             },
         };
-        let mut lease = HeldLease {
+        let lease = HeldLease {
             ownership,
             state: LeaseState::Active,
             idle: Duration::ZERO,
             revision,
         };
-        if begun.elapsed() < SLOT_IS_SURE {
-            return Ok(Claimed { lease, continuity });
+        let claimed = Claimed { lease, continuity };
+        match begun.elapsed() < SLOT_IS_SURE {
+            true => Ok(claimed),
+            false => self.with_slot(claimed).await,
         }
-        match self.slot_exists(slot, session).await {
+    }
+
+    /// The record of a claim over a lease and its age, or of one without any.
+    fn follow(
+        &self,
+        previous: Option<(Lease, Duration)>,
+        slot: u64,
+        identifier: &Identifier,
+    ) -> (Lease, Continuity) {
+        let continuity = match &previous {
+            None => Continuity::New { ended: None },
+            Some((lease, age)) => Continuity::behind(lease, *age, &self.inner.pool),
+        };
+        let incarnation = match (continuity, &previous) {
+            (Continuity::Continued, Some((lease, _))) => lease.incarnation,
+            _ => Incarnation::from_ulid(self.inner.ids.next()),
+        };
+        let epoch = previous.map_or_else(Epoch::default, |(lease, _)| lease.epoch);
+        let record = Lease {
+            identifier: identifier.clone(),
+            owner: self.inner.worker.clone(),
+            epoch: epoch.next(),
+            incarnation,
+            slot,
+            state: LeaseState::Active,
+            idle_ms: 0,
+        };
+        (record, continuity)
+    }
+
+    /// Makes sure of the slot of a claim that took long: the janitor may have taken it while this worker stood
+    /// still, and without one the session would not count towards the maximum.
+    async fn with_slot(&self, claimed: Claimed) -> Result<Claimed, ClaimError> {
+        let Claimed { lease, continuity } = claimed;
+        let (slot, revision) = (lease.ownership.record.slot, lease.revision);
+        match self.slot_exists(slot, &lease.ownership.session).await {
             Ok(true) => Ok(Claimed { lease, continuity }),
-            // The janitor took the slot while this worker stood still: without a slot the session
-            // would not count towards the maximum.
-            Ok(false) => {
-                self.inner.bus.delete(&self.inner.leases, revision).await?;
-                Err(ClaimError::LostRace)
-            }
-            // A lease without an actor would keep everybody waiting.
-            Err(error) => match lease.release().await {
-                Ok(()) | Err(LeaseError::Lost) => Err(error.into()),
-                Err(LeaseError::Bus(error)) => Err(error.into()),
+            Ok(false) => match self.inner.bus.delete(&self.inner.leases, revision).await {
+                Ok(_) => Err(ClaimError::LostRace),
+                Err(cause) => Err(lease.ownership.unsure(continuity, cause)),
             },
+            // A lease without an actor would keep everybody waiting.
+            Err(cause) => Err(lease.ownership.unsure(continuity, cause)),
         }
     }
 
@@ -373,6 +459,24 @@ impl Ownership {
         })
     }
 
+    /// The same, of which nobody here makes use any more.
+    fn unused(self) -> Self {
+        Self { used: None, ..self }
+    }
+
+    /// Whether the session is claimed or owned here, maybe by this very ownership.
+    fn is_in_use(&self) -> bool {
+        self.ledger.inner.in_use.contains(&self.session)
+    }
+
+    fn unsure(self, continuity: Continuity, cause: BusError) -> ClaimError {
+        ClaimError::Unsure {
+            ownership: Box::new(self.unused()),
+            continuity,
+            cause,
+        }
+    }
+
     /// The life of the session that is owned.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
@@ -398,8 +502,13 @@ impl Ownership {
     }
 
     async fn own_revision(&self) -> Result<u64, LeaseError> {
+        self.own().await.map(|(_, revision)| revision)
+    }
+
+    /// The lease as it lies on the bus, as long as it is this owner's, and its revision.
+    async fn own(&self) -> Result<(Lease, u64), LeaseError> {
         match self.now().await? {
-            Some((lease, revision)) if self.is_same(&lease) => Ok(revision),
+            Some((lease, revision)) if self.is_same(&lease) => Ok((lease, revision)),
             _ => Err(LeaseError::Lost),
         }
     }
@@ -441,24 +550,35 @@ impl HeldLease {
             ledger,
             session,
             record,
+            used: _,
         } = &self.ownership;
         let record = Lease {
             state: self.state,
             idle_ms: u64::try_from(self.idle.as_millis()).unwrap_or(u64::MAX),
             ..Lease::clone(record)
         };
-        match ledger.write_lease(session, &record, self.revision).await {
-            Ok(Written::At(revision)) => self.revision = revision,
-            // A conflict can be with this owner's own write whose acknowledgement was lost.
-            Ok(Written::Conflict | Written::Full) => {
-                self.revision = self.ownership.own_revision().await?;
-            }
-            Err(error) => {
-                self.revision = self.ownership.own_revision().await?;
-                return Err(error.into());
+        for _ in 0..RENEWALS {
+            match ledger.write_lease(session, &record, self.revision).await {
+                Ok(Written::At(revision)) => {
+                    self.revision = revision;
+                    return Ok(());
+                }
+                // A conflict can be with this owner's own write whose acknowledgement was lost, and which may
+                // say something else.
+                Ok(Written::Conflict | Written::Full) => {
+                    let (found, revision) = self.ownership.own().await?;
+                    self.revision = revision;
+                    if (found.state, found.idle_ms) == (record.state, record.idle_ms) {
+                        return Ok(());
+                    }
+                }
+                Err(error) => {
+                    self.revision = self.ownership.own_revision().await?;
+                    return Err(error.into());
+                }
             }
         }
-        Ok(())
+        Err(BusError::new("lease was not written", "it changes all the time").into())
     }
 
     /// Marks the session as ending, so that requests wait for its end instead of being answered.

@@ -2,7 +2,7 @@
 
 use async_nats::{Client, jetstream};
 use process::{failure::causes, preflight::Finding, remedy::Remedy};
-use proto::id::WorkerId;
+use proto::{ambient::Ids, id::WorkerId};
 use records::cas::BusError;
 
 use crate::identity::{
@@ -13,9 +13,9 @@ use crate::identity::{
 const ID: &str = "worker-id";
 
 /// Asks whoever has the id whether it lives. Claims nothing.
-pub(super) async fn look(client: &Client, id: &WorkerId) -> Finding {
+pub(super) async fn look(client: &Client, id: &WorkerId, ids: &Ids) -> Finding {
     let context = jetstream::new(client.clone());
-    match look_for_holder(client, &context, id).await {
+    match look_for_holder(client, &context, id, ids).await {
         Ok(standing) => judge(id, &standing),
         Err(error) => unknown(&error),
     }

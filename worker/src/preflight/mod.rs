@@ -16,6 +16,7 @@ use process::{
     remedy::Remedy,
 };
 use proto::pool::Pools;
+use records::execution::Stamps;
 use routing::{bus::Bus, disagreement};
 
 pub use demand::{TooLittleMemory, require_memory};
@@ -34,7 +35,8 @@ const EROFS: (usize, [u8; 4]) = (1024, 0xE0F5_E1E2_u32.to_le_bytes());
 /// Everything that can be known of them before a start. Changes nothing but some small objects in the
 /// store, which it removes again.
 pub async fn look(config: &Config) -> Preflight {
-    let visit = visit::look(&config.fleet, Visitor::Worker).await;
+    let stamps = Stamps::real();
+    let visit = visit::look(&config.fleet, Visitor::Worker, &stamps).await;
     let mut findings = vec![];
     let sandbox = config.sandbox();
     findings.push(match sandbox::require_root() {
@@ -62,7 +64,7 @@ pub async fn look(config: &Config) -> Preflight {
     }
     findings.extend(visit.bus);
     if let Some((client, _)) = &visit.connection {
-        findings.push(id::look(client, &config.id).await);
+        findings.push(id::look(client, &config.id, &stamps.ids).await);
     }
     findings.push(visit.store);
     findings.push(visit.fleet);

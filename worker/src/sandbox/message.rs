@@ -95,6 +95,10 @@ pub(super) fn decode<T: DeserializeOwned>(packet: &[u8]) -> std::io::Result<T> {
 }
 
 /// Nanoseconds since boot, time spent suspended included.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one clock that two processes share, and that does not stop with the host"
+)]
 pub(super) fn now_nanos() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);

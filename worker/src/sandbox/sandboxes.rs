@@ -132,7 +132,7 @@ impl Sandboxes {
         }
         // From here on the worker must beat: nothing has to be killed that does not exist yet, and a
         // zygote takes its time to warm up.
-        shared.caged.beat(Instant::now());
+        shared.caged.beat(tokio::time::Instant::now().into_std());
         Ok(Self(shared))
     }
 

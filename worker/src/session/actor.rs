@@ -21,6 +21,7 @@ use super::{
     name::SessionName,
     opening::Opening,
     ports::JobsPort,
+    program::not_owner,
     progress,
     queue::{Caller, WaitingQueue, too_late},
     recent::Recent,
@@ -195,7 +196,7 @@ impl Actor {
         let session = &self.session;
         match self.phase.execution() {
             Some(running) => running
-                .alarm
+                .alarm()
                 .map_or(session.next_beat, |at| at.min(session.next_beat)),
             None if self.somebody_waits() => session.next_beat,
             None => session.last_used + session.pool.cooldown(),
@@ -237,6 +238,10 @@ impl Actor {
                 self.session.used();
                 self.session.recorded.tell(&key, &answer).await;
             }
+            Input::RecordedExecutions(Settled::NotBegun(key)) => {
+                self.session.recorded.tell(&key, &Err(not_owner())).await;
+                self.step(End::LeaseLost).await;
+            }
             Input::RecordedExecutions(Settled::NotOwner) => self.step(End::LeaseLost).await,
             Input::Output => self.send_output().await,
             Input::Due => self.time_passed().await,
@@ -268,7 +273,7 @@ impl Actor {
         if now >= self.session.next_beat && self.somebody_waits() {
             self.beat(now).await;
         }
-        match self.phase.execution().map(|running| running.alarm) {
+        match self.phase.execution().map(|running| running.alarm()) {
             Some(Some(alarm)) if now >= alarm => match self.phase.stop() {
                 Some(Stop::No) => self.step(Progress::Deadline).await,
                 Some(Stop::Interrupted(_) | Stop::Killed(_)) | None => {
@@ -330,7 +335,7 @@ impl Actor {
 
     pub(super) async fn step(&mut self, event: impl Into<Event<Session>>) {
         for gone in self.session.queue.expired(Instant::now()) {
-            self.session.refuse(gone.caller, too_late());
+            self.session.refuse_caller(gone.caller, too_late());
         }
         self.phase = std::mem::take(&mut self.phase).on(event, &mut self.session);
         self.tell_refused().await;

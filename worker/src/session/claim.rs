@@ -12,7 +12,10 @@ use proto::{
     wire,
 };
 use records::fleet::Standing;
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout},
+};
 use tracing::{Instrument, Span};
 
 use super::{
@@ -21,13 +24,17 @@ use super::{
     closing::{self, Owners},
     name::SessionName,
     opening::{Opening, Plan},
+    ports::{JobsPort, ReservedPort},
     saver::Upkeep,
 };
 use crate::{
     bus::Responder,
-    lease::{Claimed, Continuity, HeldLease, Ledger, Ownership, ownership_check::Confirmation},
-    listener::{LeaveMarker, Listener},
-    stock::Reserved,
+    lease::{
+        ClaimError, Claimed, Continuity, HeldLease, Ledger, Ownership,
+        orphan::{self, Leave},
+        ownership_check::Confirmation,
+    },
+    listener::LeaveMarker,
     trace,
 };
 
@@ -77,8 +84,8 @@ struct Taken {
     lease: HeldLease,
     continuity: Continuity,
     sure: Confirmation,
-    jobs: Listener,
-    sandbox: Reserved,
+    jobs: Box<dyn JobsPort>,
+    sandbox: Box<dyn ReservedPort>,
 }
 
 impl Taken {
@@ -113,7 +120,7 @@ impl Taken {
             lease,
             continuity,
             sure,
-            jobs: Box::new(jobs),
+            jobs,
             seat,
             opening,
         }
@@ -207,21 +214,19 @@ async fn listen(
     ledger: &Ledger,
     job: &Job,
     seen: u64,
-) -> Result<(Claimed, Listener), Fault> {
+) -> Result<(Claimed, Box<dyn JobsPort>), Fault> {
     let claimed = ledger.claim(&job.session, &job.identifier, seen).await;
     let claimed = claimed.map_err(|error| {
-        if let crate::lease::ClaimError::Bus(cause) = &error {
-            tracing::error!(pool.id = %job.pool, session.key = %job.session,
-                error = cause as &dyn std::error::Error, "failed to claim a session");
-        }
-        Fault::from(&error)
+        let fault = Fault::from(&error);
+        not_claimed(context, job, error);
+        fault
     })?;
     let wildcard = subject::session_wildcard(&job.pool, &job.session);
     let farewell = LeaveMarker {
         subject: subject::session(&job.pool, &job.session, subject::FAREWELL),
         on_their_way: ON_THEIR_WAY,
     };
-    let jobs = Listener::listen(&context.client, wildcard, subject::OWNER_GROUP, farewell);
+    let jobs = context.bus.listen(wildcard, subject::OWNER_GROUP, farewell);
     match jobs.await {
         Ok(jobs) => Ok((claimed, jobs)),
         Err(error) => {
@@ -235,6 +240,28 @@ async fn listen(
                 "the session could not be served",
             ))
         }
+    }
+}
+
+fn not_claimed(context: &Context, job: &Job, error: ClaimError) {
+    let cause = match &error {
+        ClaimError::LostRace | ClaimError::Full => return,
+        ClaimError::Bus(cause) | ClaimError::Unsure { cause, .. } => cause,
+    };
+    tracing::error!(pool.id = %job.pool, session.key = %job.session,
+        error = cause as &dyn std::error::Error, "failed to claim a session");
+    if let ClaimError::Unsure {
+        ownership,
+        continuity,
+        ..
+    } = error
+    {
+        let leave = match continuity {
+            Continuity::New { .. } => Leave::Nothing,
+            Continuity::Continued => Leave::Vacancy(Instant::now()),
+        };
+        let shared = &context.shared;
+        shared.give_up_later(*ownership, orphan::Reason::Claim, leave);
     }
 }
 

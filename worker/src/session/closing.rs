@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    hand_over,
+    Shared, hand_over,
     machine::{Effects, Ended, Ending, Left, Saving, SessionEnd, Stage},
     opening::{OpenError, Opened, Sandbox},
     ports::{JobsPort, KernelPort},
@@ -33,7 +33,11 @@ use super::{
 };
 use crate::{
     bus::{Outbox, Responder, with_heartbeats},
-    lease::{HeldLease, LeaseError, Ownership, keeper::Keeper},
+    lease::{
+        HeldLease, LeaseError,
+        keeper::Keeper,
+        orphan::{self, Leave},
+    },
     record,
 };
 
@@ -42,8 +46,6 @@ const FILE_JOBS_WITHIN: Duration = Duration::from_secs(5);
 /// How long, and how often, a session's end is told to a bus that does not answer.
 const RELEASE_WITHIN: Duration = Duration::from_secs(12);
 const RELEASE_AGAIN: Duration = Duration::from_millis(250);
-/// How often, and for how long, a lease is asked for that may have been doubted for no reason.
-const RECLAIM: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 
 /// Ends the session.
 pub(super) async fn close(
@@ -73,14 +75,15 @@ pub(super) async fn close(
     let turns = &shared.handing_over;
     if why == SessionEnd::Fenced {
         // The new owner listens already.
-        jobs.abandon().await;
+        refuse_all(&shared.outbox, jobs.abandon().await).await;
         let ownership = keeper.ownership().clone();
         drop(keeper);
         recorded.leave(&cut_off(why)).await;
         finish(file_jobs, why).await;
         tear_down(remains, why, turns).await;
-        let reclaiming = reclaim(ownership, idle_since);
-        shared.tasks.spawn(reclaiming);
+        // It may have been doubted for no reason.
+        let leave = Leave::Vacancy(idle_since);
+        shared.give_up_later(ownership, orphan::Reason::Ended, leave);
         return;
     }
     let tearing_down = async {
@@ -106,14 +109,12 @@ pub(super) async fn close(
         done = with_heartbeats(&mut stoppers, tearing_down) => done,
         never = refusing => never,
     };
-    for message in jobs.leave().await {
-        refuse(&shared.outbox, message).await;
-    }
-    let after = after(why, written);
+    refuse_all(&shared.outbox, jobs.leave().await).await;
+    let leave = after(why, written, idle_since);
     let leaving = async {
-        give_up(lease?, after, idle_since).await?;
+        shared.give_up(lease?, leave).await?;
         // Not before: another owner would go on with its files.
-        if after == After::Nothing && written {
+        if leave == Leave::Nothing && written {
             discard(&shared.store, &log, Owners::when(continued)).await;
         }
         Ok(())
@@ -153,15 +154,15 @@ impl From<Option<Box<dyn KernelPort>>> for Inside {
 }
 
 /// What a session's lease becomes; `written` says whether there are files that another worker can go on with.
-fn after(why: SessionEnd, written: bool) -> After {
+fn after(why: SessionEnd, written: bool, idle_since: Instant) -> Leave {
     match why {
-        SessionEnd::HandedOver => After::Vacancy,
-        SessionEnd::Broken | SessionEnd::DiskFull if written => After::Vacancy,
+        SessionEnd::HandedOver => Leave::Vacancy(idle_since),
+        SessionEnd::Broken | SessionEnd::DiskFull if written => Leave::Vacancy(idle_since),
         SessionEnd::Expired
         | SessionEnd::Stopped
         | SessionEnd::Broken
         | SessionEnd::DiskFull
-        | SessionEnd::Fenced => After::Nothing,
+        | SessionEnd::Fenced => Leave::Nothing,
     }
 }
 
@@ -197,15 +198,6 @@ impl Owners {
     }
 }
 
-/// What becomes of the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
-    /// It is over.
-    Nothing,
-    /// It goes on with its next owner.
-    Vacancy,
-}
-
 impl Session {
     /// Tells everybody who has been accepted and not answered. What has a record is ended there, unless
     /// that is the new owner's to do.
@@ -223,12 +215,12 @@ impl Session {
                     Stage::Unsaved(kernel) => kernel.into(),
                     Stage::Restarting(restart) => Inside::Restart(restart),
                     Stage::Running(running) => {
-                        self.cut_execution(running.execution, why).await;
+                        self.cut_execution(running.execution, why, not_begun).await;
                         Inside::Cell(running.cell)
                     }
                     Stage::Saving(Saving { after, kernel, .. }) => {
                         if let Some(Ended { execution, .. }) = after {
-                            self.cut_execution(execution, why).await;
+                            self.cut_execution(execution, why, not_begun).await;
                         }
                         kernel.into()
                     }
@@ -246,7 +238,17 @@ impl Session {
         remains
     }
 
-    async fn cut_execution(&mut self, execution: Box<Execution>, why: SessionEnd) {
+    async fn cut_execution(
+        &mut self,
+        execution: Box<Execution>,
+        why: SessionEnd,
+        not_begun: &Fault,
+    ) {
+        if !execution.has_begun() {
+            let refused = record::ExecutionEnd::Refused;
+            let (caller, fault) = (execution.caller, not_begun.clone());
+            return self.cut(caller, refused, fault, why).await;
+        }
         self.shared.counts.executed_partly();
         let end = match why {
             SessionEnd::DiskFull => record::ExecutionEnd::Unsaved,
@@ -312,6 +314,12 @@ fn not_begun(why: SessionEnd, broken: Option<Fault>) -> Fault {
             let words = "the session was stopped; nothing was done";
             Fault::new(FaultCode::Stopping, words)
         }
+    }
+}
+
+async fn refuse_all(outbox: &Arc<dyn Outbox>, messages: Vec<Message>) {
+    for message in messages {
+        refuse(outbox, message).await;
     }
 }
 
@@ -401,24 +409,23 @@ async fn tear_down(remains: Remains, why: SessionEnd, turns: &Turns) -> bool {
     written
 }
 
-/// Leaves the lease as it is to be.
-async fn give_up(
-    mut lease: HeldLease,
-    after: After,
-    idle_since: Instant,
-) -> Result<(), LeaseError> {
-    let given = match after {
-        After::Nothing => release(&mut lease).await,
-        After::Vacancy => lease.vacate(idle_since.elapsed()).await,
-    };
-    if let Err(error) = &given {
-        // It ends by its own time, or is taken over from a worker that is gone.
-        tracing::warn!(
-            error = error as &dyn std::error::Error,
-            "failed to delete a lease; it is left behind"
-        );
+impl Shared {
+    /// Leaves the lease as it is to be, later if the bus does not say that it is so.
+    async fn give_up(&self, mut lease: HeldLease, leave: Leave) -> Result<(), LeaseError> {
+        let ownership = lease.ownership().clone();
+        let given = match leave {
+            Leave::Nothing => release(&mut lease).await,
+            Leave::Vacancy(idle_since) => lease.vacate(idle_since.elapsed()).await,
+        };
+        if let Err(error) = &given {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(error, "failed to give up a lease");
+        }
+        if let Err(LeaseError::Bus(_)) = given {
+            self.give_up_later(ownership, orphan::Reason::Ended, leave);
+        }
+        given
     }
-    given
 }
 
 /// Tries for longer than the bus needs to find a new leader: an end that was asked for shall be one.
@@ -445,20 +452,5 @@ pub(super) async fn discard(store: &Store, log: &LogKey, owners: Owners) {
             error = &error as &dyn std::error::Error,
             "failed to delete the objects of an ended session"
         );
-    }
-}
-
-/// Leaves the session to its next owner if it turns out that it had not been lost: a live worker's
-/// lease without a session behind it would keep callers waiting until it expires.
-async fn reclaim(ownership: Ownership, idle_since: Instant) {
-    let (every, within) = RECLAIM;
-    let deadline = Instant::now() + within;
-    while Instant::now() < deadline {
-        match ownership.hold().await {
-            // A failure is logged, and nobody waits for it.
-            Ok(lease) => return drop(give_up(lease, After::Vacancy, idle_since).await),
-            Err(LeaseError::Lost) => return,
-            Err(LeaseError::Bus(_)) => tokio::time::sleep(every).await,
-        }
     }
 }

@@ -121,6 +121,8 @@ pub trait Effects: Sized {
         kernel: Self::Kernel,
         waiting: Self::Waiting,
     ) -> (Self::Execution, Self::Cell);
+    /// Refuses an execution whose code did not begin.
+    fn refuse(&mut self, execution: Self::Execution, fault: Fault);
     /// SIGINT to the kernel and its foreground group; the grace begins.
     fn interrupt(&mut self, execution: &mut Self::Execution);
     /// SIGKILL to the kernel.
@@ -262,6 +264,8 @@ pub enum Progress<E: Effects> {
     Queued,
     /// The kernel reported the end of the cell.
     Finished(E::Kernel, E::Ran),
+    /// The kernel was not given the code, since the session is another worker's.
+    NotBegun(E::Kernel, Fault),
     /// The kernel's process ended with the cell that it ran, or broke its protocol.
     DiedWith(E::Ran),
     /// The same while nothing ran.
@@ -524,6 +528,7 @@ fn on_opening<E: Effects>(opening: E::Opening, event: Progress<E>, effects: &mut
         Progress::Restarted(_)
         | Progress::Queued
         | Progress::Finished(..)
+        | Progress::NotBegun(..)
         | Progress::DiedWith(_)
         | Progress::Died
         | Progress::Saved(_)
@@ -585,6 +590,10 @@ fn on_open<E: Effects>(
         (Stage::Restarting(_), Progress::Failed(fault)) => {
             Phase::Ending(Ending::broken(fault, Left::Bare(sandbox)))
         }
+        (Stage::Running(running), Progress::NotBegun(kernel, fault)) => {
+            effects.refuse(running.execution, fault);
+            end(SessionEnd::Fenced, sandbox, Stage::Idle(kernel))
+        }
         (Stage::Running(running), event) => on_running(sandbox, running, event, effects),
         (Stage::Saving(saving), event) => on_saving(sandbox, saving, event, effects),
         (Stage::Unsaved(kernel), Progress::Queued) => {
@@ -608,6 +617,7 @@ fn on_open<E: Effects>(
             | Progress::Failed(_)
             | Progress::Queued
             | Progress::Finished(..)
+            | Progress::NotBegun(..)
             | Progress::DiedWith(_)
             | Progress::Died
             | Progress::Saved(_)
@@ -648,6 +658,7 @@ fn on_running<E: Effects>(
             | Progress::Restarted(_)
             | Progress::Failed(_)
             | Progress::Queued
+            | Progress::NotBegun(..)
             | Progress::Died
             | Progress::Saved(_)
             | Progress::NotSaved(_)
@@ -701,6 +712,7 @@ fn on_saving<E: Effects>(
         | Progress::Failed(_)
         | Progress::Queued
         | Progress::Finished(..)
+        | Progress::NotBegun(..)
         | Progress::DiedWith(_)
         | Progress::Deadline
         | Progress::Cancel

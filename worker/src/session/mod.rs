@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use async_nats::Client;
 use proto::health::Health;
 use records::fleet::Standing;
 use store::Store;
@@ -14,9 +13,12 @@ use crate::{
     bus::{Interruptions, Outbox},
     clock::Clock,
     journal::Journal,
+    lease::{
+        Ownership,
+        orphan::{self, Leave},
+    },
     metrics::Counts,
     record::Records,
-    stock::Stock,
     sync::Transfers,
 };
 
@@ -40,6 +42,8 @@ pub mod recent;
 pub mod recorded;
 pub mod running;
 pub mod saver;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 #[cfg(test)]
 mod stories;
@@ -96,6 +100,12 @@ impl Shared {
             counts: Counts::default(),
         }
     }
+
+    /// Gives a lease up that no session has, once the bus says that it is there.
+    fn give_up_later(&self, ownership: Ownership, reason: orphan::Reason, leave: Leave) {
+        let giving_up = orphan::give_up(ownership, reason, leave, self.draining.clone());
+        self.tasks.spawn(giving_up);
+    }
 }
 
 /// What it takes to make sessions here.
@@ -105,12 +115,12 @@ pub struct Context {
     pub shared: Shared,
     /// How this worker's checks stand.
     pub health: Health,
-    /// The connection to the bus.
-    pub client: Client,
+    /// Where jobs are listened for.
+    pub bus: Arc<dyn ports::ListenPort>,
     /// Whether this host's clock is right.
     pub clock: Clock,
     /// Where sandboxes come from.
-    pub stock: Stock,
+    pub stock: Arc<dyn ports::StockPort>,
     /// One permit for each session that this worker may hold.
     pub room: Arc<Semaphore>,
     /// Memory for files on their way between sessions and the store.

@@ -27,17 +27,16 @@ use tokio::task::JoinHandle;
 use tracing::{Instrument, Span};
 
 use super::{
-    ports::{CagePort, KernelPort},
+    ports::{CagePort, FilesPort, KernelPort, NewCagePort, NewSandbox, ReservedPort},
     saver::{Committer, Saver, Upkeep},
 };
 use crate::{
     bus::Responder,
     files::DataDir,
-    kernel::{Cell, CellEnd, Kernel},
+    kernel::{Cell, CellEnd},
     lease::Continuity,
-    sandbox::Cage,
-    stock::{Ready, Reserved, Source, StockError},
-    sync::{RestoreError, Syncer, Transfers},
+    stock::{Source, StockError},
+    sync::{RestoreError, Transfers},
 };
 
 /// How long a kernel may take to load variables.
@@ -64,7 +63,7 @@ pub struct Plan {
     /// What is kept beside its log.
     pub recovery: Option<Recovery>,
     /// The sandbox that it gets.
-    pub sandbox: Reserved,
+    pub sandbox: Box<dyn ReservedPort>,
     /// Memory for its files on their way.
     pub transfers: Transfers,
     /// How its files are saved.
@@ -237,21 +236,21 @@ impl Plan {
         match self.continuity {
             Continuity::New { .. } => {
                 let asked = self.sandbox.asked();
-                let Ready {
+                let NewSandbox {
                     cage,
                     kernel,
                     source,
                 } = self.sandbox.take().await?;
                 cage.open_for_session();
-                let data = DataDir::new(cage.data(), cage.owner()).map_err(OpenError::Data)?;
+                let data = cage.data().map_err(OpenError::Data)?;
                 let mut writer = Writer::fresh(store, self.place, self.epoch);
                 if let Some(recovery) = self.recovery {
                     writer.remember(recovery);
                 }
-                let files = Syncer::fresh(writer, data.clone(), self.transfers);
+                let files = Arc::clone(&cage).fresh_files(writer, data.clone(), self.transfers);
                 Ok(Opened {
                     sandbox: sandbox(cage, data, files, self.upkeep),
-                    kernel: Box::new(kernel),
+                    kernel,
                     source,
                     took: asked.elapsed(),
                     moved: None,
@@ -267,7 +266,7 @@ impl Plan {
         let taking = async { Ok(self.sandbox.take().await?) };
         let read = async { Ok::<_, OpenError>(reading.await?) };
         let (ready, read) = tokio::try_join!(taking, read)?;
-        let Ready {
+        let NewSandbox {
             cage,
             mut kernel,
             source,
@@ -281,11 +280,12 @@ impl Plan {
         if let Some(recovery) = self.recovery {
             writer.remember(recovery);
         }
-        let data = DataDir::new(cage.data(), cage.owner()).map_err(OpenError::Data)?;
-        let files = Syncer::restore(writer, data.clone(), self.transfers).await?;
+        let data = cage.data().map_err(OpenError::Data)?;
+        let files = Arc::clone(&cage).restored_files(writer, data.clone(), self.transfers);
+        let files = files.await?;
         cage.filled();
         let moved = match variables {
-            Some(variables) => carry(&store, &self.place, variables, &mut kernel).await,
+            Some(variables) => carry(&store, &self.place, variables, &mut *kernel).await,
             None => Moved {
                 variables: false,
                 lost: vec![],
@@ -293,7 +293,7 @@ impl Plan {
         };
         Ok(Opened {
             sandbox: sandbox(cage, data, files, self.upkeep),
-            kernel: Box::new(kernel),
+            kernel,
             source,
             took: asked.elapsed(),
             moved: Some(moved),
@@ -301,10 +301,13 @@ impl Plan {
     }
 }
 
-fn sandbox(cage: Cage, data: DataDir, files: Syncer, upkeep: Upkeep) -> Sandbox {
-    let cage = Arc::new(cage);
-    let saving = Saver::start(files, Arc::clone(&cage), upkeep);
-    Sandbox::new(cage, data, saving)
+fn sandbox(
+    cage: Arc<dyn NewCagePort>,
+    data: DataDir,
+    files: Box<dyn FilesPort>,
+    upkeep: Upkeep,
+) -> Sandbox {
+    Sandbox::new(cage, data, Saver::start(files, upkeep))
 }
 
 /// At least what the session's files take of a disk.
@@ -321,7 +324,12 @@ fn bytes_of(manifest: &Manifest) -> u64 {
 }
 
 /// Brings variables into the new interpreter. Without them the session goes on all the same.
-async fn carry(store: &Store, place: &LogKey, variables: Variables, kernel: &mut Kernel) -> Moved {
+async fn carry(
+    store: &Store,
+    place: &LogKey,
+    variables: Variables,
+    kernel: &mut dyn KernelPort,
+) -> Moved {
     let none = Moved {
         variables: false,
         lost: vec![],
@@ -347,7 +355,7 @@ async fn carry(store: &Store, place: &LogKey, variables: Variables, kernel: &mut
                 "failed to load variables"
             );
             // It may be anywhere; another takes its place in the cage.
-            kernel.handle().kill();
+            kernel.signals().kill();
             none
         }
     }

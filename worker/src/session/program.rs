@@ -10,11 +10,12 @@ use proto::{
     limits,
 };
 use store::Store;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::ports::KernelPort;
 use crate::{
     kernel::{Cell, Program},
+    lease::ownership_check::OwnershipCheck,
     outlet::Outlet,
 };
 
@@ -39,35 +40,131 @@ pub type Ran = Result<Cell, Fault>;
 /// A cell at work; the kernel comes back with what it left.
 pub type CellAtWork = BoxFuture<'static, (Box<dyn KernelPort>, Ran)>;
 
-/// Runs code from this moment on, keeping `output_bytes` of each output stream.
+/// Whether an execution's code was handed to the kernel. Its clones know the same: the code on its way, and
+/// whoever may stop it before.
+#[derive(Clone, Debug)]
+pub struct Handover(watch::Sender<Step>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    OnItsWay,
+    Withdrawn,
+    Begun(Instant),
+}
+
+impl Default for Handover {
+    fn default() -> Self {
+        Self(watch::Sender::new(Step::OnItsWay))
+    }
+}
+
+impl Handover {
+    /// When the code began, if it did.
+    #[must_use]
+    pub fn begun(&self) -> Option<Instant> {
+        match *self.0.borrow() {
+            Step::Begun(at) => Some(at),
+            Step::OnItsWay | Step::Withdrawn => None,
+        }
+    }
+
+    /// Has the code never begin, unless it has begun.
+    pub fn withdraw(&self) {
+        self.0.send_if_modified(|step| {
+            let is_in_time = *step == Step::OnItsWay;
+            if is_in_time {
+                *step = Step::Withdrawn;
+            }
+            is_in_time
+        });
+    }
+
+    fn begin(&self) {
+        self.0.send_replace(Step::Begun(Instant::now()));
+    }
+
+    async fn withdrawn(&self) {
+        // The sender is here, too.
+        drop(
+            self.0
+                .subscribe()
+                .wait_for(|step| *step == Step::Withdrawn)
+                .await,
+        );
+    }
+}
+
+/// When and for whom code begins.
+#[expect(
+    missing_debug_implementations,
+    reason = "it holds a closure, and is gone at once"
+)]
+pub struct Beginning {
+    /// Not before this moment.
+    pub from: Instant,
+    /// Whether the session is still this worker's: of a session that is another's nothing may run.
+    pub ownership_check: OwnershipCheck,
+    /// Called when the kernel is about to get the code.
+    pub note: Box<dyn FnOnce() + Send>,
+    /// Tells whether it got it.
+    pub handover: Handover,
+}
+
+/// Runs code, keeping `output_bytes` of each output stream.
 pub async fn run(
     mut kernel: Box<dyn KernelPort>,
     code: Source,
     store: Store,
     output_bytes: u64,
-    from: Instant,
+    beginning: Beginning,
 ) -> (Box<dyn KernelPort>, Ran) {
-    if from > Instant::now() {
-        tokio::select! {
-            () = tokio::time::sleep_until(from) => {}
-            // The cell finds that there is no kernel any more.
-            _ = kernel.idle() => {}
+    let Beginning {
+        from,
+        ownership_check,
+        note,
+        handover,
+    } = beginning;
+    let language = code.language;
+    let waiting = async {
+        if from > Instant::now() {
+            tokio::select! {
+                () = tokio::time::sleep_until(from) => {}
+                // The cell finds that there is no kernel any more.
+                _ = kernel.idle() => {}
+            }
         }
-    }
-    let ran = match (text(code.text, code.kept, &store).await, code.language) {
-        (Err(fault), _) => Err(fault),
-        (Ok(_), Language::Unknown) => Err(unknown_language()),
-        (Ok(text), language) => {
-            let program = Program {
-                text: &text,
-                environment: &code.environment,
-                output_bytes,
-                outlet: code.outlet,
-            };
-            Ok(kernel.run(language, &program).await)
+        let text = text(code.text, code.kept, &store).await?;
+        match language {
+            Language::Unknown => Err(unknown_language()),
+            Language::Python | Language::Shell if ownership_check.owns().await => Ok(text),
+            Language::Python | Language::Shell => Err(not_owner()),
         }
     };
-    (kernel, ran)
+    let text = tokio::select! {
+        biased;
+        () = handover.withdrawn() => return (kernel, Ok(Cell::nothing())),
+        text = waiting => text,
+    };
+    let text = match text {
+        Ok(text) => text,
+        Err(fault) => return (kernel, Err(fault)),
+    };
+    let program = Program {
+        text: &text,
+        environment: &code.environment,
+        output_bytes,
+        outlet: code.outlet,
+    };
+    handover.begin();
+    note();
+    let cell = kernel.run(language, &program).await;
+    (kernel, Ok(cell))
+}
+
+/// What those hear whose code did not begin here: they find the session elsewhere.
+pub(super) fn not_owner() -> Fault {
+    let words = "the session moved to another worker; nothing was done";
+    Fault::new(FaultCode::NotOwner, words)
 }
 
 fn unknown_language() -> Fault {

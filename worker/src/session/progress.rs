@@ -36,6 +36,9 @@ async fn of_stage(stage: &mut Stage<Session>, name: &SessionName) -> Event<Sessi
         Stage::Idle(kernel) | Stage::Unsaved(Some(kernel)) => died(kernel.idle().await).into(),
         Stage::Running(running) => match (&mut running.cell).await {
             (_, Ok(cell)) if cell.kernel_is_gone() => Progress::DiedWith(Ok(cell)).into(),
+            (kernel, Err(fault)) if fault.code == FaultCode::NotOwner => {
+                Progress::NotBegun(kernel, fault).into()
+            }
             (kernel, ran) => Progress::Finished(kernel, ran).into(),
         },
         Stage::Saving(saving) => of_saving(saving, name).await,

@@ -162,7 +162,7 @@ impl Actor {
             Err(refused) => {
                 let (caller, busy) = *refused;
                 let busy = self.session.busy(busy);
-                self.session.refuse(caller, busy);
+                self.session.refuse_caller(caller, busy);
                 self.tell_refused().await;
             }
         }

@@ -1,7 +1,7 @@
 //! Executions with a record in a session: who asked for each, and what the bus is asked about them
 //! meanwhile. The session itself never waits for the bus: it is told what came of it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use proto::{
     fault::{Fault, FaultCode},
@@ -10,15 +10,21 @@ use proto::{
     message::Answer,
     record::{BodyDigest, RecordKey, RecordRef},
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use super::queue::{Asked, Caller, Waiting};
+use super::{
+    program::not_owner,
+    queue::{Asked, Caller, Waiting},
+};
 use crate::{
     bus::Responder,
     lease::{Ownership, ownership_check::OwnershipCheck},
     record::{Begun, ExecutionEnd, FinalRecord, HeldRecord, RecordError, Records},
 };
+
+/// How long what a session that was lost has under way at the bus may take.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The executions with a record that a session has, from the first question to the last answer.
 #[derive(Debug)]
@@ -48,6 +54,8 @@ pub enum Settled {
     Begun(Box<Waiting>),
     /// Everybody who asked for it is told this.
     Told(RecordKey, Result<Answer, Fault>),
+    /// The session turned out to be someone else's before the execution had a record.
+    NotBegun(RecordKey),
     /// The session is someone else's, and with it the word on what ran here.
     NotOwner,
 }
@@ -120,7 +128,12 @@ impl RecordedExecutions {
     fn begin(&mut self, record: RecordRef, asked: Asked) {
         let (records, ownership) = (self.records.clone(), self.ownership.clone());
         let (pool, session) = (self.pool.clone(), self.session.clone());
+        let ownership_check = self.ownership_check.clone();
         self.tasks.spawn(async move {
+            // Nothing is written for a session that is another worker's by now.
+            if !ownership_check.owns().await {
+                return Settled::NotBegun(record.key);
+            }
             let begun = records.begin(&ownership, (&pool, &session), &record);
             let over = match begun.await {
                 Ok(Begun::Mine(held)) => {
@@ -224,6 +237,7 @@ impl RecordedExecutions {
                     }
                 }
                 Ok(Settled::Told(key, answer)) => self.tell(&key, &answer).await,
+                Ok(Settled::NotBegun(key)) => self.tell(&key, &Err(not_owner())).await,
                 Ok(Settled::NotOwner) => {}
                 Err(error) => {
                     tracing::error!(
@@ -236,8 +250,18 @@ impl RecordedExecutions {
         self.tell_all(cut_off).await;
     }
 
-    /// The session is someone else's now, and so are its records.
+    /// The session is someone else's now, and so are its records. What was refused because of that is still said.
     pub async fn leave(mut self, fenced: &Fault) {
+        let told = async {
+            while let Some(settled) = self.tasks.join_next().await {
+                match settled {
+                    Ok(Settled::Told(key, answer)) => self.tell(&key, &answer).await,
+                    Ok(Settled::NotBegun(key)) => self.tell(&key, &Err(not_owner())).await,
+                    Ok(Settled::Begun(_) | Settled::NotOwner) | Err(_) => {}
+                }
+            }
+        };
+        drop(timeout(LEAVE_WITHIN, told).await);
         self.tasks.shutdown().await;
         self.tell_all(fenced).await;
     }

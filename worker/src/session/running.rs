@@ -24,7 +24,7 @@ use super::{
     machine::Ended,
     opening::Sandbox,
     ports::{KernelPort, SignalsPort},
-    program::{self, CellAtWork},
+    program::{self, Beginning, CellAtWork, Handover},
     queue::{Caller, Waiting},
     saver::Saved,
     state::Session,
@@ -39,6 +39,8 @@ pub struct Execution {
     pub operation: OperationId,
     /// Who is told.
     pub caller: Caller,
+    /// Whether its code was handed to the kernel.
+    handover: Handover,
     /// The interpreter's process.
     kernel: Arc<dyn SignalsPort>,
     /// Whether it has obeyed an interrupt, and only its answer is missing.
@@ -50,7 +52,7 @@ pub struct Execution {
     /// When it ended; what comes after is the saving of its files.
     pub ended: Option<Instant>,
     /// When it is interrupted or, once it was, killed.
-    pub alarm: Option<Instant>,
+    alarm: Alarm,
     /// The way of its output, if it is streamed.
     pub outlet: Option<Arc<Outlet>>,
     /// The interpreter had ended before it, and its caller is the first to be told.
@@ -63,11 +65,35 @@ pub struct Execution {
     pub span: Span,
 }
 
+/// When something is to be done about an execution by itself.
+#[derive(Clone, Copy, Debug)]
+enum Alarm {
+    /// So long after its code began.
+    AfterBeginning(Duration),
+    /// At this moment.
+    At(Instant),
+    /// Never: it was killed, or its code has ended.
+    Off,
+}
+
 impl Execution {
-    /// Interrupts its code, and grants it a moment to obey.
+    /// When it is interrupted or, once it was, killed. Its time begins with its code.
+    #[must_use]
+    pub fn alarm(&self) -> Option<Instant> {
+        match self.alarm {
+            Alarm::AfterBeginning(time) => Some(self.handover.begun()? + time),
+            Alarm::At(at) => Some(at),
+            Alarm::Off => None,
+        }
+    }
+
+    /// Interrupts its code, and grants it a moment to obey. Code that has not begun never does.
     pub fn interrupt(&mut self) {
-        self.alarm = Some(Instant::now() + grace::STEP);
-        self.signal();
+        self.alarm = Alarm::At(Instant::now() + grace::STEP);
+        self.handover.withdraw();
+        if self.has_begun() {
+            self.signal();
+        }
     }
 
     fn signal(&self) {
@@ -80,9 +106,15 @@ impl Execution {
         }
     }
 
+    /// Whether its code may have had effects.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.handover.begun().is_some()
+    }
+
     /// Kills its kernel.
     pub fn kill(&mut self) {
-        self.alarm = None;
+        self.alarm = Alarm::Off;
         self.kernel.kill();
     }
 
@@ -92,14 +124,17 @@ impl Execution {
         if next == Next::Again {
             self.signal();
         }
-        self.alarm = (next != Next::Over).then(|| Instant::now() + grace::STEP);
+        self.alarm = match next {
+            Next::Again | Next::Wait => Alarm::At(Instant::now() + grace::STEP),
+            Next::Over => Alarm::Off,
+        };
         next == Next::Over
     }
 
     /// Its code has ended, and its files are about to be read.
     pub fn end(&mut self) {
         // Its time is over, not that of its files.
-        self.alarm = None;
+        self.alarm = Alarm::Off;
         self.ended.get_or_insert_with(Instant::now);
         // Before the files are read, which is not the cell's doing.
         if let (Some(meter), Some(details)) = (self.meter.take(), &mut self.details) {
@@ -124,11 +159,6 @@ impl Session {
         waiting: Waiting,
     ) -> (Execution, CellAtWork) {
         let Waiting { asked, caller } = waiting;
-        // Before the kernel gets the code: a start may be noted in vain, but never missed.
-        let ownership = self.keeper.ownership();
-        let owned = (ownership.incarnation(), ownership.epoch());
-        let session = (&self.name.pool, &self.name.key);
-        self.shared.journal.starts(&asked.operation, session, owned);
         let signals = kernel.signals();
         // Before the code begins to use anything.
         let meter = match asked.detailed {
@@ -138,15 +168,18 @@ impl Session {
         // What earlier cells made this worker do beyond their share is waited for here.
         let started = Instant::now() + sandbox.cage.owed();
         let span = trace::execution(asked.trace);
+        let handover = Handover::default();
+        let beginning = self.beginning(asked.operation.clone(), started, handover.clone());
         let execution = Execution {
             operation: asked.operation,
             caller,
+            handover,
             kernel: signals,
             obeyed: kernel.obeyed(),
             grace: Grace::default(),
             started,
             ended: None,
-            alarm: Some(started + asked.timeout),
+            alarm: Alarm::AfterBeginning(asked.timeout),
             outlet: asked.code.outlet.clone(),
             lost_before: std::mem::take(&mut self.lost_between),
             details: asked.detailed.then(Box::default),
@@ -154,8 +187,21 @@ impl Session {
             span: span.clone(),
         };
         let (store, output) = (self.shared.store.clone(), self.pool.limits.output_bytes);
-        let run = program::run(kernel, asked.code, store, output, started);
+        let run = program::run(kernel, asked.code, store, output, beginning);
         (execution, Box::pin(run.instrument(span)))
+    }
+
+    fn beginning(&self, operation: OperationId, from: Instant, handover: Handover) -> Beginning {
+        let (journal, name) = (self.shared.journal.clone(), self.name.clone());
+        let ownership = self.keeper.ownership();
+        let owned = (ownership.incarnation(), ownership.epoch());
+        Beginning {
+            from,
+            ownership_check: self.ownership_check.clone(),
+            // Before the kernel gets the code: a start may be noted in vain, but never missed.
+            note: Box::new(move || journal.starts(&operation, (&name.pool, &name.key), owned)),
+            handover,
+        }
     }
 
     /// Answers an execution whose files are saved.

@@ -1,7 +1,7 @@
 //! One session's committer: a task that everything goes through which changes the session's commit
 //! log, one change after the other, so that cells and file operations need not wait for each other.
 
-use std::{fmt, future::pending, sync::Arc, time::Duration};
+use std::{fmt, future::pending, time::Duration};
 
 use futures_util::future::BoxFuture;
 use process::spans;
@@ -22,12 +22,11 @@ use tokio::{
 };
 use tracing::{Instrument, Span};
 
-use super::table::Note;
+use super::{ports::FilesPort, table::Note};
 use crate::{
     kernel::variables::Snapshot,
     metrics::Counts,
-    sandbox::Cage,
-    sync::{Changed, Limit, SyncError, Synced, Syncer},
+    sync::{Changed, Limit, SyncError, Synced},
     trace,
 };
 
@@ -126,7 +125,7 @@ enum Request {
 impl Saver {
     /// Starts the committer of an owned session.
     #[must_use]
-    pub fn start(files: Syncer, cage: Arc<Cage>, upkeep: Upkeep) -> (Self, Committer) {
+    pub fn start(files: Box<dyn FilesPort>, upkeep: Upkeep) -> (Self, Committer) {
         let (requests, incoming) = mpsc::channel(REQUESTS);
         let (has_committed, committed) = watch::channel(None);
         let Upkeep {
@@ -136,8 +135,7 @@ impl Saver {
             span,
         } = upkeep;
         let task = Task {
-            files: files.paid_by(cage.allowance()),
-            cage,
+            files,
             window,
             counts,
             tell,
@@ -269,8 +267,7 @@ impl From<&SaveError> for Fault {
 }
 
 struct Task {
-    files: Syncer,
-    cage: Arc<Cage>,
+    files: Box<dyn FilesPort>,
     window: Option<Duration>,
     counts: Counts,
     tell: Box<dyn Fn(Note) + Send>,
@@ -411,7 +408,7 @@ impl Task {
 
     async fn attempt(&mut self, what: &What) -> Result<Synced, SyncError> {
         match what {
-            What::All { .. } => self.files.commit_all(&self.cage).await,
+            What::All { .. } => self.files.commit_all().await,
             What::Path(path) => self.files.commit_path(path).await,
             What::Variables(snapshot) => self.append_variables(snapshot).await,
         }

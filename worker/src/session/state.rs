@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// Refuses an execution that did not run.
-    pub(super) fn refuse(&mut self, caller: Caller, fault: Fault) {
+    pub(super) fn refuse_caller(&mut self, caller: Caller, fault: Fault) {
         match caller {
             Caller::Plain(responder) => self.refused.push((responder, fault)),
             Caller::Recorded(held) => self.recorded.finish(held, ExecutionEnd::Refused(fault)),
@@ -159,6 +159,10 @@ impl Effects for Session {
         (Box::new(execution), cell)
     }
 
+    fn refuse(&mut self, execution: Box<Execution>, fault: Fault) {
+        self.refuse_caller(execution.caller, fault);
+    }
+
     fn interrupt(&mut self, execution: &mut Box<Execution>) {
         execution.interrupt();
     }
@@ -187,7 +191,7 @@ impl Effects for Session {
         while let Some(waiting) = self.queue.pop() {
             let words = "files of an earlier execution are not saved yet; this one did not run";
             let fault = Fault::new(FaultCode::StorageUnavailable, words);
-            self.refuse(waiting.caller, fault);
+            self.refuse_caller(waiting.caller, fault);
         }
     }
 

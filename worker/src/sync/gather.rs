@@ -350,6 +350,10 @@ fn read_at(file: &OwnedFd, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 }
 
 /// The clock that files' times come from, nanoseconds since 1970.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is compared with what the kernel notes of files by this clock"
+)]
 pub(super) fn now_ns() -> i64 {
     let now = rustix::time::clock_gettime(ClockId::Realtime);
     now.tv_sec

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use proto::ambient::Ids;
 use proto::id::Epoch;
 use proto::pool::Limits;
 use store::Store;
@@ -36,7 +37,7 @@ impl Log {
             incarnation: "01JDE1KZ0000000000000000AB".to_owned().try_into().unwrap(),
         };
         self.epoch = self.epoch.next();
-        let store = Store::open(&address).unwrap();
+        let store = Store::open(&address, Ids::random()).unwrap();
         let taken = Writer::take_over(store, place, self.epoch).await;
         taken.unwrap().0
     }

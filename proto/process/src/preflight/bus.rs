@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::Client;
+use records::execution::Stamps;
 use routing::bus::{
     Bus, BusError, Connected, NatsAuth,
     clock::{self, ClockOffset},
@@ -23,12 +24,13 @@ const CLOCK: &str = "clock";
 pub async fn look(
     settings: &BusSettings,
     visitor: Visitor,
+    stamps: &Stamps,
 ) -> (Option<(Client, Bus)>, Vec<Finding>) {
     let auth = match NatsAuth::read(&settings.nats_auth) {
         Ok(auth) => auth,
         Err(error) => return (None, vec![Finding::refused(BUS, &error)]),
     };
-    let inbox = visitor.inbox();
+    let inbox = visitor.inbox(&stamps.ids);
     let peer = Peer {
         name: "check".to_owned(),
         inbox_prefix: inbox.clone(),
@@ -40,13 +42,16 @@ pub async fn look(
     };
     let (rights, stream) = (visitor.rights(), visitor.stream());
     let begun = Instant::now();
-    let offset = clock::offset(prober.client(), stream).await;
+    let offset = clock::offset(prober.client(), stream, &stamps.clock).await;
     let took = begun.elapsed();
     let missing = prober.missing(rights, stream).await;
     let client = prober.client().clone();
     let version = client.server_info().version;
     let bus = match &offset {
-        Ok(_) => Bus::over(client.clone(), &inbox, Connected::default()).await,
+        Ok(_) => {
+            let connected = Connected::default();
+            Bus::over(client.clone(), &inbox, connected, stamps.clone()).await
+        }
         Err(_) => Err(BusError::Down),
     };
     let findings = vec![

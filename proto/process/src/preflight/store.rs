@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto::ambient::Ids;
 use store::{ProbeError, Store};
 use tokio::time::timeout;
 
@@ -14,7 +15,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 
 /// Writes, reads, lists and deletes small objects, and tries that only one of many creators of a key
 /// succeeds. A directory that is not there is not made. With the finding comes the store, if it can be used.
-pub async fn look(address: &str) -> (Finding, Option<Store>) {
+pub async fn look(address: &str, ids: &Ids) -> (Finding, Option<Store>) {
     if let Some(directory) = Store::directory_to_make(address) {
         let finding = Finding::warn(
             STORE,
@@ -23,7 +24,7 @@ pub async fn look(address: &str) -> (Finding, Option<Store>) {
         );
         return (finding, None);
     }
-    match Store::open(address) {
+    match Store::open(address, ids.clone()) {
         Ok(store) => {
             let finding = of_probe(timeout(WITHIN, store.probe()).await.ok());
             let usable = finding.outcome == Outcome::Ok;
@@ -57,10 +58,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("store");
         let address = format!("file://{}", place.display());
-        assert_eq!(look(&address).await.0.outcome, Outcome::Warn);
+        assert_eq!(
+            look(&address, &Ids::random()).await.0.outcome,
+            Outcome::Warn
+        );
         assert!(!place.exists());
         std::fs::create_dir(&place).unwrap();
-        assert_eq!(look(&address).await.0.outcome, Outcome::Ok);
+        assert_eq!(look(&address, &Ids::random()).await.0.outcome, Outcome::Ok);
     }
 
     #[tokio::test]
@@ -68,9 +72,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("probe"), b"").unwrap();
         let address = format!("file://{}", directory.path().display());
-        let (finding, store) = look(&address).await;
+        let (finding, store) = look(&address, &Ids::random()).await;
         assert!(store.is_none());
         assert_eq!(finding.outcome, Outcome::Fail, "{finding:?}");
-        assert_eq!(look("s3:/").await.0.outcome, Outcome::Fail);
+        assert_eq!(look("s3:/", &Ids::random()).await.0.outcome, Outcome::Fail);
     }
 }

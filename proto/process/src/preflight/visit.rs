@@ -1,12 +1,12 @@
 //! Bus and store of a fleet, looked at as a process of one kind will meet them.
 
 use async_nats::Client;
-use proto::subject;
+use proto::{ambient::Ids, subject};
+use records::execution::Stamps;
 use routing::bus::{
     Bus,
     rights::{self, Right},
 };
-use ulid::Ulid;
 
 use super::{Finding, bus, fleet, store};
 use crate::settings::FleetSettings;
@@ -22,8 +22,8 @@ pub enum Visitor {
 
 impl Visitor {
     /// Prefix of its inboxes: of another name than a process that may be running.
-    pub(super) fn inbox(self) -> String {
-        let name = format!("check-{}", Ulid::new());
+    pub(super) fn inbox(self, ids: &Ids) -> String {
+        let name = format!("check-{}", ids.next());
         match self {
             Self::Worker => subject::worker_inbox(&name),
             Self::Ingress => subject::ingress_inbox(&name),
@@ -61,9 +61,9 @@ pub struct Visit {
 }
 
 /// Looks at both. Changes nothing but some small objects in the store, which are removed again.
-pub async fn look(settings: &FleetSettings, visitor: Visitor) -> Visit {
-    let (connection, bus) = bus::look(&settings.bus, visitor).await;
-    let (store, opened) = store::look(&settings.store).await;
+pub async fn look(settings: &FleetSettings, visitor: Visitor, stamps: &Stamps) -> Visit {
+    let (connection, bus) = bus::look(&settings.bus, visitor, stamps).await;
+    let (store, opened) = store::look(&settings.store, &stamps.ids).await;
     let reached = connection.as_ref().map(|(_, bus)| bus);
     let fleet = fleet::look(opened.as_ref(), reached, visitor).await;
     Visit {

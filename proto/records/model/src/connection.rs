@@ -13,7 +13,7 @@ use records::cas::{
     BusError, Count, Described, Listed, RecordBus, Stored, StreamSpec, Write, Written,
 };
 use time::OffsetDateTime;
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     faults::{Chances, Course, Fate, Faults, Operation},
@@ -30,6 +30,8 @@ pub struct Connection {
     model: Model,
     faults: Mutex<Faults>,
     mended: AtomicU64,
+    /// Whether this process stands still.
+    is_still: watch::Sender<bool>,
 }
 
 impl Connection {
@@ -38,6 +40,7 @@ impl Connection {
             model,
             faults: Mutex::new(Faults::seeded(seed)),
             mended: AtomicU64::new(0),
+            is_still: watch::Sender::new(false),
         }
     }
 
@@ -67,6 +70,22 @@ impl Connection {
         self.mended.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// This process stands still: its questions and their answers wait.
+    pub fn stop(&self) {
+        self.is_still.send_replace(true);
+    }
+
+    /// It goes on.
+    pub fn go_on(&self) {
+        self.is_still.send_replace(false);
+    }
+
+    async fn moves(&self) {
+        let mut is_still = self.is_still.subscribe();
+        // Whoever asks has the sender, too.
+        drop(is_still.wait_for(|is_still| !is_still).await);
+    }
+
     /// How many questions of this kind it has asked.
     #[must_use]
     pub fn asked(&self, operation: Operation) -> u64 {
@@ -80,6 +99,7 @@ impl Connection {
         act: impl FnOnce(&mut Server, OffsetDateTime) -> T + Send + 'static,
     ) -> Result<T, BusError> {
         let Course { there, fate, back } = lock(&self.faults).next(operation);
+        self.moves().await;
         on_its_way(there).await;
         let fate = match self.model.is_stopped() {
             true => Fate::Lost,
@@ -89,6 +109,7 @@ impl Connection {
             Fate::Answered => {
                 let answer = self.model.perform(act);
                 on_its_way(back).await;
+                self.moves().await;
                 return Ok(answer);
             }
             Fate::Failed => return Err(BusError::new("the bus failed", "on request")),
@@ -103,6 +124,7 @@ impl Connection {
             }
         }
         sleep(PATIENCE).await;
+        self.moves().await;
         Err(BusError::new("the bus did not answer", "timed out"))
     }
 }

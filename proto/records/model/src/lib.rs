@@ -7,6 +7,7 @@
 
 mod connection;
 mod faults;
+pub mod messages;
 mod model;
 mod server;
 pub mod suite;

@@ -1,6 +1,7 @@
 //! The host's clock against the bus's.
 
 use async_nats::Client;
+use proto::ambient::WallClock;
 use serde::Deserialize;
 use time::{Duration, OffsetDateTime};
 
@@ -62,18 +63,31 @@ struct Info {
 }
 
 /// Asks the bus for its time. `None` when it has no such stream, of which alone it tells.
-///
-/// # Errors
-/// It did not answer.
-pub async fn offset(client: &Client, stream: &str) -> Result<Option<ClockOffset>, BusError> {
-    let sent = OffsetDateTime::now_utc();
+pub(super) async fn time(
+    client: &Client,
+    stream: &str,
+) -> Result<Option<OffsetDateTime>, BusError> {
     let subject = format!("$JS.API.STREAM.INFO.{stream}");
     let answer = client.request(subject, "".into()).await;
-    let answered = OffsetDateTime::now_utc();
     let answer = answer.map_err(|error| BusError::Read(Box::new(error)))?;
     let info: Info =
         serde_json::from_slice(&answer.payload).map_err(|error| BusError::Read(Box::new(error)))?;
-    Ok(info.ts.map(|bus| ClockOffset::of(sent, answered, bus)))
+    Ok(info.ts)
+}
+
+/// Compares the host's clock with the bus's. `None` when it has no such stream, of which alone it tells the time.
+///
+/// # Errors
+/// It did not answer.
+pub async fn offset(
+    client: &Client,
+    stream: &str,
+    clock: &WallClock,
+) -> Result<Option<ClockOffset>, BusError> {
+    let sent = clock.now().into();
+    let bus = time(client, stream).await;
+    let answered = clock.now().into();
+    Ok(bus?.map(|bus| ClockOffset::of(sent, answered, bus)))
 }
 
 impl Bus {
@@ -83,7 +97,8 @@ impl Bus {
     /// The bus did not answer.
     pub async fn clock_offset(&self) -> Result<Option<ClockOffset>, BusError> {
         self.up()?;
-        offset(&self.0.client, proto::subject::EXECUTIONS_STREAM).await
+        let stream = proto::subject::EXECUTIONS_STREAM;
+        offset(&self.0.client, stream, self.wall_clock()).await
     }
 }
 

@@ -126,7 +126,8 @@ impl Connected {
     }
 
     /// How the bus behind it stands.
-    pub(super) fn standing(&self) -> Standing {
+    #[must_use]
+    pub fn standing(&self) -> Standing {
         self.standing.clone()
     }
 }

@@ -51,24 +51,52 @@ pub struct Inbox {
 
 impl Inboxes {
     pub(super) async fn open(client: &Client, prefix: &str) -> Result<Self, BusError> {
-        let prefix: Arc<str> = format!("{prefix}.r").into();
-        let subscribed = client.subscribe(format!("{prefix}.*")).await;
+        let inboxes = Self::below(prefix);
+        let subscribed = client.subscribe(inboxes.wildcard()).await;
         let mut messages = subscribed.map_err(|error| BusError::Send(Box::new(error)))?;
-        let open = Open::default();
-        let inboxes = Self {
-            prefix,
-            next: Arc::default(),
-            open: open.clone(),
-        };
+        let delivering = inboxes.clone();
         tokio::spawn(async move {
             while let Some(message) = messages.next().await {
-                deliver(&open, message);
+                delivering.deliver(message);
             }
         });
         Ok(inboxes)
     }
 
-    pub(super) fn open_one(&self) -> Inbox {
+    /// Inboxes whose subjects begin so. Whoever makes them delivers what arrives at [`Self::wildcard`].
+    #[must_use]
+    pub fn below(prefix: &str) -> Self {
+        Self {
+            prefix: format!("{prefix}.r").into(),
+            next: Arc::default(),
+            open: Open::default(),
+        }
+    }
+
+    /// The subject of all of them.
+    #[must_use]
+    pub fn wildcard(&self) -> String {
+        format!("{}.*", self.prefix)
+    }
+
+    /// Puts a message into its inbox. One that is for none is dropped.
+    pub fn deliver(&self, message: Message) {
+        let number = message.subject.rsplit('.').next();
+        let Some(number) = number.and_then(|token| token.parse().ok()) else {
+            return;
+        };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(sender) = open.get(&number) else {
+            return;
+        };
+        if sender.try_send(message).is_err() {
+            open.remove(&number);
+        }
+    }
+
+    /// A new inbox.
+    #[must_use]
+    pub fn open_one(&self) -> Inbox {
         let (sender, messages) = mpsc::channel(FRAMES);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.open
@@ -84,24 +112,10 @@ impl Inboxes {
     }
 }
 
-fn deliver(open: &Open, message: Message) {
-    let number = message
-        .subject
-        .rsplit('.')
-        .next()
-        .and_then(|token| token.parse().ok());
-    let Some(number) = number else { return };
-    let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(sender) = open.get(&number) else {
-        return;
-    };
-    if sender.try_send(message).is_err() {
-        open.remove(&number);
-    }
-}
-
 impl Inbox {
-    pub(super) fn subject(&self) -> String {
+    /// Where its messages go.
+    #[must_use]
+    pub fn subject(&self) -> String {
         format!("{}.{}", self.inboxes.prefix, self.number)
     }
 

@@ -11,9 +11,10 @@ use async_nats::{
 };
 use bytes::Bytes;
 use proto::{
+    ambient::{Ids, WallClock},
     id::{PoolId, SessionKey, WorkerId},
     lease::WorkerBeat,
-    record::ExecutionRecord,
+    record::{ExecutionRecord, Stamp},
     subject, wire,
 };
 use records::{
@@ -35,6 +36,7 @@ pub mod connect;
 pub mod executions;
 pub mod inbox;
 pub mod leases;
+pub mod port;
 pub mod rights;
 pub mod workers;
 
@@ -59,6 +61,7 @@ struct Parts {
     jetstream: jetstream::Context,
     inboxes: Inboxes,
     executions: Executions,
+    stamps: Stamps,
     queue: Queue,
     connected: Connected,
     standing: Standing,
@@ -103,6 +106,7 @@ impl Bus {
         servers: &[ServerAddr],
         auth: NatsAuth,
         instance: &str,
+        stamps: Stamps,
     ) -> Result<Self, BusError> {
         let connected = Connected::default();
         let noted = connected.clone();
@@ -114,7 +118,7 @@ impl Bus {
         };
         let changed = move |link| noted.note(link);
         let client = connect::connect(servers, auth, peer, changed).await?;
-        Self::over(client, &prefix, connected).await
+        Self::over(client, &prefix, connected, stamps).await
     }
 
     /// A bus over the connection that a process has already. `prefix` is that of its inboxes,
@@ -126,17 +130,19 @@ impl Bus {
         client: Client,
         prefix: &str,
         connected: Connected,
+        stamps: Stamps,
     ) -> Result<Self, BusError> {
         let inboxes = Inboxes::open(&client, prefix).await?;
         let jetstream = jetstream::new(client.clone());
         let records = Arc::new(NatsBus::new(jetstream.clone()));
-        let executions = Executions::over(records, Stamps::real());
+        let executions = Executions::over(records, stamps.clone());
         let queue = Queue::open(jetstream.clone()).await?;
         Ok(Self(Arc::new(Parts {
             client,
             jetstream,
             inboxes,
             executions,
+            stamps,
             queue,
             standing: connected.standing(),
             connected,
@@ -149,6 +155,24 @@ impl Bus {
     pub fn connects(&self) -> u64 {
         let statistics = self.0.client.statistics();
         statistics.connects.load(Ordering::Relaxed)
+    }
+
+    /// Where whoever uses this bus takes new ids from.
+    #[must_use]
+    pub fn ids(&self) -> &Ids {
+        &self.0.stamps.ids
+    }
+
+    /// This host's time of day, as it was handed in.
+    #[must_use]
+    pub fn wall_clock(&self) -> &WallClock {
+        &self.0.stamps.clock
+    }
+
+    /// The stamp of a record's version that is written now.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.0.stamps.stamp()
     }
 
     /// How the bus stands. Whoever watches it sets this; once it is lost, nothing is asked of the bus.
@@ -183,27 +207,6 @@ impl Bus {
     #[must_use]
     pub fn connected_for(&self) -> Duration {
         self.0.connected.since().elapsed()
-    }
-
-    /// The session's lease record as far as it can be believed: `None` while the bus may have lost its data.
-    ///
-    /// # Errors
-    /// The bus did not answer, and is not in doubt.
-    pub async fn sure_lease(
-        &self,
-        pool: &PoolId,
-        session: &SessionKey,
-    ) -> Result<Option<LeaseView>, BusError> {
-        let standing = &self.0.standing;
-        let doubts = standing.doubts();
-        if standing.is_in_doubt() {
-            return Ok(None);
-        }
-        let lease = self.lease(pool, session).await;
-        if standing.is_in_doubt() || standing.doubts() != doubts {
-            return Ok(None);
-        }
-        lease.map(Some)
     }
 
     /// The session's lease record, from whichever server has it nearest: a hint.

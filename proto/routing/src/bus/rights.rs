@@ -200,9 +200,9 @@ impl Prober {
         }
         // Its refusals come before the answer to what is asked after them, and by another task, to which a
         // second answer gives time.
-        let mut answered = super::clock::offset(&self.client, stream).await;
+        let mut answered = super::clock::time(&self.client, stream).await;
         if answered.is_ok() {
-            answered = super::clock::offset(&self.client, stream).await;
+            answered = super::clock::time(&self.client, stream).await;
         }
         let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = |right: &&Right| {

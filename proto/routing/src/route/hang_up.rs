@@ -5,20 +5,19 @@ use proto::{
     message::{Job, Request},
     subject, wire,
 };
-use ulid::Ulid;
 
-use crate::bus::Bus;
+use crate::bus::port::RouteBus;
 
 /// Cancels an execution whose caller goes away before the answer, or hears that nobody took it in time, unless
 /// its caller named it: then it finishes and can be fetched.
-pub(super) struct HangUp<'a> {
-    bus: &'a Bus,
+pub(super) struct HangUp<'a, B: RouteBus> {
+    bus: &'a B,
     job: &'a Job,
     waited_for: bool,
 }
 
-impl<'a> HangUp<'a> {
-    pub(super) fn new(bus: &'a Bus, job: &'a Job) -> Self {
+impl<'a, B: RouteBus> HangUp<'a, B> {
+    pub(super) fn new(bus: &'a B, job: &'a Job) -> Self {
         Self {
             bus,
             job,
@@ -36,7 +35,7 @@ impl<'a> HangUp<'a> {
         };
         Job {
             v: request.version(),
-            operation: OperationId::from_ulid(Ulid::new()),
+            operation: OperationId::from_ulid(self.bus.ids().next()),
             request,
             pool: self.job.pool.clone(),
             session: self.job.session.clone(),
@@ -48,7 +47,7 @@ impl<'a> HangUp<'a> {
     }
 }
 
-impl Drop for HangUp<'_> {
+impl<B: RouteBus> Drop for HangUp<'_, B> {
     fn drop(&mut self) {
         if !self.waited_for {
             return;

@@ -16,8 +16,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     bus::{
-        Bus, BusError,
+        BusError,
         inbox::{Arrival, Inbox},
+        port::RouteBus,
     },
     patience::patiently,
     placement::{self, LeaseView, Next, OwnerStatus},
@@ -93,8 +94,8 @@ enum Heard {
 }
 
 /// One job on its way.
-struct Journey<'a> {
-    bus: &'a Bus,
+struct Journey<'a, B> {
+    bus: &'a B,
     job: &'a Job,
     missing: Missing,
     reader: Option<&'a Reader>,
@@ -112,8 +113,8 @@ struct Journey<'a> {
 /// # Errors
 /// See [`RouteError`]. After `Lost` the job may have had effects; after all others it had none,
 /// unless the fault itself says so.
-pub async fn route(
-    bus: &Bus,
+pub async fn route<B: RouteBus>(
+    bus: &B,
     job: &Job,
     missing: Missing,
     reader: Option<&Reader>,
@@ -132,7 +133,7 @@ pub async fn route(
     journey.run().await
 }
 
-impl Journey<'_> {
+impl<B: RouteBus> Journey<'_, B> {
     async fn run(&mut self) -> Result<Answer, RouteError> {
         let payload = Bytes::from(wire::encode(self.job)?);
         loop {
@@ -264,8 +265,8 @@ impl Journey<'_> {
 
 /// What is known of an owner at whose session subject nobody listens. `silent_since` is since when its
 /// control subject has had no listener either.
-async fn owner(
-    bus: &Bus,
+async fn owner<B: RouteBus>(
+    bus: &B,
     lease: &Lease,
     silent_since: &mut Option<Instant>,
 ) -> Result<OwnerStatus, BusError> {
@@ -290,8 +291,8 @@ async fn owner(
 }
 
 /// Sends the job to whoever owns the session and listens to the end.
-async fn ask_owner(
-    bus: &Bus,
+async fn ask_owner<B: RouteBus>(
+    bus: &B,
     (job, reader): (&Job, Option<&Reader>),
     payload: Bytes,
 ) -> Result<Heard, RouteError> {
@@ -307,8 +308,8 @@ async fn ask_owner(
 }
 
 /// Sends the job to one subject and listens to the end.
-async fn ask(
-    bus: &Bus,
+async fn ask<B: RouteBus>(
+    bus: &B,
     (job, reader): (&Job, Option<&Reader>),
     subject: String,
     payload: Bytes,
@@ -336,10 +337,10 @@ async fn ask(
     heard
 }
 
-async fn listen(
+async fn listen<B: RouteBus>(
     reader: Option<&Reader>,
     inbox: &mut Inbox,
-    mut hang_up: HangUp<'_>,
+    mut hang_up: HangUp<'_, B>,
 ) -> Result<Heard, RouteError> {
     if let Some(reader) = reader {
         reader.started();

@@ -11,7 +11,7 @@ use proto::{
     record::{ExecutionRecord, Holder, RecordRef, RecordState, lost},
     subject, wire,
 };
-use records::execution::{Found, Put, stamp};
+use records::execution::{Found, Put};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     step::{RetryReason, Step, step},
 };
 use crate::{
-    bus::{Bus, BusError},
+    bus::{BusError, port::RouteBus},
     placement::{self, LeaseView, OwnerStatus},
     reader::Reader,
 };
@@ -57,8 +57,8 @@ pub enum OnceError {
 ///
 /// # Errors
 /// See [`OnceError`]. What it says of an execution is said to everybody who asks for it.
-pub async fn route_once(
-    bus: &Bus,
+pub async fn route_once<B: RouteBus>(
+    bus: &B,
     job: Job,
     record: RecordRef,
     wait: Duration,
@@ -76,6 +76,8 @@ pub async fn route_once(
         elsewhere_since: None,
         refusal: RouteError::OwnerSilent,
     };
+    // Without its record in it, a copy of the job would be another execution.
+    once.start_over(once.record.seen);
     match timeout(wait, once.pursue()).await {
         Ok(done) => done,
         Err(_) => once.time_over().await,
@@ -83,8 +85,8 @@ pub async fn route_once(
 }
 
 /// One execution on its way.
-struct Once<'a> {
-    bus: &'a Bus,
+struct Once<'a, B> {
+    bus: &'a B,
     job: Job,
     record: RecordRef,
     /// Gets its output, if this is what begins it.
@@ -103,7 +105,7 @@ struct Once<'a> {
     refusal: RouteError,
 }
 
-impl Once<'_> {
+impl<B: RouteBus> Once<'_, B> {
     async fn pursue(&mut self) -> Result<Answer, OnceError> {
         let mut found = self.bus.execution(&self.subject).await?;
         let mut why = RetryReason::Start;
@@ -362,7 +364,7 @@ impl Once<'_> {
                 let Some(running) = record else {
                     return Ok(Err(OnceError::Pending));
                 };
-                let ended = running.after_owner_lost(stamp());
+                let ended = running.after_owner_lost(self.bus.stamp());
                 match (self.write(&ended, expected).await?, ended.state) {
                     // Nobody has it, and it goes on.
                     (Some(revision), RecordState::Queued) => Err(Some((ended, revision))),
@@ -380,10 +382,10 @@ impl Once<'_> {
 
     fn refused(&self, record: Option<&ExecutionRecord>) -> ExecutionRecord {
         match record {
-            Some(record) => record.followed_by(RecordState::Refused, None, stamp()),
+            Some(record) => record.followed_by(RecordState::Refused, None, self.bus.stamp()),
             None => {
                 let digest = self.record.digest.clone();
-                ExecutionRecord::new(RecordState::Refused, digest, None, stamp())
+                ExecutionRecord::new(RecordState::Refused, digest, None, self.bus.stamp())
                     .submitted(self.record.submission.clone())
             }
         }

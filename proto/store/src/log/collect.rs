@@ -98,7 +98,7 @@ pub async fn retire(store: &Store, place: &LogKey) -> Result<(), RetireError> {
 
 /// Writes the fence of nobody, whom nobody follows.
 async fn fence(store: &Store, place: &LogKey, head: Seq) -> Result<(), RetireError> {
-    let commit = Commit::new(Epoch::LAST, Body::Fence);
+    let commit = Commit::new(store.ids(), Epoch::LAST, Body::Fence);
     let nonce = commit.nonce.clone();
     let bytes = encode(&Packed {
         commit,
@@ -181,6 +181,7 @@ pub fn is_orphan(
 
 #[cfg(test)]
 mod tests {
+    use proto::ambient::Ids;
     use ulid::Ulid;
 
     use super::*;
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn no_fence_is_longer_than_what_is_taken_for_one() {
-        let commit = Commit::new(Epoch::LAST, Body::Fence);
+        let commit = Commit::new(&Ids::seeded(1), Epoch::LAST, Body::Fence);
         let pack = vec![];
         let length = encode(&Packed { commit, pack }).unwrap().len() as u64;
         assert!(length <= FENCE_BYTES, "{length}");

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use proto::{id::Epoch, limits};
-use ulid::Ulid;
 
 use super::{
     codec::{self, CommitError},
@@ -57,7 +56,10 @@ pub(super) async fn put_blob(
     if bytes.len() > limits::VARIABLES_BYTES {
         return Err(SourceError::Long);
     }
-    let name = format!("{epoch}-{}", Ulid::new().to_string().to_ascii_lowercase());
+    let name = format!(
+        "{epoch}-{}",
+        store.ids.next().to_string().to_ascii_lowercase()
+    );
     let frame = frame::run_blocking(bytes.len(), move || frame::compress(&bytes)).await;
     let frame = frame.map_err(SourceError::Compress)?;
     let written = frame.len() as u64;

@@ -14,8 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use proto::{id::Epoch, recovery::Recovery};
-use ulid::Ulid;
+use proto::{ambient::Ids, id::Epoch, recovery::Recovery};
 
 use super::{
     codec::{self, CommitError},
@@ -151,7 +150,7 @@ impl TakeOver {
     /// # Errors
     /// The log is at the new epoch or beyond by now, or the store failed.
     pub async fn fence(mut self) -> Result<(Writer, Option<Variables>), TakeOverError> {
-        let commit = Commit::new(self.epoch, Body::Fence);
+        let commit = Commit::new(self.store.ids(), self.epoch, Body::Fence);
         let (commit, bytes) = encode(commit, vec![]).await?;
         for _ in 0..COLLISIONS {
             self.check()?;
@@ -312,7 +311,7 @@ impl Writer {
             return Err(AppendError::Unsettled);
         }
         self.check(&body)?;
-        let (commit, bytes) = encode(Commit::new(self.epoch, body), pack).await?;
+        let (commit, bytes) = encode(Commit::new(self.store.ids(), self.epoch, body), pack).await?;
         let seq = self.head.next();
         self.pending = Some(Attempt { seq, commit, bytes });
         self.settle().await?;
@@ -410,11 +409,12 @@ async fn keep(store: &Store, place: &LogKey, recovery: Option<&Recovery>) -> boo
 }
 
 impl Commit {
-    pub(super) fn new(epoch: Epoch, body: Body) -> Self {
+    /// A commit with a nonce of its own.
+    pub(super) fn new(ids: &Ids, epoch: Epoch, body: Body) -> Self {
         Self {
             v: VERSION,
             epoch,
-            nonce: Ulid::new().to_string(),
+            nonce: ids.next().to_string(),
             body,
         }
     }

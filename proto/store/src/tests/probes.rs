@@ -12,6 +12,7 @@ use axum::{
     http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use proto::ambient::Ids;
 use tokio::sync::Barrier;
 
 use crate::{ProbeError, Store};
@@ -55,7 +56,7 @@ async fn serve(manner: Manner) -> Store {
         ("AWS_ALLOW_HTTP", "true"),
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Store::open_with("s3://bucket", environment).unwrap()
+    Store::open_with("s3://bucket", environment, Ids::random()).unwrap()
 }
 
 async fn answer(State(stub): State<Arc<Stub>>, request: Request) -> Response {
@@ -178,7 +179,7 @@ async fn a_store_that_is_not_there_is_an_error_that_shows_no_secret() {
         ("AWS_ALLOW_HTTP", "true"),
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let store = Store::open_with("s3://bucket", environment).unwrap();
+    let store = Store::open_with("s3://bucket", environment, Ids::random()).unwrap();
     let refused = store.probe().await.unwrap_err();
     assert!(matches!(refused, ProbeError::Store(_)), "{refused:?}");
     for shown in [format!("{refused:?}"), format!("{store:?}")] {

@@ -1,8 +1,9 @@
-//! Real stores: a directory, Azurite and moto. Servers are shared by all tests of the binary.
+//! Real stores, a directory, Azurite and moto, and the model of one. Servers are shared by all tests of the binary.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use loadtest::object_server::ObjectServer;
+use proto::ambient::Ids;
 
 use crate::Store;
 
@@ -17,8 +18,17 @@ pub(super) fn local() -> Opened {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("file://{}", directory.path().display());
     Opened {
-        store: Store::open(&url).unwrap(),
+        store: Store::open(&url, Ids::random()).unwrap(),
         _directory: Some(directory),
+    }
+}
+
+/// The model that simulations have.
+pub(super) fn model() -> Opened {
+    let objects = store_model::Objects::default();
+    Opened {
+        store: Store::over(Arc::new(objects.connect(1)), Ids::random()),
+        _directory: None,
     }
 }
 
@@ -35,7 +45,7 @@ pub(super) fn moto() -> Opened {
 fn part_of(server: &ObjectServer) -> Opened {
     let (url, environment) = server.part();
     Opened {
-        store: Store::open_with(&url, environment).unwrap(),
+        store: Store::open_with(&url, environment, Ids::random()).unwrap(),
         _directory: None,
     }
 }

@@ -1,14 +1,16 @@
 //! What every kind of store must do, on one of each.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use proto::{
+    ambient::{Ids, WallClock},
     blob::{Blob, Staged},
     subject,
 };
+use tokio::time::Instant;
 
 use super::{
     faults::{Fault, Faulty},
@@ -31,6 +33,7 @@ use crate::{
 macro_rules! on_every_store {
     ($($scenario:ident),+ $(,)?) => {
         on_every_store!(@on local $($scenario)+);
+        on_every_store!(@on model $($scenario)+);
         on_every_store!(@on azurite $($scenario)+);
         on_every_store!(@on moto $($scenario)+);
     };
@@ -377,7 +380,7 @@ async fn a_log_at_the_same_epoch_or_beyond_is_not_taken_over(store: Store) {
 
 fn faulty(store: &Store) -> (std::sync::Arc<Faulty>, Store) {
     let faulty = Faulty::over(store.objects.clone());
-    (faulty.clone(), Store::over(faulty))
+    (faulty.clone(), Store::over(faulty, Ids::random()))
 }
 
 async fn a_commit_whose_answer_was_lost_is_its_writers_own(store: Store) {
@@ -623,7 +626,7 @@ async fn a_deleted_incarnation_leaves_nothing(store: Store) {
     found.sort_by_key(|found| found.place.incarnation);
     let places: Vec<_> = found.iter().map(|found| found.place.clone()).collect();
     assert_eq!(places, [kept.clone(), over.clone()]);
-    let age = SystemTime::now().duration_since(found[0].newest);
+    let age = WallClock::system().now().duration_since(found[0].newest);
     assert!(age.unwrap_or_default() < Duration::from_secs(600));
 
     collect::delete(&store, &over).await.unwrap();

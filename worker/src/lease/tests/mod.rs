@@ -5,6 +5,7 @@ mod claim;
 mod janitor;
 mod keeper;
 mod lost_answers;
+mod orphan;
 mod ownership_check;
 mod properties;
 mod turns;

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Inner, Role, STOP_WITHIN, lock, shares};
+use super::{Inner, Role, STOP_WITHIN, lock, real_time, shares};
 use crate::sandbox::{kernel_file, volume::Image};
 
 /// What it grew by is counted over one to two of these.
@@ -116,7 +116,7 @@ impl Account {
                 expected_to: 0,
                 inside: empty.inside,
                 before: 0,
-                turned: Instant::now(),
+                turned: real_time(),
                 since: 0,
                 reserved: kept_back,
                 stopping_since: None,
@@ -180,7 +180,7 @@ impl Account {
     }
 
     pub(super) fn stop(&self) {
-        lock(&self.state).stopping_since = Some(Instant::now());
+        lock(&self.state).stopping_since = Some(real_time());
         self.stopped.send_replace(true);
     }
 
@@ -217,7 +217,7 @@ impl Account {
         let stored = now.stored.saturating_sub(self.empty.stored);
         let mut state = lock(&self.state);
         state.inside = now.inside;
-        let grown = state.grown(inside.max(stored), Instant::now());
+        let grown = state.grown(inside.max(stored), real_time());
         let left = space.f_bfree.saturating_sub(self.kept_back);
         let expected = state.expected_to.saturating_sub(now.inside);
         let role = match (state.session, state.stopping_since) {
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn growth_is_what_was_added_lately_and_not_what_was_written_again() {
-        let begun = Instant::now();
+        let begun = real_time();
         let after = |seconds| begun + Duration::from_secs(seconds);
         let mut state = State {
             session: true,

@@ -112,7 +112,7 @@ impl Disk {
             health: Mutex::default(),
             stopped: AtomicU64::new(0),
             watch: Mutex::new(Watch {
-                look_at: Instant::now(),
+                look_at: real_time(),
                 closed: false,
             }),
             woken: Condvar::new(),
@@ -215,7 +215,7 @@ impl Inner {
 
     /// Looks before it is time, which may make the next look due sooner.
     fn look_now(&self) {
-        let look_at = Instant::now() + self.look();
+        let look_at = real_time() + self.look();
         let mut watch = lock(&self.watch);
         if look_at < watch.look_at {
             watch.look_at = look_at;
@@ -331,12 +331,12 @@ fn watch(watched: &Weak<Inner>) {
     while let Some(inner) = watched.upgrade() {
         let pause = inner.look();
         let mut watch = lock(&inner.watch);
-        watch.look_at = Instant::now() + pause;
+        watch.look_at = real_time() + pause;
         loop {
             if watch.closed {
                 return;
             }
-            let left = watch.look_at.saturating_duration_since(Instant::now());
+            let left = watch.look_at.saturating_duration_since(real_time());
             if left.is_zero() {
                 break;
             }
@@ -344,6 +344,15 @@ fn watch(watched: &Weak<Inner>) {
             (watch, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
+
+/// The clock by which disks are looked at.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a thread waits by it without a runtime: what stops tokio's clock does not stop that"
+)]
+fn real_time() -> Instant {
+    Instant::now()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -78,6 +78,7 @@ impl<E: Effects> fmt::Debug for Progress<E> {
             Self::Failed(_) => "Failed",
             Self::Queued => "Queued",
             Self::Finished(..) => "Finished",
+            Self::NotBegun(..) => "NotBegun",
             Self::DiedWith(_) => "DiedWith",
             Self::Died => "Died",
             Self::Saved(_) => "Saved",

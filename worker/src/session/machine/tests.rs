@@ -17,6 +17,7 @@ enum Did {
     Opened,
     NotOpened,
     Ran(u32),
+    Refused(u32),
     Interrupted(u32),
     Killed(u32),
     Save,
@@ -62,6 +63,10 @@ impl Effects for Numbers {
         self.started.push(waiting);
         self.did.push(Did::Ran(waiting));
         (waiting, There)
+    }
+
+    fn refuse(&mut self, execution: u32, _: Fault) {
+        self.did.push(Did::Refused(execution));
     }
 
     fn interrupt(&mut self, execution: &mut u32) {
@@ -333,6 +338,23 @@ fn whoever_asks_for_the_end_is_kept_until_it_has_come() {
 }
 
 #[test]
+fn a_session_that_turns_out_to_be_anothers_begins_no_code_and_ends() {
+    let numbers = &mut Numbers::default();
+    for stop in [Stop::No, Stop::Interrupted(InterruptReason::Cancel)] {
+        let running = Running {
+            execution: 1,
+            cell: There,
+            stop,
+        };
+        let running = Phase::Open(There, Stage::Running(running));
+        let not_begun = Progress::NotBegun(There, fault());
+        let (phase, did) = walk(numbers, running, [not_begun, Progress::Queued]);
+        assert_eq!(did, [Did::Refused(1)]);
+        assert_eq!(end(&phase), Some(SessionEnd::Fenced));
+    }
+}
+
+#[test]
 fn a_sandbox_that_cannot_be_had_ends_the_session_with_its_reason() {
     let numbers = &mut Numbers::default();
     let (phase, did) = walk(numbers, Phase::Opening(There), [Progress::Failed(fault())]);
@@ -371,12 +393,13 @@ fn event(number: u8) -> Event<Numbers> {
         15 => Progress::Expired,
         13 => return End::DiskFull.into(),
         17 => return End::Stop(0).into(),
+        18 => Progress::NotBegun(There, fault()),
         _ => return End::LeaseLost.into(),
     }
     .into()
 }
 
-const EVENTS: u8 = 19;
+const EVENTS: u8 = 20;
 
 /// The execution that a phase has in its hands, if any.
 fn held(phase: &Phase<Numbers>) -> Option<u32> {
@@ -419,6 +442,10 @@ proptest! {
                     Did::AnsweredUnsaved(execution) => {
                         prop_assert!(number == 8 || number == 9, "{} {}", before, number);
                         prop_assert_eq!(running.take(), Some(execution));
+                    }
+                    Did::Refused(execution) => {
+                        prop_assert_eq!(running.take(), Some(execution));
+                        prop_assert_eq!(end(&after), Some(SessionEnd::Fenced));
                     }
                     Did::Interrupted(execution) | Did::Killed(execution) => {
                         prop_assert_eq!(running, Some(execution));

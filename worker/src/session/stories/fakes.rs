@@ -114,8 +114,8 @@ impl JobsPort for Jobs {
         })
     }
 
-    fn abandon(self: Box<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async {})
+    fn abandon(self: Box<Self>) -> BoxFuture<'static, Vec<Message>> {
+        self.leave()
     }
 }
 
@@ -246,6 +246,10 @@ impl KernelPort for Kernel {
             data: b"variables".to_vec(),
             lost: vec![],
         })
+    }
+
+    async fn restore(&mut self, _: &[u8], _: Duration) -> Result<Vec<String>, VariablesError> {
+        Ok(vec![])
     }
 }
 

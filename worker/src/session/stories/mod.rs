@@ -5,6 +5,7 @@ mod by_chance;
 mod closing;
 mod fakes;
 mod opening;
+mod ownership;
 mod running;
 mod saving;
 
@@ -73,6 +74,7 @@ struct Story {
     saves: Option<Saves>,
     table: Table,
     draining: CancellationToken,
+    interruptions: Interruptions,
     actor: JoinHandle<()>,
     name: SessionName,
     pool: Pool,
@@ -125,7 +127,7 @@ async fn worker(bus: &Model, pool: &Pool, files: &Path, frames: Arc<Frames>) -> 
     let (connection, ids) = (bus.connect(1), Ids::seeded(1));
     let own = (connection.clone(), "worker-1".parse().unwrap());
     let ledger = Ledger::open(own.0, own.1, pool.clone(), Replicas::ONE, ids.clone());
-    let store = Store::open(&format!("file://{}/store", files.display())).unwrap();
+    let store = Store::open(&format!("file://{}/store", files.display()), ids.clone()).unwrap();
     let stamps = Stamps {
         ids,
         clock: bus.wall_clock(),
@@ -161,6 +163,7 @@ impl Story {
             opening: Opening::begin(opened, Span::none()),
         };
         let (table, draining) = (shared.table.clone(), shared.draining.clone());
+        let interruptions = shared.interruptions.clone();
         let inbox = "inbox-0".to_owned();
         let responder = Responder::new(frames.clone(), inbox.clone().into());
         let room = Arc::new(Semaphore::new(1));
@@ -180,6 +183,7 @@ impl Story {
             saves: None,
             table,
             draining,
+            interruptions,
             actor,
             name,
             pool,

@@ -57,7 +57,7 @@ impl Order {
     async fn obey(self) {
         let faulty = Faulty::over(local(&self.top.join("store")));
         faulty.plan(self.after, self.fault);
-        let store = Store::over(Arc::new(faulty));
+        let store = Store::over(Arc::new(faulty), Ids::random());
         let (writer, _) = Writer::take_over(store, place(), Epoch::from_number(5))
             .await
             .unwrap();
@@ -171,7 +171,7 @@ async fn everywhere(
 
 /// What the next owner restores.
 async fn next_owners(top: &Path) -> picture::Picture {
-    let store = Store::over(Arc::new(local(&top.join("store"))));
+    let store = Store::over(Arc::new(local(&top.join("store"))), Ids::random());
     let (writer, _) = Writer::take_over(store, place(), Epoch::from_number(9))
         .await
         .unwrap();

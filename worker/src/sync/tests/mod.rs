@@ -21,7 +21,7 @@ use std::{
 };
 
 use object_store::local::LocalFileSystem;
-use proto::id::Epoch;
+use proto::{ambient::Ids, id::Epoch};
 use store::{
     Store,
     log::{commit::Seq, key::LogKey, writer::Writer},
@@ -51,7 +51,7 @@ impl Session {
     }
 
     fn store(&self) -> Store {
-        Store::over(Arc::new(self.faulty.clone()))
+        Store::over(Arc::new(self.faulty.clone()), Ids::random())
     }
 
     /// The first owner, with an empty directory.

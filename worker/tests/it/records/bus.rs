@@ -150,7 +150,11 @@ impl Bus {
         let context = jetstream::ContextBuilder::new()
             .timeout(ACKNOWLEDGED_WITHIN)
             .build(client);
-        let store = Store::open(&format!("file://{}", self.cluster.store().display())).unwrap();
+        let store = Store::open(
+            &format!("file://{}", self.cluster.store().display()),
+            Ids::random(),
+        )
+        .unwrap();
         let on_bus: Arc<dyn RecordBus> = Arc::new(NatsBus::new(context.clone()));
         let (name, pool, ids) = (name.parse().unwrap(), pool.clone(), Ids::random());
         let ledger = Ledger::open(on_bus.clone(), name, pool, Replicas::ONE, ids);

@@ -19,7 +19,7 @@ use proto::{
     record::{ExecutionRecord, RecordRef, RecordState, StoredOutcome},
     subject,
 };
-use records::execution::{Put, stamp};
+use records::execution::{Put, Stamps};
 use worker::record::{Begun, ExecutionEnd, FinalRecord, RecordError};
 
 use bus::{Bus, Peer, execution, over, printed, session};
@@ -186,7 +186,12 @@ async fn what_an_owner_forgot_is_lost_and_not_run_again() {
 
 /// Writes `refused` as an ingress does, over what is there.
 async fn refuse(bus: &Bus, asked: &RecordRef, expected: u64) -> u64 {
-    let refused = ExecutionRecord::new(RecordState::Refused, asked.digest.clone(), None, stamp());
+    let refused = ExecutionRecord::new(
+        RecordState::Refused,
+        asked.digest.clone(),
+        None,
+        Stamps::real().stamp(),
+    );
     let put = bus.ingress().await;
     match put
         .put(&bus.subject(asked), &refused, expected)
@@ -254,7 +259,12 @@ async fn a_queued_execution_is_taken_once() {
     let worker = bus.worker("worker-1").await;
     let lease = worker.claim().await;
     let asked = execution(0, '0');
-    let queued = ExecutionRecord::new(RecordState::Queued, asked.digest.clone(), None, stamp());
+    let queued = ExecutionRecord::new(
+        RecordState::Queued,
+        asked.digest.clone(),
+        None,
+        Stamps::real().stamp(),
+    );
     let written = bus
         .ingress()
         .await

@@ -8,7 +8,7 @@ use proto::{
     record::{ExecutionRecord, RecordState},
     subject,
 };
-use records::execution::{Put, stamp};
+use records::execution::{Put, Stamps};
 
 use super::bus::{Bus, execution, session};
 
@@ -21,7 +21,12 @@ async fn an_ingress_writes_records_of_executions_and_adds_to_the_queue_and_nothi
     let worker = bus.worker("worker-1").await;
     let lease = worker.claim().await;
     let asked = execution(0, '0');
-    let record = ExecutionRecord::new(RecordState::Refused, asked.digest.clone(), None, stamp());
+    let record = ExecutionRecord::new(
+        RecordState::Refused,
+        asked.digest.clone(),
+        None,
+        Stamps::real().stamp(),
+    );
     let put = bus
         .ingress()
         .await

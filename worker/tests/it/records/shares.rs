@@ -11,6 +11,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, State};
 use futures_util::{StreamExt, stream};
 use loadtest::{cluster::Member, wait::until};
 use proto::{
+    ambient::Ids,
     execution::Language,
     fault::{Fault, FaultCode},
     health::{Check, Health},
@@ -123,7 +124,7 @@ async fn what_waits_in_the_queue_is_taken_though_the_share_is_full() {
     let lease = worker.claim().await;
     let asked = execution(77, '0');
     let queued = RecordState::Queued;
-    let stamp = records::execution::stamp();
+    let stamp = Stamps::real().stamp();
     let queued = ExecutionRecord::new(queued, asked.digest.clone(), None, stamp);
     let ingress = bus.ingress().await;
     let put = ingress.put(&bus.subject(&asked), &queued, 0).await;
@@ -281,7 +282,7 @@ async fn what_an_older_worker_recorded_never_runs_again_and_takes_no_share() {
     let asked = execution(500, '0');
     // It writes outcomes of up to 64 KiB into records.
     let long = wire::encode(&printed("x".repeat(60_000))).unwrap();
-    let stamp = || records::execution::stamp();
+    let stamp = || Stamps::real().stamp();
     let ended = ExecutionRecord::new(RecordState::Running, asked.digest.clone(), None, stamp())
         .followed_by(
             RecordState::Succeeded,
@@ -338,7 +339,11 @@ async fn a_start_with_fewer_pools_leaves_the_stream_as_large_as_it_is() {
     let bus = Bus::with_shares(50_000, 50_000).await;
     let worker = bus.worker("worker-1").await;
     let (before, _) = config(&worker).await;
-    let store = store::Store::open(&format!("file://{}", bus.cluster.store().display())).unwrap();
+    let store = store::Store::open(
+        &format!("file://{}", bus.cluster.store().display()),
+        Ids::random(),
+    )
+    .unwrap();
     let mut pools = bus.pools();
     pools.pool.truncate(1);
     let (on_bus, stamps) = (worker.on_bus.clone(), Stamps::real());
@@ -352,7 +357,11 @@ async fn more_room_than_the_bus_has_is_refused_with_the_remedy() {
     let bus = Bus::with_shares(limits::RECORDED_OF_POOL_MAX, 1).await;
     let client = bus.client("worker", &bus.cluster.nats()[0]).await;
     let on_bus = Arc::new(NatsBus::new(async_nats::jetstream::new(client)));
-    let store = store::Store::open(&format!("file://{}", bus.cluster.store().display())).unwrap();
+    let store = store::Store::open(
+        &format!("file://{}", bus.cluster.store().display()),
+        Ids::random(),
+    )
+    .unwrap();
     let (pools, stamps) = (bus.pools(), Stamps::real());
     let opened = Records::open(on_bus, store, &pools, Replicas::ONE, stamps).await;
     let words = opened.unwrap_err().to_string();

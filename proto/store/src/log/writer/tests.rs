@@ -81,9 +81,13 @@ struct World {
 impl World {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("file://{}", directory.path().display())).unwrap();
+        let store = Store::open(
+            &format!("file://{}", directory.path().display()),
+            Ids::random(),
+        )
+        .unwrap();
         let faults = Faulty::over(store.objects.clone());
-        let store = Store::over(faults.clone());
+        let store = Store::over(faults.clone(), Ids::random());
         let place = place();
         Self {
             writer: Writer::fresh(store.clone(), place.clone(), epoch(1)),
