@@ -451,16 +451,18 @@ impl Ownership {
     /// # Errors
     /// The lease is someone else's now, or the bus failed.
     pub async fn hold(&self) -> Result<HeldLease, LeaseError> {
+        let (found, revision) = self.own().await?;
         Ok(HeldLease {
-            revision: self.own_revision().await?,
             ownership: self.clone(),
-            state: LeaseState::Active,
+            state: found.state,
             idle: Duration::ZERO,
+            revision,
         })
     }
 
-    /// The same, of which nobody here makes use any more.
-    fn unused(self) -> Self {
+    /// The same for whoever only asks about it, or gives it up: it is not in use because of that.
+    #[must_use]
+    pub fn unused(self) -> Self {
         Self { used: None, ..self }
     }
 

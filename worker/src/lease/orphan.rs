@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use proto::limits;
+use proto::{lease::LeaseState, limits};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +89,9 @@ async fn try_once(ownership: &Ownership, leave: Leave) -> Result<Tried, LeaseErr
         return Ok(Tried::InUse);
     }
     let mut lease = ownership.hold().await?;
+    if lease.state == LeaseState::Vacant {
+        return Ok(Tried::GivenUp);
+    }
     // A claim says so before it writes, so what was read is none of its.
     if ownership.is_in_use() {
         return Ok(Tried::InUse);

@@ -23,6 +23,17 @@ pub struct Confirmation {
     at: Instant,
 }
 
+/// What is known of an ownership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// This worker owns the session.
+    Owner,
+    /// It does not.
+    Lost,
+    /// The bus did not tell for [`ASK_WITHIN`].
+    Unknown,
+}
+
 /// An ownership and when it was last made sure of. The clones of one share what they found out.
 #[derive(Clone, Debug)]
 pub struct OwnershipCheck {
@@ -87,21 +98,26 @@ impl OwnershipCheck {
         self.known().holds(&self.now(), self.sure_for)
     }
 
-    /// Whether this worker owns the session. Costs nothing unless there is a doubt or the lease was not
-    /// renewed for long; `false` also when the bus does not tell for [`ASK_WITHIN`].
+    /// Whether this worker owns the session; `false` also when the bus does not tell for [`ASK_WITHIN`].
     pub async fn owns(&self) -> bool {
+        self.ask().await == Standing::Owner
+    }
+
+    /// Whether this worker owns the session. Costs nothing unless there is a doubt or the lease was not
+    /// renewed for long.
+    pub async fn ask(&self) -> Standing {
         let now = self.now();
         if self.known().holds(&now, self.sure_for) {
-            return true;
+            return Standing::Owner;
         }
         let deadline = now.at + ASK_WITHIN;
         loop {
             match self.ownership.confirm().await {
                 Ok(()) => {
                     self.note(now);
-                    return true;
+                    return Standing::Owner;
                 }
-                Err(LeaseError::Lost) => return false,
+                Err(LeaseError::Lost) => return Standing::Lost,
                 Err(LeaseError::Bus(error)) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -110,7 +126,7 @@ impl OwnershipCheck {
                 }
             }
             if Instant::now() > deadline {
-                return false;
+                return Standing::Unknown;
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }

@@ -39,6 +39,9 @@ use crate::{
     },
 };
 
+// An alarm that begins with the code is seen at the next beat at the latest.
+const _: () = assert!(limits::HEARTBEAT.as_millis() < 1000);
+
 /// A session that this worker owns.
 pub struct Actor {
     pub(super) session: Session,
@@ -89,7 +92,8 @@ impl Actor {
             seat,
             opening,
         } = owned;
-        let ownership = lease.ownership().clone();
+        // Answers may be on their way for longer than the session is in use.
+        let ownership = lease.ownership().clone().unused();
         let interruptions = shared.interruptions.clone();
         let ownership_check = OwnershipCheck::new(ownership.clone(), interruptions, sure, &pool);
         let session = Session {

@@ -78,9 +78,12 @@ pub(super) async fn close(
         refuse_all(&shared.outbox, jobs.abandon().await).await;
         let ownership = keeper.ownership().clone();
         drop(keeper);
-        recorded.leave(&cut_off(why)).await;
-        finish(file_jobs, why).await;
-        tear_down(remains, why, turns).await;
+        let cut_off = cut_off(why);
+        let tearing_down = async {
+            finish(file_jobs, why).await;
+            tear_down(remains, why, turns).await
+        };
+        tokio::join!(recorded.leave(&cut_off), tearing_down);
         // It may have been doubted for no reason.
         let leave = Leave::Vacancy(idle_since);
         shared.give_up_later(ownership, orphan::Reason::Ended, leave);
@@ -244,7 +247,7 @@ impl Session {
         why: SessionEnd,
         not_begun: &Fault,
     ) {
-        if !execution.has_begun() {
+        if execution.may_begin() {
             let refused = record::ExecutionEnd::Refused;
             let (caller, fault) = (execution.caller, not_begun.clone());
             return self.cut(caller, refused, fault, why).await;

@@ -68,6 +68,12 @@ impl Handover {
         }
     }
 
+    /// Whether it may begin yet.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        *self.0.borrow() == Step::OnItsWay
+    }
+
     /// Has the code never begin, unless it has begun.
     pub fn withdraw(&self) {
         self.0.send_if_modified(|step| {
@@ -133,11 +139,17 @@ pub async fn run(
                 _ = kernel.idle() => {}
             }
         }
+        if language == Language::Unknown {
+            return Err(unknown_language());
+        }
+        // First, since code that is fetched is gone from the store, and the next owner may need it.
+        if !ownership_check.owns().await {
+            return Err(not_owner());
+        }
         let text = text(code.text, code.kept, &store).await?;
-        match language {
-            Language::Unknown => Err(unknown_language()),
-            Language::Python | Language::Shell if ownership_check.owns().await => Ok(text),
-            Language::Python | Language::Shell => Err(not_owner()),
+        match ownership_check.owns().await {
+            true => Ok(text),
+            false => Err(not_owner()),
         }
     };
     let text = tokio::select! {

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     bus::Responder,
-    lease::{Ownership, ownership_check::OwnershipCheck},
+    lease::{
+        Ownership,
+        ownership_check::{OwnershipCheck, Standing},
+    },
     record::{Begun, ExecutionEnd, FinalRecord, HeldRecord, RecordError, Records},
 };
 
@@ -131,8 +134,10 @@ impl RecordedExecutions {
         let ownership_check = self.ownership_check.clone();
         self.tasks.spawn(async move {
             // Nothing is written for a session that is another worker's by now.
-            if !ownership_check.owns().await {
-                return Settled::NotBegun(record.key);
+            match ownership_check.ask().await {
+                Standing::Owner => {}
+                Standing::Lost => return Settled::NotBegun(record.key),
+                Standing::Unknown => return Settled::Told(record.key, Err(not_owner())),
             }
             let begun = records.begin(&ownership, (&pool, &session), &record);
             let over = match begun.await {
@@ -252,17 +257,21 @@ impl RecordedExecutions {
 
     /// The session is someone else's now, and so are its records. What was refused because of that is still said.
     pub async fn leave(mut self, fenced: &Fault) {
-        let told = async {
-            while let Some(settled) = self.tasks.join_next().await {
-                match settled {
-                    Ok(Settled::Told(key, answer)) => self.tell(&key, &answer).await,
-                    Ok(Settled::NotBegun(key)) => self.tell(&key, &Err(not_owner())).await,
+        let mut settled = vec![];
+        let settling = async {
+            while let Some(done) = self.tasks.join_next().await {
+                match done {
+                    Ok(Settled::Told(key, answer)) => settled.push((key, answer)),
+                    Ok(Settled::NotBegun(key)) => settled.push((key, Err(not_owner()))),
                     Ok(Settled::Begun(_) | Settled::NotOwner) | Err(_) => {}
                 }
             }
         };
-        drop(timeout(LEAVE_WITHIN, told).await);
+        drop(timeout(LEAVE_WITHIN, settling).await);
         self.tasks.shutdown().await;
+        for (key, answer) in settled {
+            self.tell(&key, &answer).await;
+        }
         self.tell_all(fenced).await;
     }
 

@@ -112,6 +112,12 @@ impl Execution {
         self.handover.begun().is_some()
     }
 
+    /// Whether its code is on its way to the kernel, so that it may be run elsewhere instead.
+    #[must_use]
+    pub fn may_begin(&self) -> bool {
+        self.handover.is_open()
+    }
+
     /// Kills its kernel.
     pub fn kill(&mut self) {
         self.alarm = Alarm::Off;
@@ -120,6 +126,11 @@ impl Execution {
 
     /// What becomes of it when it goes on after an interrupt; whether its time is over.
     pub fn is_grace_over(&mut self) -> bool {
+        if !self.has_begun() {
+            // What was withdrawn is about to say so, and its kernel has nothing to do with it.
+            self.alarm = Alarm::At(Instant::now() + grace::STEP);
+            return false;
+        }
         let next = self.grace.next(self.obeyed.load(Ordering::Relaxed));
         if next == Next::Again {
             self.signal();
@@ -146,7 +157,8 @@ impl Execution {
     #[must_use]
     pub fn duration(&self) -> Duration {
         let until = self.ended.unwrap_or_else(Instant::now);
-        until.saturating_duration_since(self.started)
+        let since = self.handover.begun().unwrap_or(until);
+        until.saturating_duration_since(since)
     }
 }
 
@@ -222,7 +234,7 @@ impl Session {
                     .then_some(self.pool.limits.processes),
                 cell,
                 verdict,
-                lost_between: execution.lost_before,
+                lost_between: execution.lost_before && execution.has_begun(),
                 duration,
             });
             self.shared.counts.executed(&outcome.ending, duration);
@@ -235,11 +247,13 @@ impl Session {
                     ..*details
                 })
             });
-            outcome.moved = self.moved.take();
+            if execution.has_begun() {
+                outcome.moved = self.moved.take();
+            }
             outcome.incarnation = Some(self.keeper.ownership().incarnation());
             outcome
         });
-        if outcome.is_err() {
+        if outcome.is_err() || !execution.has_begun() {
             // It did not run; the next one hears it.
             self.lost_between |= execution.lost_before;
         }
