@@ -4,12 +4,9 @@
 //! A slot is created and deleted, never overwritten: with three replicas an overwrite in a full
 //! capped stream is refused. So what changes over time lives in the lease, whose stream has no cap.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use in_use::{InUse, Use};
 use proto::{
     ambient::Ids,
     fault::{Fault, FaultCode},
@@ -25,6 +22,7 @@ use records::cas::{self, RecordBus, Write, Written};
 use tokio::time::Instant;
 
 pub mod beat;
+mod in_use;
 pub mod janitor;
 pub mod keeper;
 pub mod orphan;
@@ -59,47 +57,6 @@ struct Inner {
     ids: Ids,
     sweeps: janitor::Sweeps,
     in_use: Arc<InUse>,
-}
-
-/// The sessions that are claimed or owned here, with how many claims and owners each has.
-#[derive(Debug, Default)]
-struct InUse(Mutex<HashMap<SessionKey, usize>>);
-
-/// One claim or owner among them, until it is dropped.
-#[derive(Debug)]
-struct Use {
-    all: Arc<InUse>,
-    session: SessionKey,
-}
-
-impl InUse {
-    fn begin(self: &Arc<Self>, session: &SessionKey) -> Arc<Use> {
-        *self.sessions().entry(session.clone()).or_default() += 1;
-        Arc::new(Use {
-            all: Arc::clone(self),
-            session: session.clone(),
-        })
-    }
-
-    fn contains(&self, session: &SessionKey) -> bool {
-        self.sessions().contains_key(session)
-    }
-
-    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionKey, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Use {
-    fn drop(&mut self) {
-        let mut sessions = self.all.sessions();
-        if let Some(uses) = sessions.get_mut(&self.session) {
-            *uses -= 1;
-            if *uses == 0 {
-                sessions.remove(&self.session);
-            }
-        }
-    }
 }
 
 /// The right to act for a session. Only [`Ledger::claim`] makes one.

@@ -23,13 +23,13 @@ pub struct Confirmation {
     at: Instant,
 }
 
-/// What is known of an ownership.
+/// Whether this worker owns a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// This worker owns the session.
-    Owner,
+pub enum Owns {
+    /// It does.
+    Yes,
     /// It does not.
-    Lost,
+    No,
     /// The bus did not tell for [`ASK_WITHIN`].
     Unknown,
 }
@@ -100,24 +100,24 @@ impl OwnershipCheck {
 
     /// Whether this worker owns the session; `false` also when the bus does not tell for [`ASK_WITHIN`].
     pub async fn owns(&self) -> bool {
-        self.ask().await == Standing::Owner
+        self.ask().await == Owns::Yes
     }
 
     /// Whether this worker owns the session. Costs nothing unless there is a doubt or the lease was not
     /// renewed for long.
-    pub async fn ask(&self) -> Standing {
+    pub async fn ask(&self) -> Owns {
         let now = self.now();
         if self.known().holds(&now, self.sure_for) {
-            return Standing::Owner;
+            return Owns::Yes;
         }
         let deadline = now.at + ASK_WITHIN;
         loop {
             match self.ownership.confirm().await {
                 Ok(()) => {
                     self.note(now);
-                    return Standing::Owner;
+                    return Owns::Yes;
                 }
-                Err(LeaseError::Lost) => return Standing::Lost,
+                Err(LeaseError::Lost) => return Owns::No,
                 Err(LeaseError::Bus(error)) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -126,7 +126,7 @@ impl OwnershipCheck {
                 }
             }
             if Instant::now() > deadline {
-                return Standing::Unknown;
+                return Owns::Unknown;
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }

@@ -42,7 +42,7 @@ impl Actor {
 fn told(running: &Execution) -> RunningExecution {
     RunningExecution {
         operation: running.operation.clone(),
-        since_ms: milliseconds(running.started.elapsed()),
+        since_ms: running.begun().map_or(0, |at| milliseconds(at.elapsed())),
         is_saving: running.ended.is_some(),
     }
 }

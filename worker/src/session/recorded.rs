@@ -21,7 +21,7 @@ use crate::{
     bus::Responder,
     lease::{
         Ownership,
-        ownership_check::{OwnershipCheck, Standing},
+        ownership_check::{OwnershipCheck, Owns},
     },
     record::{Begun, ExecutionEnd, FinalRecord, HeldRecord, RecordError, Records},
 };
@@ -135,9 +135,9 @@ impl RecordedExecutions {
         self.tasks.spawn(async move {
             // Nothing is written for a session that is another worker's by now.
             match ownership_check.ask().await {
-                Standing::Owner => {}
-                Standing::Lost => return Settled::NotBegun(record.key),
-                Standing::Unknown => return Settled::Told(record.key, Err(not_owner())),
+                Owns::Yes => {}
+                Owns::No => return Settled::NotBegun(record.key),
+                Owns::Unknown => return Settled::Told(record.key, Err(not_owner())),
             }
             let begun = records.begin(&ownership, (&pool, &session), &record);
             let over = match begun.await {

@@ -47,8 +47,6 @@ pub struct Execution {
     obeyed: Arc<AtomicBool>,
     /// What is granted to it after an interrupt.
     grace: Grace,
-    /// When its code started.
-    pub started: Instant,
     /// When it ended; what comes after is the saving of its files.
     pub ended: Option<Instant>,
     /// When it is interrupted or, once it was, killed.
@@ -81,7 +79,7 @@ impl Execution {
     #[must_use]
     pub fn alarm(&self) -> Option<Instant> {
         match self.alarm {
-            Alarm::AfterBeginning(time) => Some(self.handover.begun()? + time),
+            Alarm::AfterBeginning(time) => Some(self.begun()? + time),
             Alarm::At(at) => Some(at),
             Alarm::Off => None,
         }
@@ -106,10 +104,16 @@ impl Execution {
         }
     }
 
+    /// When its code began, if it did.
+    #[must_use]
+    pub fn begun(&self) -> Option<Instant> {
+        self.handover.begun()
+    }
+
     /// Whether its code may have had effects.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        self.handover.begun().is_some()
+        self.begun().is_some()
     }
 
     /// Whether its code is on its way to the kernel, so that it may be run elsewhere instead.
@@ -157,7 +161,7 @@ impl Execution {
     #[must_use]
     pub fn duration(&self) -> Duration {
         let until = self.ended.unwrap_or_else(Instant::now);
-        let since = self.handover.begun().unwrap_or(until);
+        let since = self.begun().unwrap_or(until);
         until.saturating_duration_since(since)
     }
 }
@@ -178,10 +182,10 @@ impl Session {
             false => None,
         };
         // What earlier cells made this worker do beyond their share is waited for here.
-        let started = Instant::now() + sandbox.cage.owed();
+        let from = Instant::now() + sandbox.cage.owed();
         let span = trace::execution(asked.trace);
         let handover = Handover::default();
-        let beginning = self.beginning(asked.operation.clone(), started, handover.clone());
+        let beginning = self.beginning(asked.operation.clone(), from, handover.clone());
         let execution = Execution {
             operation: asked.operation,
             caller,
@@ -189,7 +193,6 @@ impl Session {
             kernel: signals,
             obeyed: kernel.obeyed(),
             grace: Grace::default(),
-            started,
             ended: None,
             alarm: Alarm::AfterBeginning(asked.timeout),
             outlet: asked.code.outlet.clone(),

@@ -235,16 +235,16 @@ impl NewCagePort for Cage {
     }
 }
 
-/// One directory for all, which nobody looks into.
+/// One directory for all, which nobody looks into: it is open, and gone from its place at once.
 fn no_files() -> DataDir {
-    static DIRECTORY: OnceLock<(tempfile::TempDir, DataDir)> = OnceLock::new();
-    let (_, data) = DIRECTORY.get_or_init(|| {
+    static DIRECTORY: OnceLock<DataDir> = OnceLock::new();
+    let data = DIRECTORY.get_or_init(|| {
         let directory = tempfile::tempdir().unwrap();
         let volume = std::fs::File::open(directory.path()).unwrap();
         let user = rustix::process::getuid().as_raw();
         let me = (user, rustix::process::getgid().as_raw());
         layout::lay_out(&volume, me).unwrap();
-        (directory, DataDir::new(&volume.into(), me).unwrap())
+        DataDir::new(&volume.into(), me).unwrap()
     });
     data.clone()
 }

@@ -27,6 +27,37 @@ impl Story {
         story
     }
 
+    /// The same; the bus does not answer any more, and whether the session moved is not certain.
+    async fn is_in_doubt() -> Self {
+        let story = Self::rests().await;
+        story.bus.stop();
+        story.reconnects();
+        story
+    }
+
+    /// The same; another worker owns the session by now.
+    async fn has_moved() -> Self {
+        let story = Self::rests().await;
+        story.is_taken_over().await;
+        story.reconnects();
+        story
+    }
+
+    /// Code that is cancelled before anything is certain.
+    async fn asks_and_cancels(&mut self) -> Inbox {
+        let asked = self.ask(code("2"));
+        self.settle().await;
+        let target = format!("op-{}", self.asked).parse().unwrap();
+        self.ask(Request::Cancel { target });
+        asked
+    }
+
+    /// Whether the session runs code.
+    async fn goes_on(&mut self) {
+        let asked = self.ask(code("3"));
+        assert_eq!(self.answers(&asked).await.ending, Ending::Succeeded);
+    }
+
     /// The end of the code that runs next, as its caller hears it.
     async fn answers(&mut self, inbox: &str) -> Outcome {
         self.started().await.prints("");
@@ -71,9 +102,7 @@ impl Story {
 
 #[tokio::test(start_paused = true)]
 async fn code_of_a_session_that_moved_meanwhile_does_not_begin_and_its_caller_is_sent_on() {
-    let mut story = Story::rests().await;
-    story.is_taken_over().await;
-    story.reconnects();
+    let mut story = Story::has_moved().await;
     let (one, two) = (story.ask(code("2")), story.ask(code("3")));
     assert_eq!(story.fault(&one).await, FaultCode::NotOwner);
     // Whether it was accepted or not: its sender looks for the session again.
@@ -88,9 +117,7 @@ async fn code_of_a_session_that_moved_meanwhile_does_not_begin_and_its_caller_is
 
 #[tokio::test(start_paused = true)]
 async fn an_execution_with_a_name_leaves_no_record_in_a_session_that_moved_meanwhile() {
-    let mut story = Story::rests().await;
-    story.is_taken_over().await;
-    story.reconnects();
+    let mut story = Story::has_moved().await;
     let asked = story.ask_with(story.record(None));
     assert_eq!(story.fault(&asked).await, FaultCode::NotOwner);
     assert_eq!(story.bus.records(subject::EXECUTIONS_STREAM), []);
@@ -99,9 +126,7 @@ async fn an_execution_with_a_name_leaves_no_record_in_a_session_that_moved_meanw
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_did_not_move_goes_on_once_that_is_certain() {
-    let mut story = Story::rests().await;
-    story.bus.stop();
-    story.reconnects();
+    let mut story = Story::is_in_doubt().await;
     let asked = story.ask(code("2"));
     assert!(story.starts_nothing_within(Duration::from_secs(5)).await);
     story.bus.start();
@@ -110,9 +135,7 @@ async fn a_session_that_did_not_move_goes_on_once_that_is_certain() {
 
 #[tokio::test(start_paused = true)]
 async fn code_has_its_whole_time_once_it_begins() {
-    let mut story = Story::rests().await;
-    story.bus.stop();
-    story.reconnects();
+    let mut story = Story::is_in_doubt().await;
     let mut request = code("2");
     if let Request::Execute { timeout_ms, .. } = &mut request {
         *timeout_ms = 3000;
@@ -133,21 +156,15 @@ async fn code_has_its_whole_time_once_it_begins() {
 
 #[tokio::test(start_paused = true)]
 async fn code_that_is_cancelled_before_it_begins_never_does_and_costs_no_kernel() {
-    let mut story = Story::rests().await;
-    story.bus.stop();
-    story.reconnects();
-    let asked = story.ask(code("2"));
-    story.settle().await;
-    let target = format!("op-{}", story.asked).parse().unwrap();
-    story.ask(Request::Cancel { target });
+    let mut story = Story::is_in_doubt().await;
+    let asked = story.asks_and_cancels().await;
     story.saves().await.succeeds();
     story.bus.start();
     let ending = story.outcome(&asked).await.ending;
     assert_eq!(ending, Ending::Cancelled { restarted: false });
     assert_eq!(story.interrupts(), 0);
     assert!(story.starts_nothing_within(Duration::from_secs(20)).await);
-    let next = story.ask(code("3"));
-    assert_eq!(story.answers(&next).await.ending, Ending::Succeeded);
+    story.goes_on().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,31 +204,22 @@ async fn an_execution_that_goes_back_to_the_queue_does_not_end_the_session() {
     assert!(matches!(put, Put::At(_)), "{put:?}");
     let asked = story.ask_with(record);
     story.answer(&asked).await.unwrap_err();
-    let next = story.ask(code("3"));
-    assert_eq!(story.answers(&next).await.ending, Ending::Succeeded);
+    story.goes_on().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_of_which_the_bus_says_nothing_for_long_is_not_ended_by_who_asks_with_a_name() {
-    let mut story = Story::rests().await;
-    story.bus.stop();
-    story.reconnects();
+    let mut story = Story::is_in_doubt().await;
     let asked = story.ask_with(story.record(None));
     assert_eq!(story.fault(&asked).await, FaultCode::NotOwner);
     story.bus.start();
-    let next = story.ask(code("3"));
-    assert_eq!(story.answers(&next).await.ending, Ending::Succeeded);
+    story.goes_on().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn code_that_was_cancelled_is_not_sent_on_when_the_session_turns_out_to_have_moved() {
-    let mut story = Story::rests().await;
-    story.bus.stop();
-    story.reconnects();
-    let asked = story.ask(code("2"));
-    story.settle().await;
-    let target = format!("op-{}", story.asked).parse().unwrap();
-    story.ask(Request::Cancel { target });
+    let mut story = Story::is_in_doubt().await;
+    let asked = story.asks_and_cancels().await;
     let _files = story.saves().await;
     story.bus.start();
     story.is_taken_over().await;
